@@ -1,0 +1,45 @@
+"""What pe-serve prints once everything is ready: what is served, and one command to copy."""
+
+import json
+import shlex
+from typing import Any
+
+# 64x64, a red disc on white.
+_PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////cHh7/Hx2WAAAAgklEQVR42rXRsRGCUBRE0cNKQCYdSCmURmmUYAmUQGBAwPAN"
+    "dJzvDJnjRvfdzfbxz9y2N5SCcGEG11JWQk9HGGgJI6GhoBENTCIwihaG1w3RQV+bHrrafGCA9rT6ERbYT6sVttpssNZmh0UcMNcjmCiEmYOwsBNWNsKDezX4"
+    "1wv+kyeEfR/7ocaY4gAAAABJRU5ErkJggg=="
+)
+_PROMPTS = ["a red circle", "a blue square", "a green triangle"]
+
+
+def banner(base_url: str, info: dict[str, Any], local: bool) -> str:
+    """`info` as GET /info answers; `local`: whether only this machine can reach it."""
+    models: dict[str, dict[str, Any]] = info.get("models") or {}
+    reach = "this machine only; --host 0.0.0.0 lets others in" if local else "every address of this machine"
+    lines = [f"Ready on {base_url} ({reach}); documentation at {base_url}/docs", ""]
+    for variant, model in models.items():
+        lines += [f"  {variant}: {_facts(model)}", *(f"  {notice}" for notice in _notices(model)), ""]
+    lines += ["Try it:", "", curl(base_url, list(models)), "", "Ctrl-C stops it."]
+    return "\n".join(lines)
+
+
+def curl(base_url: str, variants: list[str]) -> str:
+    """A comparison of a picture with three texts, as one shell command."""
+    body: dict[str, object] = {"subject": {"type": "base64", "value": _PICTURE}, "prompt": _PROMPTS}
+    if len(variants) > 1:
+        body["perception_encoder_version_id"] = variants[0]
+    url = f"{base_url}/perception_encoder/compare"
+    return f"curl -s {shlex.quote(url)} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+
+
+def _facts(model: dict[str, Any]) -> str:
+    size, length, numbers = (model.get(key, "?") for key in ("image_size", "context_length", "embed_dim"))
+    runs = " ".join(str(model[key]) for key in ("engine", "precision") if model.get(key))
+    return f"images {size}x{size}, texts of {length} tokens, embeddings of {numbers} numbers" + (
+        f"; {runs}" if runs else ""
+    )
+
+
+def _notices(model: dict[str, Any]) -> list[str]:
+    return [str(model["notice"])] if model.get("notice") else []

@@ -1,0 +1,137 @@
+"""pe-serve: the embedded Triton and the gateway, as one command. Every message that a person reads is made here."""
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.embedded import banner
+from deploy.embedded import errors as e
+from deploy.embedded.installation import CHECKOUT
+from deploy.embedded.run_directory import cache
+from deploy.embedded.server import Options, serve
+from deploy.embedded.signals import StopRequested
+
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: served, and stopped when asked. 1: could not serve. 128 + signal: stopped before it was ready."""
+    options = _parse(arguments)
+    print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
+
+    def on_ready(url: str, info: dict[str, Any]) -> None:
+        print(banner.banner(url, info, local=options.host in _LOCAL), flush=True)
+
+    try:
+        serve(options, on_ready)
+    except StopRequested as request:
+        print(f"pe-serve: stopped before it was ready ({request})", file=sys.stderr)
+        return 128 + request.signum
+    except e.LaunchError as error:
+        print(f"pe-serve: {message(error)}", file=sys.stderr)
+        return 1
+    print("Stopped.", file=sys.stderr)
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> Options:
+    beside = CHECKOUT / "model_repository"
+    parser = argparse.ArgumentParser(
+        prog="pe-serve", description="Serve a Triton model repository on the CPU of this machine."
+    )
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        metavar="DIR",
+        default=beside if beside.is_dir() else Path("model_repository"),
+        help="Triton model repository (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=9001, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
+    parsed = parser.parse_args(arguments)
+    return Options(parsed.repository.absolute(), parsed.host, parsed.port, cache(), parsed.verbose)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise ValueError
+    return port
+
+
+def message(error: e.LaunchError) -> str:
+    """What happened, and what to do about it."""
+    match error:
+        case e.InstallationMissing(looked_at, requirements):
+            last = looked_at[-1]
+            return (
+                f"the Triton environment is missing: neither {' nor '.join(map(str, looked_at))} is there.\n"
+                "In a checkout, `make serve` makes it. Elsewhere:\n"
+                f"  {shlex.quote(sys.executable)} -m venv {shlex.quote(str(last))}\n"
+                f"  {shlex.quote(str(last / 'bin/pip'))} install -r {shlex.quote(str(requirements))}"
+            )
+        case e.InstallationBroken(environment, missing):
+            return f"the Triton environment {environment} lacks {missing}. Remove it and run `make serve`."
+        case e.LibpythonMissing(python, library):
+            package = library.removesuffix(".so.1.0")
+            return (
+                f"Triton needs {library}, which {python} does not bring along.\n"
+                f"Install it (Debian, Ubuntu: apt-get install {package}), or use a Python built with --enable-shared."
+            )
+        case e.PortTaken(host, port):
+            return (
+                f"port {port} on {host} is in use by another program.\n"
+                f"Stop that one, or choose another port: pe-serve --port {port + 1}"
+            )
+        case e.AddressUnusable(host, port, reason):
+            return f"cannot listen on {host}, port {port}: {reason}"
+        case e.RepositoryMissing(repository):
+            return f"there is no model repository at {repository}. `pe-export` makes one; --repository names another."
+        case e.RepositoryEmpty(repository):
+            return (
+                f"the model repository {repository} holds no model. `pe-export` adds one; --repository names another."
+            )
+        case e.ModelIncomplete(model, lacks):
+            return (
+                f"model {model.name} is incomplete: {model} has no {lacks}. Export it again, or remove that directory."
+            )
+        case e.EngineUnsupported(model, engine):
+            return (
+                f"model {model.name} is for Triton's {engine} backend, which the embedded server does not have:\n"
+                f"it runs ONNX models on the CPU. Export with --engine onnx, serve this one with a Triton container,\n"
+                f"or move {model} away."
+            )
+        case e.ModelsNotLoaded(reasons, log):
+            lines = "\n".join(f"  {model}: {reason}" for model, reason in reasons.items())
+            return f"Triton could not load\n{lines}{_log(log)}"
+        case e.ProcessDied(process, status, tail, log):
+            return f"{process} ended unexpectedly ({_status(status)}).{_tail(tail)}{_log(log)}"
+        case e.ProcessNotReady(process, seconds, tail, log):
+            return f"{process} was not ready after {seconds:.0f} s.{_tail(tail)}{_log(log)}"
+        case _:
+            raise AssertionError(f"no message for {error!r}")
+
+
+def _status(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def _tail(tail: str) -> str:
+    return f" The end of its log:\n{tail}" if tail else ""
+
+
+def _log(log: Path | None) -> str:
+    return f"\nTriton's log: {log}" if log else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

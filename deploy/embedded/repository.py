@@ -1,0 +1,56 @@
+"""What of a model repository the embedded server will load, checked before Triton starts.
+
+Triton passes over a directory without config.pbtxt in silence and lets the others fail one layer deeper, so what a
+half-done copy or export leaves behind is named here. Whether the content is sound, Triton itself decides.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.embedded.errors import EngineUnsupported, ModelIncomplete, RepositoryEmpty, RepositoryMissing
+
+# config.pbtxt is protobuf text. Only the engine's name is needed here, and this environment's only parser for it takes
+# longer to import than everything else in pe-serve.
+_ENGINE = re.compile(r"""^\s*(backend|platform)\s*:\s*["']([^"']*)["']""", re.MULTILINE)
+_WEIGHTS = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "python": "model.py"}
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    path: Path
+
+
+def models(repository: Path) -> list[Model]:
+    """Every model in the repository. A directory whose name starts with a dot is a running export's, and no model.
+
+    Raises RepositoryMissing, RepositoryEmpty, ModelIncomplete or EngineUnsupported.
+    """
+    if not repository.is_dir():
+        raise RepositoryMissing(repository)
+    directories = sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not directories:
+        raise RepositoryEmpty(repository)
+    return [_check(path) for path in directories]
+
+
+def _check(path: Path) -> Model:
+    config = path / "config.pbtxt"
+    if not config.is_file():
+        raise ModelIncomplete(path, "config.pbtxt")
+    engine = _engine(config.read_text(errors="replace"))
+    if engine not in _WEIGHTS:
+        raise EngineUnsupported(path, engine or "none")
+    versions = [int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()]
+    if not any(versions):
+        raise ModelIncomplete(path, "a version directory (1)")
+    weights = path / str(max(versions)) / _WEIGHTS[engine]  # Triton loads the latest unless a config says otherwise
+    if not weights.is_file() or weights.stat().st_size == 0:
+        raise ModelIncomplete(path, str(weights.relative_to(path)))
+    return Model(path.name, path.resolve())
+
+
+def _engine(config: str) -> str | None:
+    found = dict(_ENGINE.findall(config))
+    return found.get("backend") or found.get("platform")

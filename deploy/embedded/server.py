@@ -1,0 +1,53 @@
+"""One run of pe-serve from check to end: Triton, then the gateway; ended in the opposite order."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.embedded import installation, ports, repository
+from deploy.embedded.child import adopt_orphans
+from deploy.embedded.gateway import Gateway
+from deploy.embedded.run_directory import run_directory
+from deploy.embedded.signals import Signals, StopRequested
+from deploy.embedded.triton import Triton
+
+
+@dataclass(frozen=True)
+class Options:
+    repository: Path
+    host: str
+    port: int  # 0: any free one
+    cache: Path
+    verbose: bool  # Triton's log to the terminal instead of a file
+
+
+def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None]) -> None:
+    """Serves until asked to stop; calls `on_ready` once, with the base URL and the gateway's /info.
+
+    Raises any LaunchError, or StopRequested if asked to stop before it was ready. Leaves no process in any case.
+    """
+    with Signals() as signals, ExitStack() as running:
+        models = repository.models(options.repository)
+        ports.require_bindable(options.host, options.port)
+        triton_installation = installation.find(installation.places(options.cache))
+        port = options.port or ports.free(1)[0]
+
+        adopt_orphans()
+        directory = running.enter_context(run_directory(options.cache))
+        triton = Triton(triton_installation, models, directory, options.verbose)
+        running.callback(triton.stop, signals)
+        triton.wait_until_ready(signals)
+        gateway = Gateway(options.host, port, triton.grpc)
+        running.callback(gateway.stop, signals)
+        gateway.wait_until_ready(signals)
+        on_ready(gateway.url, gateway.info())
+
+        try:
+            while True:
+                triton.require_alive()
+                gateway.require_alive()
+                signals.wait(60)  # the end of a child ends the wait
+        except StopRequested:
+            return
