@@ -1,0 +1,1 @@
+"""What brings a fresh checkout to where it runs: standard library only, since nothing is installed yet."""
