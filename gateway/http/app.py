@@ -1,0 +1,70 @@
+"""The web application: routes, middleware and error answers around one service."""
+
+import secrets
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.encoder import Encoder
+from gateway.fetch import Fetch
+from gateway.http import errors, health, openapi, roboflow
+from gateway.http.middleware import Admission, Observe
+from gateway.limits import InFlight
+from gateway.observe import Metrics
+from gateway.service import EmbeddingService, InputLimits
+from gateway.settings import Settings
+
+_DESCRIPTION = "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference."
+
+
+def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
+    """An app that serves ``encoder``. Opens it, and closes it and ``fetch``, with its own lifespan."""
+    pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with encoder:
+                yield
+        finally:
+            await fetch.aclose()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(
+        title="Perception Encoder Server", version=health.gateway_version(), description=_DESCRIPTION, lifespan=lifespan
+    )
+    metrics = Metrics()
+    limits = InputLimits(
+        max_items=settings.max_items,
+        max_image_pixels=settings.max_image_pixels,
+        max_text_characters=settings.max_text_characters,
+        allow_arrays=settings.allow_numpy_input,
+    )
+    app.state.encoder = encoder
+    app.state.metrics = metrics
+    app.state.instance = secrets.token_hex(3)
+    app.state.service = EmbeddingService(encoder, fetch, pool, limits, settings.default_variant)
+    app.include_router(roboflow.router)
+    app.include_router(health.router)
+    errors.install(app)
+    openapi.install(app)
+    # The last one added is the first to see a request.
+    app.add_middleware(
+        Admission,
+        in_flight=InFlight(settings.max_in_flight),
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        deadline_seconds=settings.deadline_seconds,
+    )
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=sorted(settings.allow_origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After"],
+    )
+    app.add_middleware(Observe, metrics=metrics)
+    return app

@@ -1,0 +1,79 @@
+"""What operators and orchestrators ask: alive, ready, what is this, how is it doing."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from gateway.encoder import EncoderSpec
+from gateway.http.json import json_response
+
+_NAME: Final = "Perception Encoder Server"
+
+router = APIRouter(tags=["Operation"])
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """The process lives. Says nothing of the models, since restarting the gateway would not mend those."""
+    return json_response({"status": "healthy"})
+
+
+@router.get("/readiness")
+async def readiness(request: Request) -> Response:
+    """Whether embeddings can be had now."""
+    ready = bool(request.app.state.encoder.specs)
+    return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+
+@router.get("/info")
+async def info(request: Request) -> Response:
+    """Name and version, as the incumbent gives them, then what is served and what it is."""
+    return json_response(
+        {
+            "name": _NAME,
+            "version": gateway_version(),
+            "uuid": request.app.state.instance,
+            "models": {name: describe(spec) for name, spec in request.app.state.encoder.specs.items()},
+        }
+    )
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus text."""
+    text = generate_latest(request.app.state.metrics.registry)
+    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def gateway_version() -> str:
+    try:
+        return version("perception-encoder-server")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def describe(spec: EncoderSpec) -> dict[str, Any]:
+    """A variant's shapes, and the certificate of each tower, as the exporter wrote it."""
+    towers = {"vision": spec.vision, "text": spec.text}
+    common = {
+        key: value
+        for key, value in spec.vision.certificate.items()
+        if key != "tower" and spec.text.certificate.get(key) == value
+    }
+    return {
+        "image_size": list(spec.image_size),
+        "context_length": spec.context_length,
+        "embed_dim": spec.embed_dim,
+        **{key: value for key, value in common.items() if key != "variant"},
+        **{
+            tower: {
+                "version": served.version,
+                "max_batch_size": served.max_batch_size,
+                **{key: value for key, value in served.certificate.items() if key not in common and key != "tower"},
+            }
+            for tower, served in towers.items()
+        },
+    }

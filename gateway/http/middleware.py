@@ -1,0 +1,128 @@
+"""What happens to every request, as plain ASGI: it is named, timed and counted, and admitted or refused."""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.errors import DeadlineExceeded, GatewayError, Overloaded, PayloadTooLarge
+from gateway.http.errors import error_response, internal_error
+from gateway.limits import InFlight
+from gateway.observe import Metrics, Stages
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+_log = logging.getLogger(__name__)
+
+
+class Observe:
+    """Outermost: a request id, a stage timer, the metrics and the log line, and an answer to what nobody caught."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        stages = Stages()
+        given = Headers(scope=scope).get("x-request-id", "")
+        # A new id where the client's could not stand in a header or a log as it is.
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {}).update(stages=stages, request_id=request_id)
+        status = 0
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-inference-engine"] = "triton"
+                headers["server-timing"] = stages.server_timing(time.perf_counter() - start)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_observed)
+        except Exception:
+            _log.exception("request %s failed", request_id)
+            if status:
+                raise  # half an answer is out; closing the connection is all that is left
+            await internal_error()(scope, receive, send_observed)
+        finally:
+            route = scope.get("route")
+            self._metrics.record(
+                # The route's pattern: paths as sent would make the number of time series anyone's choice.
+                route=getattr(route, "path", "other"),
+                status=status or 499,
+                seconds=time.perf_counter() - start,
+                stages=stages,
+                request_id=request_id,
+            )
+
+
+class Admission:
+    """Innermost: bounds how many inference requests are in flight, how large each is and how long it may take."""
+
+    def __init__(
+        self, app: ASGIApp, in_flight: InFlight, metrics: Metrics, max_body_bytes: int, deadline_seconds: float
+    ) -> None:
+        self._app = app
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._deadline_seconds = deadline_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            with self._in_flight.admit():
+                self._metrics.in_flight.set(self._in_flight.count)
+                length = Headers(scope=scope).get("content-length", "")
+                if length.isdecimal() and int(length[:20]) > self._max_body_bytes:
+                    raise self._too_large()
+                async with asyncio.timeout(self._deadline_seconds):
+                    await self._app(scope, self._counted(receive), send_noted)
+        except (GatewayError, TimeoutError) as error:
+            if started:
+                raise
+            if isinstance(error, Overloaded | PayloadTooLarge):
+                self._metrics.refused.labels(type(error).__name__).inc()
+            if isinstance(error, TimeoutError):
+                error = DeadlineExceeded(f"The request took longer than {self._deadline_seconds:g} seconds.")
+            await error_response(error)(scope, receive, send)
+        finally:
+            self._metrics.in_flight.set(self._in_flight.count)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """Counts what arrives, since a chunked body does not say its length."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The request's body is larger than the {self._max_body_bytes} bytes allowed.")

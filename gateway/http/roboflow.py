@@ -1,0 +1,218 @@
+"""Roboflow's three endpoints for Perception Encoder, and their wire models.
+
+Field names, defaults and the order of the answers' keys are the incumbent's: roboflow/inference,
+inference/core/entities/{requests,responses}/perception_encoder.py. "Subject" and "prompt" are its words; inside they
+are the query and the candidates.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from gateway.encoder import Embeddings
+from gateway.errors import InvalidImage, InvalidInput
+from gateway.http.body import read_json
+from gateway.http.json import json_response
+from gateway.http.openapi import ERRORS, json_body
+from gateway.observe import Stages
+from gateway.service import EmbeddingService
+from gateway.sources import ImageSource, declared, undeclared
+
+# -- wire models: what comes
+
+
+class InferenceRequestImage(BaseModel):
+    """One image: `{"type": "base64", "value": "..."}` or `{"type": "url", "value": "https://..."}`."""
+
+    type: str = Field(description="`base64`, `url`, or `numpy` where the server allows it.", examples=["url"])
+    value: Any = Field(
+        None, description="The image file in base64, or its URL.", examples=["https://example.com/a.jpg"]
+    )
+
+
+class _Request(BaseModel):
+    """What the three requests share. Fields beyond the version are taken for the incumbent's clients' sake only."""
+
+    perception_encoder_version_id: str | None = Field(
+        None, description="The variant, such as `PE-Core-L14-336`. Without it the server's default answers."
+    )
+    model_id: str | None = Field(None, description="Ignored, as the incumbent does.")
+    id: str | None = Field(None, description="Ignored.")
+    api_key: str | None = Field(None, description="Ignored: a key for the incumbent's downloads.")
+    usage_billable: bool = Field(True, description="Ignored.")
+    start: float | None = Field(None, description="Ignored.")
+    source: str | None = Field(None, description="Ignored.")
+    source_info: str | None = Field(None, description="Ignored.")
+    disable_model_monitoring: bool | None = Field(False, description="Ignored.")
+    stream_pipeline_context_id: str | None = Field(None, description="Ignored.")
+
+
+class EmbedImageRequest(_Request):
+    image: list[InferenceRequestImage] | InferenceRequestImage = Field(description="One image or a list of them.")
+
+
+class EmbedTextRequest(_Request):
+    text: list[str] | str = Field(description="One text or a list of them.", examples=[["a cat", "a dog"]])
+
+
+class CompareRequest(_Request):
+    subject: InferenceRequestImage | str = Field(description="What is compared: an image, or a text.")
+    subject_type: str = Field("image", description="`image` or `text`.")
+    prompt: (
+        list[InferenceRequestImage] | InferenceRequestImage | str | list[str] | dict[str, InferenceRequestImage | str]
+    ) = Field(description="What it is compared with: one, a list, or an object of named ones.")
+    prompt_type: str = Field("text", description="`text` or `image`.")
+
+
+# -- wire models: what goes; for the documentation, since answers are serialised straight from arrays
+
+
+class EmbeddingResponse(BaseModel):
+    inference_id: str | None = None
+    frame_id: int | None = None
+    time: float = Field(description="Seconds the server took.")
+    embeddings: list[list[float]] = Field(description="One unit-length embedding an item, in order.")
+
+
+class CompareResponse(BaseModel):
+    inference_id: str | None = None
+    frame_id: int | None = None
+    time: float = Field(description="Seconds the server took.")
+    similarity: list[float] | dict[str, float] = Field(
+        description="Cosine similarity to each prompt: a list in their order, or an object with their names."
+    )
+    parent_id: str | None = None
+
+
+# -- routes
+
+
+def _service(request: Request) -> EmbeddingService:
+    service: EmbeddingService = request.app.state.service
+    return service
+
+
+def _stages(request: Request) -> Stages:
+    stages: Stages = request.state.stages
+    return stages
+
+
+_Service = Annotated[EmbeddingService, Depends(_service)]
+_Stages = Annotated[Stages, Depends(_stages)]
+
+router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ERRORS)
+
+
+@router.post("/embed_image", response_model=EmbeddingResponse, openapi_extra=json_body(EmbedImageRequest))
+async def embed_image(request: Request, service: _Service, stages: _Stages) -> Response:
+    """Embeddings of one or several images."""
+    start = time.perf_counter()
+    wire = await read_json(request, EmbedImageRequest)
+    spec = service.select(wire.perception_encoder_version_id)
+    sources = _sources(wire.image) if isinstance(wire.image, list) else [_source(wire.image)]
+    embeddings = await service.embed_images(spec, sources, stages)
+    return _embeddings(embeddings, start, spec.variant)
+
+
+@router.post("/embed_text", response_model=EmbeddingResponse, openapi_extra=json_body(EmbedTextRequest))
+async def embed_text(request: Request, service: _Service, stages: _Stages) -> Response:
+    """Embeddings of one or several texts."""
+    start = time.perf_counter()
+    wire = await read_json(request, EmbedTextRequest)
+    spec = service.select(wire.perception_encoder_version_id)
+    texts = wire.text if isinstance(wire.text, list) else [wire.text]
+    embeddings, truncated = await service.embed_texts(spec, texts, stages)
+    return _embeddings(embeddings, start, spec.variant, truncated)
+
+
+@router.post("/compare", response_model=CompareResponse, openapi_extra=json_body(CompareRequest))
+async def compare(request: Request, service: _Service, stages: _Stages) -> Response:
+    """Cosine similarity of one image or text to others."""
+    start = time.perf_counter()
+    wire = await read_json(request, CompareRequest)
+    spec = service.select(wire.perception_encoder_version_id)
+    query = _query(wire)
+    names, candidates = _candidates(wire)
+    similarities = await service.compare(spec, query, candidates, stages)
+    body = {
+        "inference_id": None,
+        "frame_id": None,
+        "time": time.perf_counter() - start,
+        "similarity": similarities if names is None else dict(zip(names, similarities, strict=True)),
+        "parent_id": None,
+    }
+    return json_response(body, headers=_model_id(spec.variant))
+
+
+# -- between the wire and the service
+
+
+def _source(image: InferenceRequestImage) -> ImageSource:
+    return declared(image.type, image.value)
+
+
+def _sources(images: Sequence[InferenceRequestImage | str]) -> list[ImageSource]:
+    sources = []
+    for index, image in enumerate(images):
+        try:
+            sources.append(undeclared(image) if isinstance(image, str) else _source(image))
+        except InvalidImage as error:
+            raise InvalidImage(error.cause, index if len(images) > 1 else None) from None
+    return sources
+
+
+def _query(wire: CompareRequest) -> ImageSource | str:
+    if _is_text("subject", wire.subject_type):
+        return _text("subject", wire.subject)
+    return undeclared(wire.subject) if isinstance(wire.subject, str) else _source(wire.subject)
+
+
+def _candidates(wire: CompareRequest) -> tuple[list[str] | None, list[ImageSource] | list[str]]:
+    """The prompts, and their names where they came as an object."""
+    prompt = wire.prompt
+    names: list[str] | None = None
+    items: Sequence[InferenceRequestImage | str]
+    if isinstance(prompt, dict) and "type" in prompt and "value" in prompt:
+        # Pydantic takes it for named texts; to the incumbent's clients it is an image.
+        items = [InferenceRequestImage(type=_text("type", prompt["type"]), value=prompt["value"])]
+    elif isinstance(prompt, dict):
+        names, items = list(prompt), list(prompt.values())
+    else:
+        items = prompt if isinstance(prompt, list) else [prompt]
+    if _is_text("prompt", wire.prompt_type):
+        return names, [_text("prompt", item) for item in items]
+    return names, _sources(items)
+
+
+def _is_text(field: str, declared_type: str) -> bool:
+    if declared_type not in ("image", "text"):
+        raise InvalidInput(f"`{field}_type` must be `image` or `text`, not {declared_type[:64]!r}.")
+    return declared_type == "text"
+
+
+def _text(field: str, value: InferenceRequestImage | str) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"`{field}` holds an image, but `{field}_type` is `text`.")
+    return value
+
+
+def _embeddings(embeddings: Embeddings, start: float, variant: str, truncated: Sequence[int] = ()) -> Response:
+    headers = _model_id(variant)
+    if truncated:
+        headers["x-truncated"] = ",".join(map(str, truncated))
+    body = {
+        "inference_id": None,
+        "frame_id": None,
+        "time": time.perf_counter() - start,
+        "embeddings": np.ascontiguousarray(embeddings),
+    }
+    return json_response(body, headers=headers)
+
+
+def _model_id(variant: str) -> dict[str, str]:
+    return {"x-model-id": f"perception_encoder/{variant}"}

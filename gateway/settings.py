@@ -1,0 +1,150 @@
+"""All that can be configured, by environment variable: the incumbent's name where it has one, ``PE_`` for ours."""
+
+import os
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# A comma list, as the incumbent writes it, and not JSON, which pydantic-settings would expect.
+CommaList = Annotated[frozenset[str], NoDecode]
+
+
+def _available_cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """Read once, in ``__main__``; everything else is handed what it needs."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+
+    # -- where it listens
+    host: str = Field(
+        default="0.0.0.0",
+        validation_alias="HOST",
+        description="Address to listen on. All of them, as the incumbent: a container is reached from outside.",
+    )
+    port: int = Field(
+        default=9001, validation_alias="PORT", ge=0, le=65535, description="Port to listen on; the incumbent's."
+    )
+    allow_origins: CommaList = Field(
+        default=frozenset({"*"}),
+        validation_alias="ALLOW_ORIGINS",
+        description="Web origins that browsers may call from (CORS), separated by commas; `*` is any.",
+    )
+
+    # -- what it serves
+    triton_url: str = Field(
+        default="127.0.0.1:8001",
+        validation_alias="PE_TRITON_URL",
+        description="Triton's gRPC address, `host:port`, or a gRPC name such as `dns:///triton:8001`.",
+    )
+    default_variant: str | None = Field(
+        default=None,
+        validation_alias="PERCEPTION_ENCODER_VERSION_ID",
+        description="The variant that answers requests naming none. Unset: the only one loaded, else PE-Core-L14-336.",
+    )
+
+    # -- how much it takes on
+    max_in_flight: int = Field(
+        default=64,
+        validation_alias="PE_MAX_IN_FLIGHT",
+        ge=1,
+        description="Requests in flight; the next one is refused with 429, for waiting longer helps nobody.",
+    )
+    max_items: int = Field(
+        default=64,
+        validation_alias=AliasChoices("CLIP_MAX_BATCH_SIZE", "PE_MAX_ITEMS"),
+        ge=1,
+        description="Images, texts or prompts in one request. The incumbent's default is 8.",
+    )
+    max_body_bytes: int = Field(
+        default=64 * 2**20,
+        validation_alias="PE_MAX_BODY_BYTES",
+        ge=1,
+        description="Bytes of a request's body; more is a 413, mostly before any is read.",
+    )
+    max_image_pixels: int = Field(
+        default=100_000_000,
+        validation_alias="PE_MAX_IMAGE_PIXELS",
+        ge=1,
+        description="Pixels of one image, judged by its header: small files can hold images that fill the memory.",
+    )
+    max_text_characters: int = Field(
+        default=128_000,
+        validation_alias="PE_MAX_TEXT_CHARACTERS",
+        ge=1,
+        description="Characters of one text. All beyond the context length is cut anyway, but must be read first.",
+    )
+    deadline_seconds: float = Field(
+        default=30,
+        validation_alias="PE_DEADLINE_SECONDS",
+        gt=0,
+        description="Seconds that a request may last, its body's arrival included; then 504, and its work is dropped.",
+    )
+    decode_threads: int = Field(
+        default_factory=_available_cpus,
+        validation_alias="PE_DECODE_THREADS",
+        ge=1,
+        description="Threads that decode and resize images. Default: one a CPU; they hold no lock while they work.",
+    )
+
+    # -- image URLs
+    allow_url_input: bool = Field(
+        default=True, validation_alias="ALLOW_URL_INPUT", description="Whether images may be given by URL."
+    )
+    allow_non_https_url_input: bool = Field(
+        default=False, validation_alias="ALLOW_NON_HTTPS_URL_INPUT", description="Whether such a URL may be plain http."
+    )
+    allow_url_input_without_fqdn: bool = Field(
+        default=False,
+        validation_alias="ALLOW_URL_INPUT_WITHOUT_FQDN",
+        description="Whether such a URL may name a host by address or by a local name.",
+    )
+    allow_url_to_non_global_addresses: bool = Field(
+        default=False,
+        validation_alias="ALLOW_URL_TO_NON_GLOBAL_ADDRESSES",
+        description="Whether URLs may lead to private, loopback or link-local addresses. The incumbent allows it.",
+    )
+    allowed_hosts: CommaList = Field(
+        default=frozenset(),
+        validation_alias="WHITELISTED_DESTINATIONS_FOR_URL_INPUT",
+        description="The only hosts that URLs may name, separated by commas. Unset: any.",
+    )
+    denied_hosts: CommaList = Field(
+        default=frozenset(),
+        validation_alias="BLACKLISTED_DESTINATIONS_FOR_URL_INPUT",
+        description="Hosts that URLs may not name, separated by commas.",
+    )
+    max_redirects: int = Field(
+        default=5,
+        validation_alias="MAX_IMAGE_URL_REDIRECTS",
+        ge=0,
+        description="Redirects that are followed, each judged like the first URL. The incumbent follows 30.",
+    )
+    url_timeout_seconds: float = Field(
+        default=10,
+        validation_alias="PE_URL_TIMEOUT_SECONDS",
+        gt=0,
+        description="Seconds that fetching one image may take, redirects included.",
+    )
+
+    # -- images as arrays
+    allow_numpy_input: bool = Field(
+        default=False,
+        validation_alias="ALLOW_NUMPY_INPUT",
+        description="Whether images may be numpy arrays. They are read without executing what a pickle says.",
+    )
+
+    @field_validator("allow_origins", "allowed_hosts", "denied_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return frozenset(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("default_variant", mode="after")
+    @classmethod
+    def _empty_is_unset(cls, value: str | None) -> str | None:
+        return value or None

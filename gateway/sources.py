@@ -1,0 +1,108 @@
+"""What a client may declare an image to be: Roboflow's wire types become one of these. Nothing is guessed at."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+
+from gateway.errors import InvalidImage
+
+_DATA_URI = regex.compile(r"\s*data:[^,;]*(?:;[^,;]*)*?;base64,", regex.IGNORECASE)
+_OUTSIDE_ALPHABET = regex.compile(rb"[^A-Za-z0-9+/]+")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """The bytes of an image file."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Base64Image:
+    """An image file in base64, with or without a ``data:`` prefix."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UrlImage:
+    """An image file to be fetched."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayImage:
+    """A numpy array in base64: pickled, as Roboflow's clients send it, or in ``.npy`` format. Channels are BGR."""
+
+    text: str
+
+
+ImageSource = EncodedImage | Base64Image | UrlImage | ArrayImage
+
+_UNKNOWN_TYPE = "Image declaration contains not recognised image type."
+# Types of Roboflow's own processes. Over JSON they have no meaning, or would read the server's disk.
+_REFUSED = {
+    "file": "Loading images from local filesystem is disabled.",
+    "multipart": "Images of type `multipart` cannot be sent as JSON.",
+    "numpy_object": "Data provided as input could not be decoded into np.ndarray object.",
+    "pil": "Images of type `pil` cannot be sent as JSON.",
+}
+
+
+def declared(kind: str, value: Any) -> ImageSource:
+    """The image that ``{"type": kind, "value": value}`` declares.
+
+    Raises:
+        InvalidImage: an unknown or refused type, or a value that is not a non-empty string.
+    """
+    kind = kind.lower()
+    if (refusal := _REFUSED.get(kind)) is not None:
+        raise InvalidImage(refusal)
+    if kind not in ("base64", "url", "numpy"):
+        raise InvalidImage(_UNKNOWN_TYPE)
+    if isinstance(value, str) and value:
+        if kind == "url":
+            return UrlImage(value)
+        return ArrayImage(value) if kind == "numpy" else Base64Image(value)
+    if value == "":
+        raise InvalidImage("Provided image URL is invalid" if kind == "url" else "Empty image payload.")
+    raise InvalidImage(f"An image of type `{kind}` needs a string as its `value`.")
+
+
+def undeclared(text: str) -> ImageSource:
+    """The image that a bare string stands for: a URL if it says so, else base64. Never a path."""
+    if not text:
+        raise InvalidImage("Empty image payload.")
+    return UrlImage(text) if "://" in text[:16] else Base64Image(text)
+
+
+def decode_base64(text: str) -> bytes:
+    """Bytes of a base64 text; a data URI's head, white space, the URL-safe alphabet and missing padding are understood.
+
+    Raises:
+        InvalidImage: nothing in it, or no whole number of bytes.
+    """
+    try:
+        data = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise InvalidImage("Malformed base64 input image.") from None
+    if data[:5].lower() == b"data:" or data[:1].isspace():
+        head = _DATA_URI.match(text)
+        data = data[head.end() :] if head else data
+    try:
+        # The common case, and the fast one: plain base64, padded.
+        decoded = base64.b64decode(data, validate=True)
+    except binascii.Error:
+        data = _OUTSIDE_ALPHABET.sub(b"", data.translate(_URL_SAFE))
+        try:
+            decoded = base64.b64decode(data + b"=" * (-len(data) % 4))
+        except binascii.Error:
+            raise InvalidImage("Malformed base64 input image.") from None
+    if not decoded:
+        raise InvalidImage("Empty image payload.")
+    return decoded

@@ -1,0 +1,91 @@
+"""Stand-ins for what the gateway talks to. Their embeddings depend on the content, so that mixed-up items show."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens, TowerSpec
+from gateway.errors import GatewayError, InvalidImage
+
+EMBED_DIM = 8
+
+
+def fake_spec(variant: str = "PE-Fake-T8-16", max_batch_size: int = 8) -> EncoderSpec:
+    certificate = {"variant": variant, "engine": "none", "precision": "fp32", "notice": "A fake."}
+    return EncoderSpec(
+        variant=variant,
+        image_size=(16, 16),
+        context_length=8,
+        embed_dim=EMBED_DIM,
+        vision=TowerSpec(max_batch_size, "1", {**certificate, "tower": "vision"}),
+        text=TowerSpec(max_batch_size, "1", {**certificate, "tower": "text"}),
+    )
+
+
+class FakeEncoder:
+    """Unit vectors that tell contents apart: an image by its mean colour, a text by its tokens."""
+
+    def __init__(self, *specs: EncoderSpec, error: GatewayError | None = None, seconds: float = 0) -> None:
+        self.specs: Mapping[str, EncoderSpec] = {spec.variant: spec for spec in specs or (fake_spec(),)}
+        self.error = error
+        self.seconds = seconds
+        self.batches: list[tuple[str, int]] = []
+        self.cancelled = 0
+        self.entered = False
+
+    async def __aenter__(self) -> Self:
+        self.entered = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.entered = False
+
+    async def encode_images(self, spec: EncoderSpec, images: Pixels) -> Embeddings:
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (*spec.image_size, 3)
+        return await self._answer(spec, "images", images.mean(axis=(1, 2)), spec.vision.max_batch_size)
+
+    async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
+        assert tokens.dtype == np.int32
+        assert tokens.shape[1:] == (spec.context_length,)
+        return await self._answer(spec, "texts", tokens, spec.text.max_batch_size)
+
+    async def _answer(self, spec: EncoderSpec, kind: str, rows: np.ndarray, limit: int) -> Embeddings:  # type: ignore[type-arg]
+        assert 1 <= len(rows) <= limit
+        self.batches.append((kind, len(rows)))
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return np.stack([unit_vector(row, spec.embed_dim) for row in rows])
+
+
+def unit_vector(row: np.ndarray, embed_dim: int = EMBED_DIM) -> np.ndarray:  # type: ignore[type-arg]
+    """The vector [D] that the fake gives these values: random, and the same for the same values."""
+    seed = np.round(np.asarray(row, np.float64), 3).tobytes()
+    vector = np.random.default_rng(np.frombuffer(seed, np.uint8).astype(np.uint32)).normal(size=embed_dim)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+class FakeFetch:
+    """Images by URL, from a dictionary."""
+
+    def __init__(self, files: Mapping[str, bytes] | None = None) -> None:
+        self.files = dict(files or {})
+        self.closed = False
+
+    async def __call__(self, url: str) -> bytes:
+        if url not in self.files:
+            raise InvalidImage("Data pointed by URL could not be decoded into image.")
+        return self.files[url]
+
+    async def aclose(self) -> None:
+        self.closed = True

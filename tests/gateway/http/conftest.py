@@ -1,0 +1,30 @@
+"""The app around fakes, driven in process."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from starlette.testclient import TestClient
+
+from gateway.http.app import create_app
+from gateway.settings import Settings
+from tests.fakes import FakeEncoder, FakeFetch
+
+MakeClient = Callable[..., TestClient]
+
+
+@pytest.fixture
+def make_client() -> Iterator[MakeClient]:
+    """Makes a running app's client; settings are given by field name."""
+    with ExitStack() as stack:
+
+        def make(encoder: FakeEncoder | None = None, fetch: FakeFetch | None = None, **settings: object) -> TestClient:
+            app = create_app(Settings.model_validate(settings), encoder or FakeEncoder(), fetch or FakeFetch())
+            return stack.enter_context(TestClient(app, raise_server_exceptions=False))
+
+        yield make
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> TestClient:
+    return make_client()

@@ -1,0 +1,47 @@
+from starlette.testclient import TestClient
+
+from gateway.http.app import create_app
+from gateway.settings import Settings
+from tests.fakes import EMBED_DIM, FakeEncoder, FakeFetch, fake_spec
+from tests.gateway.http.conftest import MakeClient
+
+
+def test_ready_and_alive(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "healthy"}
+    assert client.get("/readiness").json() == {"status": "ready"}
+
+
+def test_info_has_the_incumbents_keys_first_and_says_what_is_served(make_client: MakeClient) -> None:
+    info = make_client(FakeEncoder(fake_spec("A"), fake_spec("B"))).get("/info").json()
+    assert list(info) == ["name", "version", "uuid", "models"]
+    assert list(info["models"]) == ["A", "B"]
+    model = info["models"]["A"]
+    assert model["image_size"] == [16, 16]
+    assert model["context_length"] == 8
+    assert model["embed_dim"] == EMBED_DIM
+    assert model["precision"] == "fp32"
+    assert model["notice"] == "A fake."
+    assert model["vision"] == {"version": "1", "max_batch_size": 8}
+
+
+def test_openapi_knows_the_bodies(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    for name in ("embed_image", "embed_text", "compare"):
+        body = document["paths"][f"/perception_encoder/{name}"]["post"]["requestBody"]
+        reference = body["content"]["application/json"]["schema"]["$ref"]
+        schema = document["components"]["schemas"][reference.rsplit("/", 1)[1]]
+        assert "perception_encoder_version_id" in schema["properties"]
+    assert "InferenceRequestImage" in document["components"]["schemas"]
+
+
+def test_docs(client: TestClient) -> None:
+    assert client.get("/docs").status_code == 200
+
+
+def test_the_encoder_and_the_fetcher_live_as_long_as_the_app() -> None:
+    encoder, fetch = FakeEncoder(), FakeFetch()
+    app = create_app(Settings(), encoder, fetch)
+    assert (encoder.entered, fetch.closed) == (False, False)
+    with TestClient(app):
+        assert (encoder.entered, fetch.closed) == (True, False)
+    assert (encoder.entered, fetch.closed) == (False, True)
