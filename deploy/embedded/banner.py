@@ -34,11 +34,10 @@ def curl(base_url: str, variants: list[str]) -> str:
 
 
 def _facts(model: dict[str, Any]) -> str:
-    size, length, numbers = (model.get(key, "?") for key in ("image_size", "context_length", "embed_dim"))
+    size = "x".join(map(str, model.get("image_size", "?")))
+    length, numbers = (model.get(key, "?") for key in ("context_length", "embed_dim"))
     runs = " ".join(str(model[key]) for key in ("engine", "precision") if model.get(key))
-    return f"images {size}x{size}, texts of {length} tokens, embeddings of {numbers} numbers" + (
-        f"; {runs}" if runs else ""
-    )
+    return f"images {size}, texts of {length} tokens, embeddings of {numbers} numbers" + (f"; {runs}" if runs else "")
 
 
 def _notices(model: dict[str, Any]) -> list[str]:

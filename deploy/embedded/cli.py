@@ -74,7 +74,7 @@ def message(error: e.LaunchError) -> str:
         case e.InstallationMissing(looked_at, requirements):
             last = looked_at[-1]
             return (
-                f"the Triton environment is missing: neither {' nor '.join(map(str, looked_at))} is there.\n"
+                f"the Triton environment is missing: {' and '.join(map(str, looked_at))} is not there.\n"
                 "In a checkout, `make serve` makes it. Elsewhere:\n"
                 f"  {shlex.quote(sys.executable)} -m venv {shlex.quote(str(last))}\n"
                 f"  {shlex.quote(str(last / 'bin/pip'))} install -r {shlex.quote(str(requirements))}"
@@ -104,6 +104,8 @@ def message(error: e.LaunchError) -> str:
             return (
                 f"model {model.name} is incomplete: {model} has no {lacks}. Export it again, or remove that directory."
             )
+        case e.VariantIncomplete(repository, missing):
+            return f"the model repository {repository} holds no variant whole: {missing} is missing. Export it as well."
         case e.EngineUnsupported(model, engine):
             return (
                 f"model {model.name} is for Triton's {engine} backend, which the embedded server does not have:\n"

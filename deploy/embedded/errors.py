@@ -12,6 +12,7 @@ LaunchError
 │   ├── RepositoryMissing
 │   ├── RepositoryEmpty
 │   ├── ModelIncomplete
+│   ├── VariantIncomplete
 │   └── EngineUnsupported
 └── ProcessError               a process did not do its part
     ├── ModelsNotLoaded          Triton runs but refused models
@@ -92,6 +93,14 @@ class ModelIncomplete(RepositoryError):
 
     model: Path
     lacks: str
+
+
+@dataclass(eq=False)
+class VariantIncomplete(RepositoryError):
+    """Models, but no variant of which both towers are there."""
+
+    repository: Path
+    missing: str
 
 
 @dataclass(eq=False)

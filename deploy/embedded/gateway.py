@@ -10,8 +10,8 @@ from deploy.embedded.child import Child
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
 
-_START_S = 60.0
-_STOP_S = 30.0
+_START_S = 30.0
+_STOP_S = 45.0  # longer than its own grace for requests in flight
 _ANY = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}
 
 

@@ -8,11 +8,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.embedded.errors import EngineUnsupported, ModelIncomplete, RepositoryEmpty, RepositoryMissing
+from deploy.embedded.errors import (
+    EngineUnsupported,
+    ModelIncomplete,
+    RepositoryEmpty,
+    RepositoryMissing,
+    VariantIncomplete,
+)
 
 # config.pbtxt is protobuf text. Only the engine's name is needed here, and this environment's only parser for it takes
 # longer to import than everything else in pe-serve.
 _ENGINE = re.compile(r"""^\s*(backend|platform)\s*:\s*["']([^"']*)["']""", re.MULTILINE)
+_TOWERS = (("-vision", "-text"), ("-text", "-vision"))
 _WEIGHTS = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "python": "model.py"}
 
 
@@ -25,14 +32,25 @@ class Model:
 def models(repository: Path) -> list[Model]:
     """Every model in the repository. A directory whose name starts with a dot is a running export's, and no model.
 
-    Raises RepositoryMissing, RepositoryEmpty, ModelIncomplete or EngineUnsupported.
+    Raises RepositoryMissing, RepositoryEmpty, ModelIncomplete, EngineUnsupported or VariantIncomplete.
     """
     if not repository.is_dir():
         raise RepositoryMissing(repository)
     directories = sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not directories:
         raise RepositoryEmpty(repository)
-    return [_check(path) for path in directories]
+    found = [_check(path) for path in directories]
+    _require_variant(repository, {model.name for model in found})
+    return found
+
+
+def _require_variant(repository: Path, names: set[str]) -> None:
+    """The gateway serves a variant once both of its towers are there, and is never ready without one."""
+    missing = sorted(
+        name.removesuffix(tower) + other for tower, other in _TOWERS for name in names if name.endswith(tower)
+    )
+    if not names & set(missing):
+        raise VariantIncomplete(repository, missing[0] if missing else "V-vision and V-text for any V")
 
 
 def _check(path: Path) -> Model:

@@ -1,0 +1,48 @@
+"""Model repositories made of the tiny models, and a pe-serve that is always stopped."""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.running import PeServe
+
+MODELS = Path(__file__).with_name("models")
+
+
+@pytest.fixture
+def make_repository(tmp_path: Path) -> Callable[..., Path]:
+    """make_repository("Tiny-vision", "Tiny-text") -> a repository of copies, to be broken at will."""
+
+    def make(*names: str) -> Path:
+        repository = tmp_path / "model_repository"
+        repository.mkdir()
+        for name in names:
+            shutil.copytree(MODELS / name, repository / name)
+        return repository
+
+    return make
+
+
+@pytest.fixture
+def pe_serve(tmp_path: Path) -> Iterator[Callable[..., PeServe]]:
+    """pe_serve("--repository", path) -> PeServe, on a free port unless told otherwise."""
+    started: list[PeServe] = []
+
+    def start(*arguments: str | Path, **environment: str) -> PeServe:
+        directory = tmp_path / f"run-{len(started)}"
+        directory.mkdir()
+        port = () if "--port" in arguments else ("--port", "0")
+        started.append(PeServe(directory, *arguments, *port, **environment))
+        return started[-1]
+
+    yield start
+    for run in started:
+        if run.process.poll() is None:
+            run.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.process.wait(30)
+        run.kill()
