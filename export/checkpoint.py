@@ -1,0 +1,222 @@
+"""Weights file -> loaded towers, strictly: a missing, extra or wrongly shaped tensor names itself and stops.
+
+Two layouts are understood, told apart by their own keys:
+
+    open_clip   visual.trunk.*, text.*, logit_scale                     (safetensors, or a torch file)
+    Meta        visual.*, the text tower's keys bare, logit_scale       (`PE-Core-*.pt`, as facebook/PE-Core-* has them)
+
+A file is read as data only: safetensors, or torch's format with `weights_only=True`, whose unpickler runs no code.
+"""
+
+import hashlib
+import math
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.factory import get_model_config
+from open_clip.model import _build_text_tower, _build_vision_tower
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from export.errors import CheckpointError
+from export.towers import TextTower, VisionTower
+from export.variants import Tower, Variant
+
+# What open_clip's CustomTextCLIP calls its two towers: the first part of every key but `logit_scale`.
+_ATTRIBUTE: Mapping[Tower, str] = {"vision": "visual", "text": "text"}
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An open weights file. Tensors are read one at a time, so that no more than one tower is ever in memory."""
+
+    path: Path
+    shapes: Mapping[str, Shape]
+    read: Callable[[str], Tensor]
+
+    @property
+    def layout(self) -> str:
+        return "meta" if "visual.conv1.weight" in self.shapes else "open_clip"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where one of open_clip's tensors comes from in a file: its key there, its shape there, and how to turn it."""
+
+    key: str
+    shape: Shape
+    convert: Callable[[Tensor], Tensor]
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+    """Open a safetensors or torch file, whatever its name ends in; CheckpointError if it is neither, or damaged."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint file at {path}")
+    with ExitStack() as open_files:
+        try:
+            if _looks_like_safetensors(path):
+                file = open_files.enter_context(safe_open(path, framework="pt"))
+                shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
+                opened = Checkpoint(path, shapes, file.get_tensor)
+            else:
+                tensors = _load_torch_file(path)
+                shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+                opened = Checkpoint(path, shapes, tensors.__getitem__)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        yield opened
+
+
+def build_tower(variant: Variant, tower: Tower) -> nn.Module:
+    """The tower's architecture, randomly initialised, in evaluation mode, as open_clip builds it."""
+    if variant.bundled_checkpoint is not None:
+        from export.demo import architecture
+
+        architecture.register()
+    config = get_model_config(variant.architecture)
+    if config is None:
+        raise CheckpointError(f"this open_clip has no {variant.architecture}: install open_clip_torch >= 3.3")
+    build = _build_vision_tower if tower == "vision" else _build_text_tower
+    built: nn.Module = build(config["embed_dim"], config["vision_cfg" if tower == "vision" else "text_cfg"])
+    return built.eval().requires_grad_(False)
+
+
+def load_tower(variant: Variant, tower: Tower, checkpoint: Checkpoint) -> VisionTower | TextTower:
+    """The FP32 tower with the checkpoint's weights, after the whole file has been held against the variant."""
+    verify(variant, checkpoint)
+    network = build_tower(variant, tower)
+    for name, target in network.state_dict(keep_vars=True).items():
+        source = _source(f"{_ATTRIBUTE[tower]}.{name}", tuple(target.shape), checkpoint.layout)
+        if source is None:
+            target.data.zero_()
+            continue
+        value = checkpoint.read(source.key)
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{checkpoint.path.name}: {source.key} holds values that are not finite")
+        target.data.copy_(source.convert(value))
+    return VisionTower(network) if tower == "vision" else TextTower(network)
+
+
+def read_logit_scale(checkpoint: Checkpoint) -> float:
+    """The learned temperature as it is applied: stored as a logarithm, used as its exponential."""
+    return math.exp(float(checkpoint.read("logit_scale").float()))
+
+
+def verify(variant: Variant, checkpoint: Checkpoint) -> None:
+    """Hold every key and shape of the file against the variant; the first that differs is named."""
+    expected = {source.key: source.shape for source in _expected_sources(variant, checkpoint.layout)}
+    where = f"{checkpoint.path.name} is not a {variant.name} checkpoint"
+    for key, shape in expected.items():
+        if key not in checkpoint.shapes:
+            raise CheckpointError(f"{where}: {key} is missing")
+        if checkpoint.shapes[key] != shape:
+            raise CheckpointError(f"{where}: {key} has shape {list(checkpoint.shapes[key])}, not {list(shape)}")
+    for key in checkpoint.shapes:
+        if key not in expected:
+            raise CheckpointError(f"{where}: {key} does not belong to it")
+
+
+def _expected_sources(variant: Variant, layout: str) -> Iterator[_Source]:
+    for tower, attribute in _ATTRIBUTE.items():
+        with torch.device("meta"):  # shapes only: nothing is allocated
+            network = build_tower(variant, tower)
+        for name, value in network.state_dict().items():
+            source = _source(f"{attribute}.{name}", tuple(value.shape), layout)
+            if source is not None:
+                yield source
+    yield _Source("logit_scale", (), lambda value: value)
+
+
+# Meta's names for timm's: both write the same network, Meta with nn.MultiheadAttention's names.
+_META_VISION_NAMES = (
+    ("trunk.", ""),
+    ("attn_pool.norm.", "attn_pool.layernorm."),
+    ("attn_pool.latent", "attn_pool.probe"),
+    ("attn_pool.proj.", "attn_pool.attn.out_proj."),
+    ("attn_pool.q.", "attn_pool.attn.in_proj_"),
+    ("attn_pool.kv.", "attn_pool.attn.in_proj_"),
+    ("attn.qkv.", "attn.in_proj_"),
+    ("attn.proj.", "attn.out_proj."),
+    ("mlp.fc1.", "mlp.c_fc."),
+    ("mlp.fc2.", "mlp.c_proj."),
+    ("norm_pre.", "ln_pre."),
+    (".norm1.", ".ln_1."),
+    (".norm2.", ".ln_2."),
+    ("patch_embed.proj.", "conv1."),
+    ("pos_embed", "positional_embedding"),
+    ("cls_token", "class_embedding"),
+    ("blocks.", "transformer.resblocks."),
+)
+
+
+def _source(key: str, shape: Shape, layout: str) -> _Source | None:
+    """Where open_clip's tensor `key` of `shape` comes from; None for timm's head bias, which Meta's network lacks."""
+    if layout == "open_clip":
+        return _Source(key, shape, lambda value: value)
+    if key.startswith("text."):
+        return _Source(key.removeprefix("text."), shape, lambda value: value)
+    name = key.removeprefix("visual.trunk.")
+    if name == "head.bias":
+        return None
+    if name == "head.weight":
+        return _Source("visual.proj", shape[::-1], lambda value: value.T)
+    meta_name = key.removeprefix("visual.")
+    for timm_name, replacement in _META_VISION_NAMES:
+        meta_name = meta_name.replace(timm_name, replacement)
+    if meta_name.startswith("norm."):
+        meta_name = meta_name.replace("norm.", "ln_post.")
+    meta_key = f"visual.{meta_name}"
+    if name.startswith("attn_pool.q."):  # Meta keeps query, key and value in one tensor
+        rows = shape[0]
+        return _Source(meta_key, (3 * rows, *shape[1:]), lambda value: value[:rows])
+    if name.startswith("attn_pool.kv."):
+        rows = shape[0] // 2
+        return _Source(meta_key, (3 * rows, *shape[1:]), lambda value: value[rows:])
+    if name == "cls_token":
+        return _Source(meta_key, shape[2:], lambda value: value.reshape(shape))
+    if name == "pos_embed":
+        return _Source(meta_key, shape[1:], lambda value: value.reshape(shape))
+    return _Source(meta_key, shape, lambda value: value)
+
+
+def _looks_like_safetensors(path: Path) -> bool:
+    # An 8-byte length, then the header's JSON (https://huggingface.co/docs/safetensors, "Format").
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _load_torch_file(path: Path) -> dict[str, Tensor]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd pickles: they are refused, or fine
+            # Only the zip format can be mapped; the older one is read whole.
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        # torch's message runs over several lines and advises to switch the protection off: say less.
+        raise CheckpointError(f"{path} is not a file of plain tensors, and nothing else is read from it") from error
+    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path} is neither safetensors nor a torch checkpoint, or it is damaged") from error
+    for wrapper in ("state_dict", "weights"):  # Meta's own loader unwraps these two
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} does not hold a table of tensors")
+    return {str(key).removeprefix("module."): value for key, value in loaded.items()}

@@ -1,0 +1,101 @@
+"""Tower -> ONNX file: named tensors, only the batch axis dynamic, checked by onnx's own checker.
+
+`OPSET` is the newest that every runtime in reach documents: onnxruntime since 1.17 (its compatibility table), so all of
+Triton >= 24.02 and the embedded server, and TensorRT's parser since 10.0. Attention is written out in elementary nodes;
+the fused `Attention` node (opset 23) has no CUDA kernel before onnxruntime 1.24.
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir
+import torch
+from torch import Tensor, nn
+
+from export.errors import GraphError
+
+OPSET = 20
+OUTPUT = "embedding"
+
+# A protobuf file ends at 2 GB; well below that, where a second copy in memory begins to hurt, weights move beside it.
+_EXTERNAL_DATA_ABOVE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """An exported file; `files` are its parts, the graph first, all in one directory."""
+
+    path: Path
+    files: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path) -> OnnxGraph:
+    """Write `path` (and `path`.data beside it when large) for a tower that takes `example`, [N >= 2, ...].
+
+    The graph's input is `input_name`, its output `embedding`; GraphError if torch cannot trace the tower or the checker
+    finds fault with the result.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own deprecations, which the caller can do nothing about
+            program = torch.onnx.export(
+                tower,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[input_name],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise GraphError(f"torch could not export the tower: {str(error).splitlines()[0]}") from error
+    assert program is not None  # None only for the exporter before dynamo
+    model = program.model
+    _name_output(model)
+    _strip_provenance(model)
+    data = path.with_name(path.name + ".data")
+    weights = sum(
+        value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None
+    )
+    if weights > _EXTERNAL_DATA_ABOVE_BYTES:
+        onnx_ir.save(model, path, external_data=data.name)
+        graph = OnnxGraph(path, (path, data))
+    else:
+        onnx_ir.save(model, path)
+        graph = OnnxGraph(path, (path,))
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise GraphError(f"onnx's checker refuses {path.name}: {str(error).splitlines()[0]}") from error
+    return graph
+
+
+def _name_output(model: onnx_ir.Model) -> None:
+    # Not left to `output_names`: torch calls the token table's lookup "embedding" too, and lets the two collide.
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name == OUTPUT:
+                value.name = f"{OUTPUT}_rows"
+    model.graph.outputs[0].name = OUTPUT
+
+
+def _strip_provenance(model: onnx_ir.Model) -> None:
+    """Drop what torch notes on every node (source lines, paths on this machine): it is no part of the model."""
+    model.doc_string = None
+    model.metadata_props.clear()
+    model.graph.doc_string = None
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.doc_string = None
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()

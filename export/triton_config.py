@@ -1,0 +1,77 @@
+"""What Triton is told about a model: a typed description -> `config.pbtxt`, through Triton's own protobuf.
+
+Only fields that both the embedded server (2.51) and current releases know. Left out on purpose: an instance group
+(Triton then chooses a GPU where it has one, and the CPU where not), a queue policy (it would turn the batcher's
+prefetch off), preferred batch sizes, and the response cache (a model that asks for one fails to load on a server
+without it; the gateway has its own). Fields:
+https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from export.variants import Tower, Variant
+
+# How long a batch that could still grow may wait, in microseconds: small beside one image's inference time on any GPU.
+MAX_QUEUE_DELAY_US = 500
+
+# What each tower's input tensor is called, and its type.
+INPUTS: Mapping[Tower, tuple[str, str]] = {"vision": ("image", "TYPE_UINT8"), "text": ("tokens", "TYPE_INT32")}
+OUTPUT = "embedding"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of the model, without the batch axis; `data_type` as Triton spells it."""
+
+    name: str
+    data_type: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TritonModel:
+    """A model as `config.pbtxt` describes it."""
+
+    name: str
+    backend: str
+    max_batch_size: int
+    input: TensorSpec
+    output: TensorSpec
+    parameters: Mapping[str, str]
+    """What the model is; the gateway shows it at `/info`."""
+    max_queue_delay_us: int = MAX_QUEUE_DELAY_US
+
+    def to_protobuf(self) -> Any:
+        """Triton's `inference.ModelConfig`."""
+        config = pb.ModelConfig(name=self.name, backend=self.backend, max_batch_size=self.max_batch_size)
+        for tensors, spec in ((config.input, self.input), (config.output, self.output)):
+            tensors.add(name=spec.name, data_type=pb.DataType.Value(spec.data_type), dims=spec.shape)
+        config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
+        for key, value in self.parameters.items():
+            config.parameters[key].string_value = value
+        return config
+
+    def to_text(self) -> str:
+        """The contents of `config.pbtxt`."""
+        text: str = text_format.MessageToString(self.to_protobuf(), as_utf8=True)
+        return text
+
+
+def describe(
+    variant: Variant, tower: Tower, *, backend: str, max_batch_size: int, parameters: Mapping[str, str]
+) -> TritonModel:
+    """The contract with the gateway: tensor names, types and shapes of a variant's tower."""
+    name, data_type = INPUTS[tower]
+    return TritonModel(
+        name=variant.model_name(tower),
+        backend=backend,
+        max_batch_size=max_batch_size,
+        input=TensorSpec(name, data_type, variant.input_shape(tower)),
+        output=TensorSpec(OUTPUT, "TYPE_FP32", (variant.embed_dim,)),
+        parameters=parameters,
+    )

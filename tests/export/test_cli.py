@@ -1,0 +1,170 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from export import parity
+from export.checkpoint import load_tower, open_checkpoint, sha256_of
+from export.cli import main
+from export.variants import TOWERS, find_variant
+
+pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+VARIANT = find_variant("PE-Demo-T8-64")
+
+
+def config_of(repository: Path, model: str) -> pb.ModelConfig:
+    return text_format.Parse((repository / model / "config.pbtxt").read_text(), pb.ModelConfig())
+
+
+def tree(root: Path) -> dict[str, float]:
+    return {str(path.relative_to(root)): path.stat().st_mtime for path in root.rglob("*") if path.is_file()}
+
+
+def test_each_tower_has_config_graph_and_certificate(exported: Path) -> None:
+    assert sorted(tree(exported)) == [
+        f"PE-Demo-T8-64-{tower}/{file}"
+        for tower in sorted(TOWERS)
+        for file in ("1/model.onnx", "1/parity.json", "config.pbtxt")
+    ]
+    assert [entry.name for entry in exported.parent.iterdir()] == [exported.name]
+
+
+def test_the_models_embed_as_the_checkpoint_does(exported: Path, random_checkpoint: Path) -> None:
+    with open_checkpoint(random_checkpoint) as opened:
+        for tower in TOWERS:
+            inputs = parity.samples(VARIANT, tower)
+            expected = parity.embed_with_torch(load_tower(VARIANT, tower, opened), inputs)
+            path = exported / VARIANT.model_name(tower) / "1" / "model.onnx"
+            np.testing.assert_allclose(parity.embed_with_onnxruntime(path, inputs), expected, atol=1e-5)
+
+
+def test_parameters_say_what_the_model_is(exported: Path, random_checkpoint: Path) -> None:
+    for tower in TOWERS:
+        parameters = {k: v.string_value for k, v in config_of(exported, VARIANT.model_name(tower)).parameters.items()}
+        assert parameters["variant"] == "PE-Demo-T8-64"
+        assert parameters["tower"] == tower
+        assert parameters["checkpoint_source"] == "random.safetensors"
+        assert parameters["checkpoint_sha256"] == sha256_of(random_checkpoint)
+        assert parameters["precision"] == "fp32"
+        assert parameters["engine"] == "onnx"
+        assert float(parameters["logit_scale"]) == pytest.approx(100)
+        assert float(parameters["parity_min_cosine"]) >= 0.99999
+        assert float(parameters["parity_max_abs_error"]) < 1e-5
+        assert parameters["exporter_version"]
+        assert "not Meta's" in parameters["notice"]
+
+
+def test_the_certificate_names_and_hashes_every_file(exported: Path) -> None:
+    for tower in TOWERS:
+        directory = exported / VARIANT.model_name(tower) / "1"
+        certificate = json.loads((directory / "parity.json").read_text())
+        assert certificate["files"] == {"model.onnx": sha256_of(directory / "model.onnx")}
+        assert certificate["parity"]["samples"] == len(parity.samples(VARIANT, tower))
+        assert certificate["parity"]["min_cosine"] >= certificate["min_cosine_required"] == 0.99999
+        assert certificate["command"].startswith("pe-export PE-Demo-T8-64 ")
+
+
+@pytest.fixture
+def repository(exported: Path, tmp_path: Path) -> Path:
+    """A copy to write to."""
+    import shutil
+
+    return Path(shutil.copytree(exported, tmp_path / "models"))
+
+
+def run(repository: Path, checkpoint: Path, *options: str) -> int:
+    return main([VARIANT.name, "--checkpoint", str(checkpoint), "--repository", str(repository), *options])
+
+
+def test_the_same_inputs_again_change_nothing(
+    repository: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(repository)
+    assert run(repository, random_checkpoint) == 0
+    assert tree(repository) == before
+    assert capsys.readouterr().err.count("up to date") == 2
+
+
+def test_another_batch_size_changes_the_configuration_alone(repository: Path, random_checkpoint: Path) -> None:
+    before = tree(repository)
+    assert run(repository, random_checkpoint, "--max-batch-size", "3") == 0
+    assert {name for name, when in tree(repository).items() if before[name] != when} == {
+        f"PE-Demo-T8-64-{tower}/config.pbtxt" for tower in TOWERS
+    }
+    assert config_of(repository, "PE-Demo-T8-64-vision").max_batch_size == 3
+
+
+def test_a_damaged_model_is_replaced_by_a_new_version(repository: Path, random_checkpoint: Path) -> None:
+    graph = repository / "PE-Demo-T8-64-text" / "1" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    assert run(repository, random_checkpoint, "--towers", "text") == 0
+    assert sorted(path.name for path in (repository / "PE-Demo-T8-64-text").iterdir()) == ["1", "2", "config.pbtxt"]
+    assert (repository / "PE-Demo-T8-64-text" / "2" / "model.onnx").is_file()
+
+
+def test_below_the_tolerance_nothing_is_published(
+    tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(parity.MIN_COSINE, "fp32", 1.1)
+    assert run(tmp_path / "models", random_checkpoint, "--towers", "text") == 1
+    assert "below 1.1 for fp32" in capsys.readouterr().err
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ViT-B-32"], "unknown variant 'ViT-B-32'; there are PE-Core-T16-384"),
+        ([], "PE-Core-L14-336 needs its weights: pass --checkpoint FILE"),
+        (["PE-Core-B16-224", "--checkpoint", "absent.pt"], "no checkpoint file at absent.pt"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--repository", str(tmp_path / "models")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"pe-export: {message}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_wrong_checkpoint_leaves_the_repository_alone(
+    tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "models"
+    assert main(["PE-Core-T16-384", "--checkpoint", str(random_checkpoint), "--repository", str(models)]) == 1
+    assert "random.safetensors is not a PE-Core-T16-384 checkpoint: " in capsys.readouterr().err
+    assert tree(tmp_path) == {}
+
+
+def test_a_repository_that_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").write_text("in the way")
+    assert run(tmp_path / "models", random_checkpoint) == 1
+    assert "cannot make the repository" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--max-batch-size", "0"], ["--max-batch-size", "many"], ["--towers", "audio"]])
+def test_senseless_options_are_refused(option: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([VARIANT.name, *option])
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> Callable[..., None]:
+        raise OSError(28, os.strerror(28), "model.onnx")
+
+    monkeypatch.setattr("export.onnx_graph.onnx_ir.save", full)
+    assert run(tmp_path / "models", random_checkpoint, "--towers", "text") == 1
+    assert capsys.readouterr().err.endswith("pe-export: No space left on device (model.onnx)\n")
+    assert tree(tmp_path) == {}

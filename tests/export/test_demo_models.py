@@ -1,0 +1,58 @@
+"""The committed demo models are what `pe-export PE-Demo-T8-64` makes of the committed checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from export import parity
+from export.cli import main
+from export.variants import TOWERS, find_variant
+
+pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "model_repository"
+DEMO = find_variant("PE-Demo-T8-64")
+
+# These say when and how it was measured, not what the model is.
+MAY_DIFFER = ("exporter_version", "parity_min_cosine", "parity_max_abs_error")
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("again") / "models"
+    assert main([DEMO.name, "--repository", str(repository)]) == 0
+    return repository
+
+
+def config_of(repository: Path, model: str) -> pb.ModelConfig:
+    config = text_format.Parse((repository / model / "config.pbtxt").read_text(), pb.ModelConfig())
+    for key in MAY_DIFFER:
+        assert config.parameters.pop(key).string_value
+    return config
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_outputs_are_the_same(again: Path, tower: str) -> None:
+    model = f"{DEMO.name}-{tower}"
+    inputs = parity.samples(DEMO, "vision" if tower == "vision" else "text")
+    committed, made = (
+        parity.embed_with_onnxruntime(repository / model / "1" / "model.onnx", inputs)
+        for repository in (COMMITTED, again)
+    )
+    np.testing.assert_allclose(committed, made, atol=1e-5)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_configurations_are_the_same(again: Path, tower: str) -> None:
+    model = f"{DEMO.name}-{tower}"
+    assert config_of(COMMITTED, model) == config_of(again, model)
+
+
+def test_they_fit_the_repository() -> None:
+    files = [path for path in COMMITTED.rglob("*") if path.is_file()]
+    assert DEMO.bundled_checkpoint is not None
+    assert sum(path.stat().st_size for path in [*files, DEMO.bundled_checkpoint]) < 25_000_000

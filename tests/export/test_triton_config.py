@@ -1,0 +1,57 @@
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from export.triton_config import describe
+from export.variants import find_variant
+
+VARIANT = find_variant("PE-Core-L14-336")
+
+
+def parsed(tower: str, **parameters: str) -> pb.ModelConfig:
+    model = describe(
+        VARIANT,
+        "vision" if tower == "vision" else "text",
+        backend="onnxruntime",
+        max_batch_size=32,
+        parameters=parameters,
+    )
+    return text_format.Parse(model.to_text(), pb.ModelConfig())
+
+
+def test_vision_takes_uint8_pixels_and_gives_a_unit_embedding() -> None:
+    config = parsed("vision")
+    assert config.name == "PE-Core-L14-336-vision"
+    assert config.backend == "onnxruntime"
+    assert config.max_batch_size == 32
+    [image] = config.input
+    assert (image.name, image.data_type, list(image.dims)) == ("image", pb.TYPE_UINT8, [336, 336, 3])
+    [embedding] = config.output
+    assert (embedding.name, embedding.data_type, list(embedding.dims)) == ("embedding", pb.TYPE_FP32, [1024])
+
+
+def test_text_takes_int32_tokens() -> None:
+    config = parsed("text")
+    assert config.name == "PE-Core-L14-336-text"
+    [tokens] = config.input
+    assert (tokens.name, tokens.data_type, list(tokens.dims)) == ("tokens", pb.TYPE_INT32, [32])
+
+
+def test_batches_form_without_a_queue_policy() -> None:
+    batching = parsed("vision").dynamic_batching
+    assert 0 < batching.max_queue_delay_microseconds <= 2000
+    assert not batching.HasField("default_queue_policy")
+    assert not batching.priority_levels
+    assert not batching.preferred_batch_size
+
+
+def test_nothing_ties_the_model_to_a_device_or_to_a_cache() -> None:
+    for tower in ("vision", "text"):
+        config = parsed(tower)
+        assert not config.instance_group
+        assert not config.HasField("response_cache")
+        assert not config.HasField("version_policy")
+
+
+def test_parameters_survive_any_character() -> None:
+    notice = 'It\'s "quoted", a \\ and ünï↯\nnew line }'
+    assert parsed("vision", notice=notice).parameters["notice"].string_value == notice
