@@ -11,9 +11,10 @@ pytestmark = pytest.mark.export
 
 CONTEXT_LENGTH = 32
 WORDS = [
-    "a photo of", "cat", "dog's", "they'LL", "IT'S", "we've", "l33t", "x" * 50, "naïve", "ﬁsh", "ΟΔΟΣ", "ΑΣ",
-    "<start_of_text>", "<end_of_text>", "<|endoftext|>", "!<end_of_text>", "<END_OF_TEXT>", "&amp;lt;", "&#39;", "&nbsp;",
-]  # fmt: skip
+    *("a photo of", "cat", "dog's", "they'LL", "IT'S", "we've", "l33t", "x" * 50, "naïve", "ﬁsh", "ΟΔΟΣ", "ΑΣ"),
+    *("<start_of_text>", "<end_of_text>", "<|endoftext|>", "!<end_of_text>", "<END_OF_TEXT>"),
+    *("&amp;lt;", "&#39;", "&nbsp;"),
+]
 ALPHABETS = [
     "abcdefghijklmnopqrstuvwxyz ABC 's 'll 't",
     "ſΣσςİıßﬁͅ é ñ",  # letters whose case is not one to one

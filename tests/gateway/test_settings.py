@@ -1,0 +1,53 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import Settings
+
+
+def test_the_incumbents_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "HOST": "127.0.0.1",
+        "PORT": "9002",
+        "PERCEPTION_ENCODER_VERSION_ID": "PE-Core-B16-224",
+        "CLIP_MAX_BATCH_SIZE": "8",
+        "ALLOW_URL_INPUT": "False",
+        "ALLOW_ORIGINS": "https://a.example, https://b.example,",
+        "WHITELISTED_DESTINATIONS_FOR_URL_INPUT": "a.example",
+        "BLACKLISTED_DESTINATIONS_FOR_URL_INPUT": "b.example,c.example",
+        "MAX_IMAGE_URL_REDIRECTS": "1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.host, settings.port, settings.max_items) == ("127.0.0.1", 9002, 8)
+    assert settings.default_variant == "PE-Core-B16-224"
+    assert not settings.allow_url_input
+    assert settings.allow_origins == {"https://a.example", "https://b.example"}
+    assert settings.allowed_hosts == {"a.example"}
+    assert settings.denied_hosts == {"b.example", "c.example"}
+    assert settings.max_redirects == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "x"), ("PORT", "70000"), ("PE_MAX_IN_FLIGHT", "0"), ("PE_DEADLINE_SECONDS", "-1"), ("ALLOW_URL_INPUT", "?")],
+)
+def test_senseless_values_name_themselves(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert raised.value.errors()[0]["loc"] == (name,)
+
+
+def test_settings_are_fixed_once_read() -> None:
+    settings: Any = Settings()
+    with pytest.raises(ValidationError):
+        settings.port = 1
+
+
+def test_every_setting_says_why() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.validation_alias, name
