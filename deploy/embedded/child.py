@@ -14,6 +14,7 @@ from deploy.embedded.signals import Signals
 
 _TAIL_BYTES = 16_384
 _TAIL_LINES = 20
+_GRACE_S = 3.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,7 +83,7 @@ class Child:
 
     def _end_group(self, signals: Signals) -> None:
         """Its own children notice its end by themselves (Triton's stubs do within a second); help those that do not."""
-        end = time.monotonic() + 3
+        end = time.monotonic() + _GRACE_S
         while _signal_group(self.pid, 0) and time.monotonic() < end:
             signals.pause(0.05)
         if _signal_group(self.pid, signal.SIGKILL):

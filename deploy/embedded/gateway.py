@@ -12,7 +12,7 @@ from deploy.embedded.signals import Signals
 
 _START_S = 30.0
 _STOP_S = 45.0  # longer than its own grace for requests in flight
-_ANY = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}
+_COMMAND = (sys.executable, "-P", "-m", "gateway")  # -P: not a folder of that name where we happen to be started
 
 
 class Gateway:
@@ -20,10 +20,10 @@ class Gateway:
 
     def __init__(self, host: str, port: int, triton_grpc_port: int) -> None:
         self._port = port
-        self._host = _ANY.get(host, host)  # one that a client here can connect to
+        self._host = reachable(host)
         self._child = Child(
             "The gateway",
-            [sys.executable, "-P", "-m", "gateway"],  # -P: not a folder of that name where we happen to be started
+            _COMMAND,
             {**os.environ, "HOST": host, "PORT": str(port), "PE_TRITON_URL": f"{LOOPBACK}:{triton_grpc_port}"},
             log=None,
         )
@@ -53,3 +53,8 @@ class Gateway:
 
     def stop(self, signals: Signals) -> None:
         self._child.stop(signals, patience=_STOP_S)
+
+
+def reachable(host: str) -> str:
+    """The address by which a client on this machine reaches a server that listens on `host`."""
+    return {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)

@@ -34,20 +34,27 @@ def free(count: int) -> tuple[int, ...]:
 
 
 def require_bindable(host: str, port: int) -> None:
-    """Raises PortTaken or AddressUnusable unless a server could listen there now."""
+    """Raises PortTaken or AddressUnusable unless a server could listen there now.
+
+    A name such as localhost may stand for several addresses; it is enough that one of them exists.
+    """
+    refusals: list[OSError] = []
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise AddressUnusable(host, port, error.strerror or str(error)) from error
+    for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            # A second bind with SO_REUSEADDR succeeds while the first socket does not listen: listening is the proof.
-            listener.listen(1)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTaken(host, port) from error
-        raise AddressUnusable(host, port, error.strerror or str(error)) from error
+            try:
+                listener.bind(address)
+                listener.listen(1)  # a bind alone succeeds beside another socket that is bound and does not listen yet
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise PortTaken(host, port) from error
+                refusals.append(error)
+    if len(refusals) == len(found):
+        raise AddressUnusable(host, port, refusals[0].strerror or str(refusals[0])) from refusals[0]
 
 
 def _first_ephemeral() -> int:

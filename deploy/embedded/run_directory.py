@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -9,7 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deploy.embedded.errors import LaunchError
+
 _KEEP_LOGS_S = 24 * 3600
+_PREFIX = "pe-serve-"
+# Triton starts its Python stub by way of a shell that splits and expands the paths it is given.
+_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
 
 def cache() -> Path:
@@ -20,32 +26,39 @@ def cache() -> Path:
 
 @contextmanager
 def run_directory(parent: Path) -> Iterator[Path]:
-    """Removed on the way out; after an error kept for a day, since the message names the log in it.
+    """Removed on the way out; after a LaunchError kept for a day, since the message names the log in it.
 
-    It lies in the cache directory, not in /tmp, because an executable is laid there and /tmp is often mounted noexec.
-    Where there is no cache directory to write to, it lies in /tmp after all.
+    It lies in `parent`, the cache directory, rather than in /tmp, which is often mounted noexec: an executable is laid
+    there. Where `parent` cannot be used, it lies in /tmp after all.
     """
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-    except OSError:
-        path = Path(tempfile.mkdtemp(prefix="pe-serve-"))
+    path = _make(parent)
     with (path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _sweep(path.parent)
         try:
             yield path
-        except Exception:
+        except LaunchError:
             for entry in path.iterdir():
-                if entry.suffix != ".log" and entry.is_dir():
+                if entry.is_dir():
                     shutil.rmtree(entry)
+            raise
+        except BaseException:
+            shutil.rmtree(path)
             raise
         shutil.rmtree(path)
 
 
+def _make(parent: Path) -> Path:
+    if _SAFE.fullmatch(str(parent)):
+        with suppress(OSError):
+            parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+
+
 def _sweep(parent: Path) -> None:
     """Removes the directories of runs that ended long ago, or were killed and could not do it themselves."""
-    for other in parent.glob("run-*"):
+    for other in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError), (other / "lock").open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: that run is alive
             if time.time() - other.stat().st_mtime > _KEEP_LOGS_S:

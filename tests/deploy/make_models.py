@@ -54,7 +54,7 @@ def main() -> None:
         onnx.checker.check_model(model, full_check=True)
         for tensor in model.graph.initializer:  # only raw bytes can be moved to a file beside
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
-        beside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+        beside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 64}
         onnx.save(model, version / "model.onnx", **(beside if name == "External-text" else {}))
 
 

@@ -1,0 +1,169 @@
+"""The onnxruntime backend, with Triton and onnxruntime replaced: how it treats a batch, and which models it refuses."""
+
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.embedded.triton import BACKENDS
+
+
+class ModelRefused(Exception):
+    pass
+
+
+class Response:
+    def __init__(self, tensors: list[Any] | None = None, error: Any = None) -> None:
+        self.tensors = {tensor.name: tensor.array for tensor in tensors or []}
+        self.error = error
+
+
+class Tensor:
+    def __init__(self, name: str, array: Any) -> None:
+        self.name, self.array = name, array
+
+    def as_numpy(self) -> Any:
+        return self.array
+
+
+class Session:
+    """Doubles its input; refuses any 13 in it, as a real graph refuses a token beyond its table."""
+
+    opened: list["Session"]
+
+    def __init__(self, path: str, options: Any, providers: list[str]) -> None:
+        if path.endswith("broken/1/model.onnx"):
+            raise ValueError("Protobuf parsing failed.")
+        self.path, self.options, self.batches = path, options, list[int]()
+        Session.opened.append(self)
+
+    def get_inputs(self) -> list[Any]:
+        return [types.SimpleNamespace(name="tokens")]
+
+    def get_outputs(self) -> list[Any]:
+        return [types.SimpleNamespace(name="embedding")]
+
+    def run(self, names: list[str], feed: dict[str, Any]) -> list[Any]:
+        self.batches.append(len(feed["tokens"]))
+        if (feed["tokens"] == 13).any():
+            raise ValueError("13 is out of range")
+        return [feed["tokens"] * 2.0 for _ in names]
+
+
+Load = Callable[..., Any]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """load(...) -> an initialized TritonPythonModel."""
+    utils = types.ModuleType("triton_python_backend_utils")
+    utils.__dict__.update(
+        TritonModelException=ModelRefused,
+        TritonError=str,
+        Tensor=Tensor,
+        InferenceResponse=Response,
+        Logger=types.SimpleNamespace(log_warn=lambda text: None),
+        get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
+    )
+    runtime = types.ModuleType("onnxruntime")
+    runtime.__dict__.update(SessionOptions=types.SimpleNamespace, InferenceSession=Session)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    monkeypatch.setattr(Session, "opened", [], raising=False)
+    spec = importlib.util.spec_from_file_location("backend_model", BACKENDS / "onnxruntime/model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def initialized(repository: Path | str = "/models/text", **config: Any) -> Any:
+        described = {
+            "input": [{"name": "tokens", "data_type": "TYPE_INT32"}],
+            "output": [{"name": "embedding", "data_type": "TYPE_FP32"}],
+            "max_batch_size": 8,
+            "parameters": {},
+            **config,
+        }
+        model = module.TritonPythonModel()
+        arguments = {"model_config": json.dumps(described), "model_repository": str(repository), "model_version": "1"}
+        model.initialize(arguments)
+        return model
+
+    return initialized
+
+
+def requests(*rows: list[int]) -> list[dict[str, Any]]:
+    return [{"tokens": np.array(values, np.int32).reshape(len(values), 1)} for values in rows]
+
+
+def test_requests_run_together_and_are_answered_apart(load: Load) -> None:
+    model = load()
+    responses = model.execute(requests([1, 2], [3], [4, 5, 6]))
+    assert model.session.batches == [6]
+    assert [response.tensors["embedding"].ravel().tolist() for response in responses] == [[2, 4], [6], [8, 10, 12]]
+
+
+def test_one_bad_request_fails_alone(load: Load) -> None:
+    responses = load().execute(requests([1], [13], [2, 3]))
+    assert [response.error for response in responses] == [None, "13 is out of range", None]
+    assert responses[2].tensors["embedding"].ravel().tolist() == [4, 6]
+
+
+def test_a_lone_request_is_run_once(load: Load) -> None:
+    model = load()
+    (response,) = model.execute(requests([13]))
+    assert response.error == "13 is out of range"
+    assert model.session.batches == [1]
+
+
+def test_models_without_a_batch_axis_are_run_one_by_one(load: Load) -> None:
+    model = load(max_batch_size=0)
+    assert len(model.execute(requests([1], [2]))) == 2
+    assert model.session.batches == [1, 1]
+
+
+def test_weights_are_looked_for_beside_the_real_file(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "real/1").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to("real")
+    assert load(tmp_path / "linked").session.path == str(tmp_path / "real/1/model.onnx")
+
+
+def test_threads_by_config_then_environment_then_cpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PE_ONNXRUNTIME_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
+    assert 1 <= load().session.options.intra_op_num_threads <= 3
+    monkeypatch.setenv("PE_ONNXRUNTIME_THREADS", "5")
+    assert load().session.options.intra_op_num_threads == 5
+    parameters = {"intra_op_thread_count": {"string_value": "7"}}
+    assert load(parameters=parameters).session.options.intra_op_num_threads == 7
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"), [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8)]
+)
+def test_threads_respect_the_quota_of_a_container(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, threads: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.delenv("PE_ONNXRUNTIME_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    real = open
+    monkeypatch.setattr("builtins.open", lambda path, *rest: real(tmp_path / Path(path).name, *rest))
+    assert load().session.options.intra_op_num_threads == threads
+
+
+def test_a_broken_file_is_refused_by_name(load: Load) -> None:
+    with pytest.raises(ModelRefused, match=r"cannot open /models/broken/1/model\.onnx .*Protobuf parsing failed"):
+        load("/models/broken")
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_a_config_for_another_graph_is_refused(load: Load, kind: str) -> None:
+    with pytest.raises(ModelRefused, match=rf"config\.pbtxt names {kind} \['other'\], but model\.onnx has"):
+        load(**{kind: [{"name": "other", "data_type": "TYPE_INT32"}]})

@@ -1,0 +1,37 @@
+import json
+import shlex
+from typing import Any
+
+from deploy.embedded.banner import banner, curl
+
+INFO = {"models": {"PE-Demo": {"image_size": [64, 48], "context_length": 32, "embed_dim": 128}}}
+
+
+def body_of(command: str) -> dict[str, Any]:
+    body = json.loads(shlex.split(command)[-1])
+    assert isinstance(body, dict)
+    return body
+
+
+def test_says_what_is_served_and_how_to_ask() -> None:
+    text = banner("http://127.0.0.1:9001", INFO, local=True)
+    assert "PE-Demo: images 64x48, texts of 32 tokens, embeddings of 128 numbers" in text
+    assert "this machine only" in text
+    assert curl("http://127.0.0.1:9001", ["PE-Demo"]) in text.splitlines()
+
+
+def test_shows_engine_precision_and_notice_where_known() -> None:
+    model = INFO["models"]["PE-Demo"] | {"engine": "onnx", "precision": "fp32", "notice": "Not Meta's model."}
+    text = banner("http://h:1", {"models": {"PE-Demo": model}}, local=False)
+    assert "; onnx fp32" in text
+    assert "Not Meta's model." in text
+    assert "this machine only" not in text
+
+
+def test_an_unknown_gateway_still_gives_a_banner() -> None:
+    assert "Ready on http://h:1" in banner("http://h:1", {}, local=True)
+
+
+def test_names_a_variant_only_if_there_are_several() -> None:
+    assert "perception_encoder_version_id" not in body_of(curl("http://h:1", ["A"]))
+    assert body_of(curl("http://h:1", ["A", "B"]))["perception_encoder_version_id"] == "A"

@@ -1,0 +1,74 @@
+import inspect
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import cli, errors
+from deploy.embedded.server import Options
+from deploy.embedded.signals import StopRequested
+
+HERE = Path("/srv/models")
+EXAMPLES: list[tuple[errors.LaunchError, str]] = [
+    (errors.InstallationMissing((HERE, Path("/c")), Path("/r.txt")), "/srv/models and /c is not there"),
+    (errors.InstallationBroken(HERE, "bin/python"), "/srv/models lacks bin/python"),
+    (errors.LibpythonMissing(Path("/p"), "libpython3.11.so.1.0"), "apt-get install libpython3.11)"),
+    (errors.PortTaken("0.0.0.0", 9001), "--port 9002"),
+    (errors.AddressUnusable("nowhere", 9001, "Name or service not known"), "nowhere, port 9001: Name"),
+    (errors.RepositoryMissing(HERE), "no model repository at /srv/models"),
+    (errors.RepositoryEmpty(HERE), "/srv/models holds no model"),
+    (errors.ModelIncomplete(HERE / "V-text", "config.pbtxt"), "V-text is incomplete: /srv/models/V-text has no config"),
+    (errors.VariantIncomplete(HERE, "V-text"), "V-text is missing"),
+    (errors.EngineUnsupported(HERE / "V-text", "tensorrt"), "V-text is for Triton's tensorrt backend"),
+    (errors.ModelsNotLoaded({"V-text": "it is torn"}, Path("/log")), "  V-text: it is torn\nTriton's log: /log"),
+    (
+        errors.ProcessDied("Triton", -11, "last words", Path("/log")),
+        "(signal SIGSEGV). The end of its log:\nlast words",
+    ),
+    (errors.ProcessNotReady("The gateway", 30, "", None), "The gateway was not ready after 30 s."),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), EXAMPLES, ids=lambda value: type(value).__name__)
+def test_says_what_happened_and_what_to_do(error: errors.LaunchError, said: str) -> None:
+    assert said in cli.message(error)
+
+
+def test_every_error_has_a_message() -> None:
+    leaves = {
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.LaunchError) and not kind.__subclasses__()
+    }
+    assert {type(error) for error, _ in EXAMPLES} == leaves
+
+
+def run(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None, *arguments: str) -> tuple[int, Options]:
+    seen: list[Options] = []
+
+    def serve(options: Options, on_ready: object) -> None:
+        seen.append(options)
+        if outcome:
+            raise outcome
+
+    monkeypatch.setattr(cli, "serve", serve)
+    return cli.main(arguments), seen[0]
+
+
+def test_exit_statuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, None)[0] == 0
+    assert run(monkeypatch, errors.PortTaken("h", 1))[0] == 1
+    assert run(monkeypatch, StopRequested(2))[0] == 130
+    assert "pe-serve: stopped before it was ready (SIGINT)" in capsys.readouterr().err
+
+
+def test_defaults_are_this_checkout_and_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = run(monkeypatch, None)[1]
+    assert (options.host, options.port, options.verbose) == ("127.0.0.1", 9001, False)
+    assert options.repository == Path(cli.__file__).parents[2] / "model_repository"
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_refuses_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--port", port])
+    assert "invalid" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import repository
+from deploy.embedded.errors import (
+    EngineUnsupported,
+    ModelIncomplete,
+    RepositoryEmpty,
+    RepositoryMissing,
+    VariantIncomplete,
+)
+
+
+@pytest.fixture
+def path(make_repository: Callable[..., Path]) -> Path:
+    made: Path = make_repository("Tiny-vision", "Tiny-text")
+    return made
+
+
+def test_finds_every_model(path: Path) -> None:
+    assert [(model.name, model.path) for model in repository.models(path)] == [
+        ("Tiny-text", path / "Tiny-text"),
+        ("Tiny-vision", path / "Tiny-vision"),
+    ]
+
+
+def test_passes_over_files_and_hidden_directories(path: Path) -> None:
+    (path / ".export-1234").mkdir()
+    (path / "README.md").touch()
+    assert len(repository.models(path)) == 2
+
+
+def test_follows_links(path: Path, tmp_path: Path) -> None:
+    (path / "Tiny-text").rename(tmp_path / "elsewhere")
+    (path / "Tiny-text").symlink_to(tmp_path / "elsewhere")
+    assert tmp_path / "elsewhere" in [model.path for model in repository.models(path)]
+
+
+def test_missing_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "gone", tmp_path / "file"):
+        with pytest.raises(RepositoryMissing):
+            repository.models(path)
+
+
+def test_empty(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(RepositoryEmpty):
+        repository.models(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lost", "lacks"), [("config.pbtxt", "config.pbtxt"), ("1", "version directory"), ("1/model.onnx", "1/model.onnx")]
+)
+def test_half_written(path: Path, lost: str, lacks: str) -> None:
+    target = path / "Tiny-text" / lost
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink()
+    with pytest.raises(ModelIncomplete) as caught:
+        repository.models(path)
+    assert caught.value.model == path / "Tiny-text"
+    assert lacks in caught.value.lacks
+
+
+def test_the_latest_version_counts(path: Path) -> None:
+    (path / "Tiny-text/1").rename(path / "Tiny-text/9")
+    (path / "Tiny-text/10").mkdir()
+    with pytest.raises(ModelIncomplete) as caught:
+        repository.models(path)
+    assert caught.value.lacks == "10/model.onnx"
+
+
+@pytest.mark.parametrize(
+    "line", ['backend: "tensorrt"', "backend:'tensorrt'", 'platform: "tensorrt"', '  backend : "tensorrt" # a plan']
+)
+def test_an_engine_that_only_a_container_has(path: Path, line: str) -> None:
+    config = path / "Tiny-text/config.pbtxt"
+    config.write_text(config.read_text().replace('backend: "onnxruntime"', line))
+    with pytest.raises(EngineUnsupported) as caught:
+        repository.models(path)
+    assert caught.value.engine == "tensorrt"
+
+
+def test_the_backend_has_the_say_over_the_platform(path: Path) -> None:
+    config = path / "Tiny-text/config.pbtxt"
+    config.write_text('platform: "tensorrt_plan"\n' + config.read_text())
+    repository.models(path)
+
+
+def test_one_tower_is_no_variant(path: Path) -> None:
+    shutil.rmtree(path / "Tiny-text")
+    with pytest.raises(VariantIncomplete) as caught:
+        repository.models(path)
+    assert caught.value.missing == "Tiny-text"
+
+
+def test_one_whole_variant_is_enough(make_repository: Callable[..., Path]) -> None:
+    assert len(repository.models(make_repository("Tiny-vision", "Tiny-text", "Fragile-text"))) == 3
