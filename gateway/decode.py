@@ -21,7 +21,7 @@ Image.init()
 _FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF") if f in Image.OPEN)
 
 
-def decode(data: bytes, max_pixels: int, malformed: str = "Malformed base64 input image.") -> Image.Image:
+def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
     """An image file's first frame as an upright RGB image, 8 bits a channel.
 
     Args:

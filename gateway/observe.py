@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.cache import TextCache
 
 STAGES = ("fetch", "decode", "preprocess", "tokenize", "encode", "similarity")
 
@@ -44,6 +48,18 @@ class Stages:
         return ", ".join([*entries, f"total;dur={total * 1e3:.2f}"])
 
 
+class _CacheCollector(Collector):
+    def __init__(self, cache: TextCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        lookups = CounterMetricFamily("pe_text_cache_lookups", "Texts looked up.", labels=["result"])
+        lookups.add_metric(["hit"], self._cache.hits)
+        lookups.add_metric(["miss"], self._cache.misses)
+        yield lookups
+        yield GaugeMetricFamily("pe_text_cache_bytes", "Bytes that cached texts take.", self._cache.bytes)
+
+
 class Metrics:
     """The gateway's own metrics, Triton having its own for the models. One registry an app: tests make many."""
 
@@ -65,6 +81,10 @@ class Metrics:
         self.items = Counter("pe_items_total", "Items embedded.", ["kind"], registry=self.registry)
         self.refused = Counter("pe_refused_total", "Requests refused unread.", ["reason"], registry=self.registry)
         self.in_flight = Gauge("pe_in_flight", "Inference requests being worked on.", registry=self.registry)
+
+    def follow(self, cache: TextCache) -> None:
+        """Shows what the cache counts."""
+        self.registry.register(_CacheCollector(cache))
 
     def record(self, *, route: str, status: int, seconds: float, stages: Stages, request_id: str) -> None:
         """One answered request."""

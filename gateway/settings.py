@@ -90,6 +90,13 @@ class Settings(BaseSettings):
         description="Threads that decode and resize images. Default: one a CPU; they hold no lock while they work.",
     )
 
+    text_cache_bytes: int = Field(
+        default=64 * 2**20,
+        validation_alias="PE_TEXT_CACHE_BYTES",
+        ge=0,
+        description="Memory for embeddings of texts that repeat, as prompts do; 0 turns it off.",
+    )
+
     # -- image URLs
     allow_url_input: bool = Field(
         default=True, validation_alias="ALLOW_URL_INPUT", description="Whether images may be given by URL."

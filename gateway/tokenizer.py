@@ -31,9 +31,10 @@ _CACHED_WORD_LENGTH: Final = (
 
 
 class Encoding(NamedTuple):
-    """Tokens of one text, int32 [L], and whether the text was longer than they can say."""
+    """Tokens of one text, int32 [L]; how many are not padding; whether the text was longer than they can say."""
 
     tokens: NDArray[np.int32]
+    length: int
     truncated: bool
 
 
@@ -54,7 +55,7 @@ class Tokenizer:
         tokens = np.zeros(self._context_length, np.int32)
         kept = ids[:room]
         tokens[: len(kept) + 2] = [bpe.start, *kept, bpe.end]
-        return Encoding(tokens, truncated=len(ids) > room)
+        return Encoding(tokens, len(kept) + 2, truncated=len(ids) > room)
 
 
 def clean(text: str) -> str:

@@ -10,9 +10,11 @@ GATEWAY = sorted(path.relative_to(ROOT) for path in (ROOT / "gateway").rglob("*.
 
 # Lower rooms never look up.
 LEVELS = [
-    {"errors"},
+    {"errors", "concurrency"},
     {"encoder", "settings", "url_policy", "sources"},
-    {"decode", "numpy_input", "preprocess", "tokenizer", "similarity", "limits", "observe", "fetch", "triton"},
+    {"cache", "decode", "numpy_input", "preprocess", "tokenizer", "similarity", "limits", "checked_network"},
+    {"fetch", "observe", "triton"},
+    {"image_embedder", "text_embedder"},
     {"service"},
     {"http"},
     {"__main__"},

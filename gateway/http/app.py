@@ -1,6 +1,7 @@
 """The web application: routes, middleware and error answers around one service."""
 
 import secrets
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -8,14 +9,17 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from gateway.cache import TextCache
 from gateway.encoder import Encoder
 from gateway.fetch import Fetch
-from gateway.http import errors, health, openapi, roboflow
+from gateway.http import errors, health, openai, openapi, roboflow
 from gateway.http.middleware import Admission, Observe
+from gateway.image_embedder import ImageEmbedder
 from gateway.limits import InFlight
 from gateway.observe import Metrics
-from gateway.service import EmbeddingService, InputLimits
+from gateway.service import EmbeddingService
 from gateway.settings import Settings
+from gateway.text_embedder import TextEmbedder
 
 _DESCRIPTION = "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference."
 
@@ -37,17 +41,17 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         title="Perception Encoder Server", version=health.gateway_version(), description=_DESCRIPTION, lifespan=lifespan
     )
     metrics = Metrics()
-    limits = InputLimits(
-        max_items=settings.max_items,
-        max_image_pixels=settings.max_image_pixels,
-        max_text_characters=settings.max_text_characters,
-        allow_arrays=settings.allow_numpy_input,
-    )
+    cache = TextCache(settings.text_cache_bytes)
+    metrics.follow(cache)
+    images = ImageEmbedder(encoder, fetch, pool, settings.max_image_pixels, settings.allow_numpy_input)
+    texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     app.state.encoder = encoder
+    app.state.started = int(time.time())
     app.state.metrics = metrics
     app.state.instance = secrets.token_hex(3)
-    app.state.service = EmbeddingService(encoder, fetch, pool, limits, settings.default_variant)
+    app.state.service = EmbeddingService(encoder, images, texts, settings.max_items, settings.default_variant)
     app.include_router(roboflow.router)
+    app.include_router(openai.router)
     app.include_router(health.router)
     errors.install(app)
     openapi.install(app)

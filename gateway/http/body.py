@@ -1,7 +1,7 @@
-"""A request's JSON body to a wire model, with the validation errors that FastAPI's own parsing would give.
+"""A request's body, by its media type: JSON to a wire model, or image files as they are.
 
-Done by hand since the incumbent takes a body without a Content-Type as JSON, and since one route may take several media
-types.
+JSON is read by hand, with the validation errors that FastAPI's own parsing would give: the incumbent takes a body
+without a Content-Type as JSON, and one route takes several media types.
 """
 
 import json
@@ -9,12 +9,22 @@ from typing import Any, Final, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-_Wire = TypeVar("_Wire", bound=BaseModel)
+from gateway.sources import EncodedImage, ImageSource, undeclared
+
+MULTIPART: Final = "multipart/form-data"
 
 _UNPARSABLE: Final = "There was an error parsing the body"
+
+_Wire = TypeVar("_Wire", bound=BaseModel)
+
+
+def media_type(request: Request) -> str:
+    """The Content-Type without its parameters, in lower case; "" if there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
@@ -28,7 +38,7 @@ async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
     data = await request.body()
     value: Any = None
     if data:
-        value = _parse(data) if _is_json(request.headers.get("content-type")) else data.decode("latin-1")
+        value = _parse(data) if _is_json(media_type(request)) else data.decode("latin-1")
     try:
         # As FastAPI validates, for its error types: `model_attributes_type` where no object came.
         return wire.model_validate(value, from_attributes=True)
@@ -39,11 +49,21 @@ async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
         raise RequestValidationError(entries) from None
 
 
-def _is_json(content_type: str | None) -> bool:
-    if content_type is None:
-        return True
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+async def read_parts(request: Request, name: str) -> list[ImageSource]:
+    """The parts of a form that have this name, in order: files, or texts that are URLs or base64.
+
+    Raises:
+        HTTPException: 400, no such form.
+    """
+    async with request.form() as form:
+        return [
+            EncodedImage(await part.read()) if isinstance(part, UploadFile) else undeclared(part)
+            for part in form.getlist(name)
+        ]
+
+
+def _is_json(kind: str) -> bool:
+    return kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _parse(data: bytes) -> Any:

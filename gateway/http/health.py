@@ -48,6 +48,27 @@ async def metrics(request: Request) -> Response:
     return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
+@router.get("/model/registry")
+async def registry(request: Request) -> Response:
+    """What is loaded, in the incumbent's form. What it knows of its own GPU memory, Triton's metrics know here."""
+    models = [
+        {
+            "model_id": f"perception_encoder/{name}",
+            "task_type": "embedding",
+            "batch_size": spec.vision.max_batch_size,
+            "input_height": spec.image_size[0],
+            "input_width": spec.image_size[1],
+            "vram_bytes": None,
+            "request_aliases": [],
+            "request_paths": ["embed_image", "embed_text", "compare"],
+        }
+        for name, spec in request.app.state.encoder.specs.items()
+    ]
+    memory = ("total_vram_bytes", "gpu_memory_used", "gpu_memory_total", "torch_cuda_allocated")
+    more_memory = ("torch_cuda_reserved", "torch_cuda_allocator_cache", "non_torch_gpu_memory")
+    return json_response({"models": models, **dict.fromkeys((*memory, *more_memory))})
+
+
 def gateway_version() -> str:
     try:
         return version("perception-encoder-server")

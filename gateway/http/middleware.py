@@ -55,7 +55,7 @@ class Observe:
             _log.exception("request %s failed", request_id)
             if status:
                 raise  # half an answer is out; closing the connection is all that is left
-            await internal_error()(scope, receive, send_observed)
+            await internal_error(scope["path"])(scope, receive, send_observed)
         finally:
             route = scope.get("route")
             self._metrics.record(
@@ -106,7 +106,7 @@ class Admission:
                 self._metrics.refused.labels(type(error).__name__).inc()
             if isinstance(error, TimeoutError):
                 error = DeadlineExceeded(f"The request took longer than {self._deadline_seconds:g} seconds.")
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope["path"])(scope, receive, send)
         finally:
             self._metrics.in_flight.set(self._in_flight.count)
 

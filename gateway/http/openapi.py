@@ -6,7 +6,15 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from gateway.http.body import MULTIPART
+
 _REFERENCE = "#/components/schemas/{model}"
+_FILE = {"type": "string", "format": "binary"}
+_FORM = {
+    "type": "object",
+    "properties": {"image": {"type": "array", "items": _FILE}},
+    "required": ["image"],
+}
 
 
 class ErrorMessage(BaseModel):
@@ -29,14 +37,39 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     504: {"model": ErrorMessage, "description": "The answer took too long."},
 }
 
+
+class OpenAIError(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class OpenAIErrorResponse(BaseModel):
+    error: OpenAIError
+
+
+OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {**answer, "model": OpenAIErrorResponse} for status, answer in ERRORS.items() if status != 422
+}
+
 _bodies: list[type[BaseModel]] = []
 
 
-def json_body(wire: type[BaseModel]) -> dict[str, Any]:
-    """A route's ``openapi_extra``: it takes this model as JSON."""
+def body(wire: type[BaseModel], *files: str, answers: str | None = None) -> dict[str, Any]:
+    """A route's ``openapi_extra``: it takes this model as JSON, or files of these media types.
+
+    Args:
+        answers: a media type that the route can answer in beside JSON.
+    """
     _bodies.append(wire)
-    schema = {"$ref": _REFERENCE.format(model=wire.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=wire.__name__)}}}
+    for media_type in files:
+        content[media_type] = {"schema": _FORM if media_type == MULTIPART else _FILE}
+    extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+    if answers:
+        extra["responses"] = {"200": {"content": {answers: {"schema": _FILE}}}}
+    return extra
 
 
 def install(app: FastAPI) -> None:

@@ -9,19 +9,19 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import numpy as np
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from gateway.encoder import Embeddings
+from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidImage, InvalidInput
-from gateway.http.body import read_json
+from gateway.http.body import MULTIPART, media_type, read_json, read_parts
+from gateway.http.dependencies import IncumbentsQuery, RequestStages, Service
 from gateway.http.json import json_response
-from gateway.http.openapi import ERRORS, json_body
-from gateway.observe import Stages
-from gateway.service import EmbeddingService
-from gateway.sources import ImageSource, declared, undeclared
+from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
+from gateway.http.openapi import ERRORS, body
+from gateway.service import Embedded
+from gateway.sources import EncodedImage, ImageSource, declared, undeclared
 
 # -- wire models: what comes
 
@@ -33,6 +33,9 @@ class InferenceRequestImage(BaseModel):
     value: Any = Field(
         None, description="The image file in base64, or its URL.", examples=["https://example.com/a.jpg"]
     )
+
+
+_ENCODING_FORMAT = "`base64`: each embedding as little-endian float32 in base64, a fifth of the size of numbers."
 
 
 class _Request(BaseModel):
@@ -54,10 +57,12 @@ class _Request(BaseModel):
 
 class EmbedImageRequest(_Request):
     image: list[InferenceRequestImage] | InferenceRequestImage = Field(description="One image or a list of them.")
+    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT)
 
 
 class EmbedTextRequest(_Request):
     text: list[str] | str = Field(description="One text or a list of them.", examples=[["a cat", "a dog"]])
+    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT)
 
 
 class CompareRequest(_Request):
@@ -91,62 +96,73 @@ class CompareResponse(BaseModel):
 
 # -- routes
 
-
-def _service(request: Request) -> EmbeddingService:
-    service: EmbeddingService = request.app.state.service
-    return service
+router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ERRORS, dependencies=[IncumbentsQuery])
 
 
-def _stages(request: Request) -> Stages:
-    stages: Stages = request.state.stages
-    return stages
-
-
-_Service = Annotated[EmbeddingService, Depends(_service)]
-_Stages = Annotated[Stages, Depends(_stages)]
-
-router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ERRORS)
-
-
-@router.post("/embed_image", response_model=EmbeddingResponse, openapi_extra=json_body(EmbedImageRequest))
-async def embed_image(request: Request, service: _Service, stages: _Stages) -> Response:
-    """Embeddings of one or several images."""
+@router.post(
+    "/embed_image",
+    response_model=EmbeddingResponse,
+    openapi_extra=body(EmbedImageRequest, "image/*", MULTIPART, answers=NPY),
+)
+async def embed_image(
+    request: Request,
+    service: Service,
+    stages: RequestStages,
+    perception_encoder_version_id: Annotated[
+        str | None, Query(description="The variant, where the body is an image or a form and cannot say.")
+    ] = None,
+    x_perception_encoder_version_id: Annotated[str | None, Header(description="The same, as a header.")] = None,
+) -> Response:
+    """Embeddings of one or several images: JSON, or an image file as the body, or files as parts named `image`."""
     start = time.perf_counter()
-    wire = await read_json(request, EmbedImageRequest)
-    spec = service.select(wire.perception_encoder_version_id)
-    sources = _sources(wire.image) if isinstance(wire.image, list) else [_source(wire.image)]
-    embeddings = await service.embed_images(spec, sources, stages)
-    return _embeddings(embeddings, start, spec.variant)
+    variant = perception_encoder_version_id or x_perception_encoder_version_id
+    encoding_format: EncodingFormat = "float"
+    sources: list[ImageSource]
+    if (kind := media_type(request)).startswith("image/"):
+        sources = [EncodedImage(await request.body())]
+    elif kind == MULTIPART:
+        sources = await read_parts(request, "image")
+        if not sources:
+            raise InvalidInput("The form has no part named `image`.")
+    else:
+        wire = await read_json(request, EmbedImageRequest)
+        variant, encoding_format = wire.perception_encoder_version_id, wire.encoding_format
+        sources = _sources(wire.image) if isinstance(wire.image, list) else [_source(wire.image)]
+        if not sources:
+            raise InvalidInput("The list of images is empty.")
+    spec = service.select(variant)
+    embedded = await service.embed(spec, sources, stages)
+    return _embeddings(request, start, spec, embedded, encoding_format)
 
 
-@router.post("/embed_text", response_model=EmbeddingResponse, openapi_extra=json_body(EmbedTextRequest))
-async def embed_text(request: Request, service: _Service, stages: _Stages) -> Response:
-    """Embeddings of one or several texts."""
+@router.post("/embed_text", response_model=EmbeddingResponse, openapi_extra=body(EmbedTextRequest, answers=NPY))
+async def embed_text(request: Request, service: Service, stages: RequestStages) -> Response:
+    """Embeddings of one or several texts. `X-Truncated` lists those that were longer than the model reads."""
     start = time.perf_counter()
     wire = await read_json(request, EmbedTextRequest)
     spec = service.select(wire.perception_encoder_version_id)
-    texts = wire.text if isinstance(wire.text, list) else [wire.text]
-    embeddings, truncated = await service.embed_texts(spec, texts, stages)
-    return _embeddings(embeddings, start, spec.variant, truncated)
+    embedded = await service.embed(spec, wire.text if isinstance(wire.text, list) else [wire.text], stages)
+    return _embeddings(request, start, spec, embedded, wire.encoding_format)
 
 
-@router.post("/compare", response_model=CompareResponse, openapi_extra=json_body(CompareRequest))
-async def compare(request: Request, service: _Service, stages: _Stages) -> Response:
+@router.post("/compare", response_model=CompareResponse, openapi_extra=body(CompareRequest))
+async def compare(request: Request, service: Service, stages: RequestStages) -> Response:
     """Cosine similarity of one image or text to others."""
     start = time.perf_counter()
+    require_json(request)
     wire = await read_json(request, CompareRequest)
     spec = service.select(wire.perception_encoder_version_id)
     query = _query(wire)
     names, candidates = _candidates(wire)
     similarities = await service.compare(spec, query, candidates, stages)
-    body = {
+    answer = {
         "inference_id": None,
         "frame_id": None,
         "time": time.perf_counter() - start,
         "similarity": similarities if names is None else dict(zip(names, similarities, strict=True)),
         "parent_id": None,
     }
-    return json_response(body, headers=_model_id(spec.variant))
+    return json_response(answer, headers=model_id(spec))
 
 
 # -- between the wire and the service
@@ -201,18 +217,23 @@ def _text(field: str, value: InferenceRequestImage | str) -> str:
     return value
 
 
-def _embeddings(embeddings: Embeddings, start: float, variant: str, truncated: Sequence[int] = ()) -> Response:
-    headers = _model_id(variant)
-    if truncated:
-        headers["x-truncated"] = ",".join(map(str, truncated))
-    body = {
+def model_id(spec: EncoderSpec) -> dict[str, str]:
+    """The header by which the incumbent says what answered."""
+    return {"x-model-id": f"perception_encoder/{spec.variant}"}
+
+
+def _embeddings(
+    request: Request, start: float, spec: EncoderSpec, embedded: Embedded, encoding_format: EncodingFormat
+) -> Response:
+    headers = model_id(spec)
+    if embedded.truncated:
+        headers["x-truncated"] = ",".join(map(str, embedded.truncated))
+    if wants_npy(request):
+        return Response(npy(embedded.embeddings), headers=headers, media_type=NPY)
+    answer = {
         "inference_id": None,
         "frame_id": None,
         "time": time.perf_counter() - start,
-        "embeddings": np.ascontiguousarray(embeddings),
+        "embeddings": rows(embedded.embeddings, encoding_format),
     }
-    return json_response(body, headers=headers)
-
-
-def _model_id(variant: str) -> dict[str, str]:
-    return {"x-model-id": f"perception_encoder/{variant}"}
+    return json_response(answer, headers=headers)

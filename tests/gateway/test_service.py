@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.cache import TextCache
 from gateway.encoder import Embeddings, EncoderSpec
 from gateway.errors import EncoderFault, InvalidImage
+from gateway.image_embedder import ImageEmbedder
 from gateway.observe import Stages
-from gateway.service import EmbeddingService, InputLimits
+from gateway.service import EmbeddingService
 from gateway.sources import EncodedImage
+from gateway.text_embedder import TextEmbedder
 from tests.fakes import FakeEncoder, FakeFetch, fake_spec
 from tests.pictures import flat
 
-LIMITS = InputLimits(max_items=64, max_image_pixels=10_000, max_text_characters=1_000_000)
 RED, GREEN = EncodedImage(flat((255, 0, 0))), EncodedImage(flat((0, 255, 0)))
 BROKEN = EncodedImage(b"")
 
@@ -25,6 +27,12 @@ BROKEN = EncodedImage(b"")
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(2) as pool:
         yield pool
+
+
+def service_of(encoder: FakeEncoder, pool: ThreadPoolExecutor, cache_bytes: int = 0) -> EmbeddingService:
+    images = ImageEmbedder(encoder, FakeFetch(), pool, max_pixels=10_000, allow_arrays=False)
+    texts = TextEmbedder(encoder, TextCache(cache_bytes), pool, max_characters=1_000_000)
+    return EmbeddingService(encoder, images, texts, max_items=64)
 
 
 async def test_both_towers_work_at_the_same_time(pool: ThreadPoolExecutor) -> None:
@@ -36,54 +44,54 @@ async def test_both_towers_work_at_the_same_time(pool: ThreadPoolExecutor) -> No
                 await meeting.wait()  # nobody gets past alone
             return await super()._answer(*arguments)
 
-    service = EmbeddingService(Meeting(), FakeFetch(), pool, LIMITS)
+    service = service_of(Meeting(), pool)
     similarities = await service.compare(fake_spec(), RED, ["a cat", "a dog"], Stages())
     assert similarities.shape == (2,)
 
 
 async def test_what_one_tower_does_goes_as_one_batch(pool: ThreadPoolExecutor) -> None:
     encoder = FakeEncoder()
-    service = EmbeddingService(encoder, FakeFetch(), pool, LIMITS)
+    service = service_of(encoder, pool)
     await service.compare(fake_spec(), RED, [GREEN, RED], Stages())
     assert encoder.batches == [("images", 3)]
 
 
 async def test_long_lists_are_sent_while_later_images_are_decoded(pool: ThreadPoolExecutor) -> None:
     encoder = FakeEncoder(fake_spec(max_batch_size=64))
-    service = EmbeddingService(encoder, FakeFetch(), pool, LIMITS)
-    embeddings = await service.embed_images(fake_spec(max_batch_size=64), [RED] * 20, Stages())
-    assert embeddings.shape == (20, 8)
+    service = service_of(encoder, pool)
+    embedded = await service.embed(fake_spec(max_batch_size=64), [RED] * 20, Stages())
+    assert embedded.embeddings.shape == (20, 8)
     assert sorted(n for _, n in encoder.batches) == [4, 8, 8]
 
 
 async def test_texts_are_split_by_the_models_limit(pool: ThreadPoolExecutor) -> None:
     spec = fake_spec(max_batch_size=4)
     encoder = FakeEncoder(spec)
-    service = EmbeddingService(encoder, FakeFetch(), pool, LIMITS)
+    service = service_of(encoder, pool)
     texts = [f"text {i}" for i in range(10)]
-    embeddings, _ = await service.embed_texts(spec, texts, Stages())
+    together = await service.embed(spec, texts, Stages())
     assert encoder.batches == [("texts", 4), ("texts", 4), ("texts", 2)]
-    alone, _ = await service.embed_texts(spec, texts[7:8], Stages())
-    np.testing.assert_array_equal(embeddings[7], alone[0])
+    alone = await service.embed(spec, texts[7:8], Stages())
+    np.testing.assert_array_equal(together.embeddings[7], alone.embeddings[0])
 
 
 async def test_a_bad_image_cancels_its_siblings(pool: ThreadPoolExecutor) -> None:
     encoder = FakeEncoder(fake_spec(max_batch_size=1), seconds=30)
-    service = EmbeddingService(encoder, FakeFetch(), pool, LIMITS)
+    service = service_of(encoder, pool)
     with pytest.raises(InvalidImage) as raised:
         async with asyncio.timeout(5):
-            await service.embed_images(fake_spec(max_batch_size=1), [RED, RED, BROKEN], Stages())
+            await service.embed(fake_spec(max_batch_size=1), [RED, RED, BROKEN], Stages())
     assert raised.value.index == 2
 
 
 async def test_the_first_of_several_failures_is_raised_plainly(pool: ThreadPoolExecutor) -> None:
-    service = EmbeddingService(FakeEncoder(error=EncoderFault("broken")), FakeFetch(), pool, LIMITS)
+    service = service_of(FakeEncoder(error=EncoderFault("broken")), pool)
     with pytest.raises(EncoderFault):
         await service.compare(fake_spec(), RED, ["a cat"], Stages())
 
 
 async def test_long_texts_leave_the_event_loop_free(pool: ThreadPoolExecutor) -> None:
-    service = EmbeddingService(FakeEncoder(), FakeFetch(), pool, LIMITS)
+    service = service_of(FakeEncoder(), pool)
     ticks = 0
 
     async def tick() -> None:
@@ -94,6 +102,28 @@ async def test_long_texts_leave_the_event_loop_free(pool: ThreadPoolExecutor) ->
 
     ticking = asyncio.create_task(tick())
     spec: EncoderSpec = fake_spec()
-    await service.embed_texts(spec, ["&amp; word " * 50_000], Stages())
+    await service.embed(spec, ["&amp; word " * 50_000], Stages())
     ticking.cancel()
     assert ticks > 5
+
+
+async def test_a_mixture_keeps_its_order(pool: ThreadPoolExecutor) -> None:
+    service = service_of(FakeEncoder(), pool)
+    spec = fake_spec()
+    mixed = await service.embed(spec, ["a cat", RED, "word " * 50, GREEN, "a dog"], Stages())
+    for index, item in ((0, "a cat"), (1, RED), (3, GREEN), (4, "a dog")):
+        alone = await service.embed(spec, [item], Stages())
+        np.testing.assert_array_equal(mixed.embeddings[index], alone.embeddings[0])
+    assert mixed.truncated == [2]
+    assert mixed.tokens == 4 + 8 + 4
+
+
+async def test_texts_that_repeat_cost_no_inference(pool: ThreadPoolExecutor) -> None:
+    encoder = FakeEncoder()
+    service = service_of(encoder, pool, cache_bytes=100_000)
+    spec = fake_spec()
+    first = await service.embed(spec, ["a cat", "a dog", "a cat", "long " * 20], Stages())
+    again = await service.embed(spec, ["a cat", "long " * 20, "a cow"], Stages())
+    assert encoder.batches == [("texts", 3), ("texts", 1)]
+    np.testing.assert_array_equal(first.embeddings[[0, 3]], again.embeddings[:2])
+    assert (first.truncated, again.truncated) == ([3], [1])

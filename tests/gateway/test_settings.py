@@ -32,7 +32,13 @@ def test_the_incumbents_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "x"), ("PORT", "70000"), ("PE_MAX_IN_FLIGHT", "0"), ("PE_DEADLINE_SECONDS", "-1"), ("ALLOW_URL_INPUT", "?")],
+    [
+        ("PORT", "x"),
+        ("PORT", "70000"),
+        ("PE_MAX_IN_FLIGHT", "0"),
+        ("PE_DEADLINE_SECONDS", "-1"),
+        ("ALLOW_URL_INPUT", "?"),
+    ],
 )
 def test_senseless_values_name_themselves(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)

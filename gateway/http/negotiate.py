@@ -1,0 +1,53 @@
+"""In which form embeddings go back."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from gateway.encoder import Embeddings
+
+NPY: Final = "application/x-npy"
+
+EncodingFormat = Literal["float", "base64"]
+
+
+def wants_npy(request: Request) -> bool:
+    """Whether the client would have an array file rather than JSON: it names that, and not JSON before it."""
+    for media_type in _accepted(request):
+        if media_type in (NPY, "application/json"):
+            return media_type == NPY
+    return False
+
+
+def require_json(request: Request) -> None:
+    """For routes that answer in JSON only.
+
+    Raises:
+        HTTPException: 406, the client takes nothing but arrays.
+    """
+    if _accepted(request) == [NPY]:
+        raise HTTPException(406, f"{NPY} is for embeddings; this route answers in application/json.")
+
+
+def npy(embeddings: Embeddings) -> bytes:
+    """Little-endian float32 [N, D] as a file for ``numpy.load``."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(embeddings, "<f4"), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def rows(embeddings: Embeddings, encoding_format: EncodingFormat) -> Sequence[Any] | Embeddings:
+    """What stands for N embeddings in JSON: arrays of numbers, or little-endian float32 in base64, as OpenAI has it."""
+    if encoding_format == "base64":
+        return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in embeddings]
+    return np.ascontiguousarray(embeddings)
+
+
+def _accepted(request: Request) -> list[str]:
+    values = request.headers.get("accept", "").split(",")
+    return [media_type for value in values if (media_type := value.partition(";")[0].strip().lower())]
