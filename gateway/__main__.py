@@ -18,12 +18,16 @@ def main() -> int:
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
     try:
         settings = Settings()
+        fetch = _fetcher(settings)
     except ValidationError as error:
         for problem in error.errors():
             print(f"pe-gateway: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
         return 2
+    except ValueError as error:  # an entry of a host list that is no host
+        print(f"pe-gateway: {error}", file=sys.stderr)
+        return 2
     uvicorn.run(
-        create_app(settings, TritonEncoder(settings.triton_url, settings.deadline_seconds), _fetcher(settings)),
+        create_app(settings, TritonEncoder(settings.triton_url, settings.deadline_seconds), fetch),
         host=settings.host,
         port=settings.port,
         loop="uvloop",

@@ -46,6 +46,10 @@ class Fetch(Protocol):
         """
         ...
 
+    async def aclose(self) -> None:
+        """Let go of what is open."""
+        ...
+
 
 class ImageFetcher:
     """Fetches over HTTP/1.1, with a small pool of connections that are kept for a moment. Close it with ``aclose``.
