@@ -6,17 +6,18 @@ artifact.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from export.checkpoint import sha256_of
 from export.errors import RepositoryError
+from export.files import sha256_of
 from export.parity import Parity
 
 FILE_NAME = "parity.json"
 _DISTRIBUTION = "perception-encoder-server"
+_LIBRARIES = ("torch", "timm", "open_clip_torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -33,44 +34,64 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What the export cost on the machine that ran it."""
+
+    seconds: Mapping[str, float]
+    """Wall-clock time of each step."""
+    peak_memory_bytes: int
+    """The process's largest resident set while it exported this tower, imports included."""
+    imports_memory_bytes: int
+    """Its resident set before any weights were loaded."""
+
+
+@dataclass(frozen=True)
 class Certificate:
     """One artifact's provenance and proof."""
 
     inputs: Inputs
     checkpoint_source: str
     logit_scale: float
-    parity: Parity
+    notice: str
+    parity: Parity | None
+    """None if nothing here could run the artifact, and it was published with `--unverified`."""
     min_cosine_required: float
     runtime: str
+    """What ran the artifact for `parity`."""
     command: str
     files: Mapping[str, str]
     """File name in the version directory -> sha256."""
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str]
+    measured: Measured
 
     def write(self, directory: Path) -> None:
         """Put the certificate beside the files that it names."""
-        (directory / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        (directory / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     @classmethod
     def read(cls, directory: Path) -> "Certificate":
         """The certificate of a version directory; RepositoryError if there is none, or it is not ours."""
         path = directory / FILE_NAME
         try:
-            fields: dict[str, Any] = json.loads(path.read_text())
-            return cls(**{**fields, "inputs": Inputs(**fields["inputs"]), "parity": Parity(**fields["parity"])})
+            fields: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            fields["inputs"] = Inputs(**fields["inputs"])
+            fields["parity"] = Parity(**fields["parity"]) if fields["parity"] else None
+            fields["measured"] = Measured(**fields["measured"])
+            return cls(**fields)
         except FileNotFoundError:
             raise RepositoryError(f"{directory} has no {FILE_NAME}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise RepositoryError(f"{path} is not a certificate that this version wrote: {error}") from error
 
-    def matches_files(self, directory: Path) -> bool:
-        """Whether every file that the certificate names lies there, unchanged."""
-        return all(
-            (directory / name).is_file() and sha256_of(directory / name) == digest
+    def damaged_files(self, directory: Path) -> list[str]:
+        """Which of the files that the certificate names are gone or changed."""
+        return [
+            name
             for name, digest in self.files.items()
-        )
+            if not (directory / name).is_file() or sha256_of(directory / name) != digest
+        ]
 
-    def parameters(self, notice: str) -> dict[str, str]:
+    def parameters(self) -> dict[str, str]:
         """What `config.pbtxt` carries of it to the gateway's `/info`."""
         known = {
             "variant": self.inputs.variant,
@@ -80,11 +101,11 @@ class Certificate:
             "precision": self.inputs.precision,
             "engine": self.inputs.engine,
             "logit_scale": f"{self.logit_scale:.6g}",
-            "parity_min_cosine": f"{self.parity.min_cosine:.9f}",
-            "parity_max_abs_error": f"{self.parity.max_abs_error:.2e}",
+            "parity_min_cosine": f"{self.parity.min_cosine:.9f}" if self.parity else "unverified",
+            "parity_max_abs_error": f"{self.parity.max_abs_error:.2e}" if self.parity else "unverified",
             "exporter_version": self.inputs.exporter_version,
         }
-        return {**known, "notice": notice} if notice else known
+        return {**known, "notice": self.notice} if self.notice else known
 
 
 def exporter_version() -> str:
@@ -97,7 +118,4 @@ def exporter_version() -> str:
 
 def library_versions() -> dict[str, str]:
     """The libraries that shape an artifact, as installed."""
-    return {
-        name: metadata.version(name)
-        for name in ("torch", "timm", "open_clip_torch", "onnx", "onnxscript", "onnxruntime")
-    }
+    return {name: metadata.version(name) for name in _LIBRARIES}

@@ -8,7 +8,6 @@ Two layouts are understood, told apart by their own keys:
 A file is read as data only: safetensors, or torch's format with `weights_only=True`, whose unpickler runs no code.
 """
 
-import hashlib
 import math
 import pickle
 import warnings
@@ -42,6 +41,8 @@ class Checkpoint:
     path: Path
     shapes: Mapping[str, Shape]
     read: Callable[[str], Tensor]
+    notice: str = ""
+    """What the file says of itself (safetensors metadata), to be passed on to whoever is served its embeddings."""
 
     @property
     def layout(self) -> str:
@@ -57,12 +58,6 @@ class _Source:
     convert: Callable[[Tensor], Tensor]
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """Open a safetensors or torch file, whatever its name ends in; CheckpointError if it is neither, or damaged."""
@@ -73,7 +68,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
             if _looks_like_safetensors(path):
                 file = open_files.enter_context(safe_open(path, framework="pt"))
                 shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
-                opened = Checkpoint(path, shapes, file.get_tensor)
+                opened = Checkpoint(path, shapes, file.get_tensor, (file.metadata() or {}).get("notice", ""))
             else:
                 tensors = _load_torch_file(path)
                 shapes = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -99,10 +94,16 @@ def build_tower(variant: Variant, tower: Tower) -> nn.Module:
     return built.eval().requires_grad_(False)
 
 
-def load_tower(variant: Variant, tower: Tower, checkpoint: Checkpoint) -> VisionTower | TextTower:
-    """The FP32 tower with the checkpoint's weights, after the whole file has been held against the variant."""
+def load_tower(
+    variant: Variant, tower: Tower, checkpoint: Checkpoint, advance: Callable[[float], None] = lambda _: None
+) -> VisionTower | TextTower:
+    """The FP32 tower with the checkpoint's weights, after the whole file has been held against the variant.
+
+    `advance` is told what part is loaded.
+    """
     verify(variant, checkpoint)
     network = build_tower(variant, tower)
+    loaded = 0
     for name, target in network.state_dict(keep_vars=True).items():
         source = _source(f"{_ATTRIBUTE[tower]}.{name}", tuple(target.shape), checkpoint.layout)
         if source is None:
@@ -112,6 +113,8 @@ def load_tower(variant: Variant, tower: Tower, checkpoint: Checkpoint) -> Vision
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{checkpoint.path.name}: {source.key} holds values that are not finite")
         target.data.copy_(source.convert(value))
+        loaded += target.numel()
+        advance(loaded / variant.parameters[tower])
     return VisionTower(network) if tower == "vision" else TextTower(network)
 
 

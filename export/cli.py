@@ -1,10 +1,15 @@
-"""`pe-export`: bring a checkpoint into a Triton model repository."""
+"""`pe-export`: bring a checkpoint into a Triton model repository, and look after what is there.
+
+pe-export [VARIANT] [options]      export
+pe-export list                     what can be exported, and what is in the repository
+pe-export check                    is everything in the repository still what was exported?
+"""
 
 import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from export.errors import CheckpointError, ExportError
@@ -14,9 +19,11 @@ from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, f
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 it could not be done, 2 the arguments make no sense."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
+    command = arguments[0] if arguments and arguments[0] in _COMMANDS else ""
+    options = _parser(command).parse_args(arguments[1:] if command else arguments)
+    options.command = shlex.join(["pe-export", *arguments])
     try:
-        _export(options, shlex.join(["pe-export", *arguments]))
+        return _COMMANDS[command](options)
     except ExportError as error:
         print(f"pe-export: {error}", file=sys.stderr)
         return 1
@@ -27,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pe-export: stopped; nothing half-made is left in the repository", file=sys.stderr)
         return 130
-    return 0
 
 
-def _export(options: argparse.Namespace, command: str) -> None:
+def _export(options: argparse.Namespace) -> int:
     variant = find_variant(options.variant)
     checkpoint = _checkpoint(options.checkpoint, variant)
     from export import pipeline  # torch takes seconds to import: not before the arguments make sense
+    from export.progress import Progress
 
     # onnxscript notes every node that it leaves as it is.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
@@ -44,13 +51,39 @@ def _export(options: argparse.Namespace, command: str) -> None:
             checkpoint=checkpoint,
             checkpoint_source=checkpoint.name,
             repository=options.repository,
-            command=command,
+            command=options.command,
             max_batch_size=options.max_batch_size or variant.max_batch_size,
             towers=options.towers,
             force=options.force,
         ),
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+        Progress(sys.stderr),
     )
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from export import listing
+    from export.repository import Repository
+
+    print(listing.variants_table())
+    if options.repository.is_dir():
+        print(f"\n{listing.repository_table(Repository(options.repository))}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from export.check import check
+    from export.repository import Repository
+
+    sound = True
+    for finding in check(Repository(options.repository)):
+        sound &= not finding.problem
+        verdict = f"FAILED  {finding.problem}" if finding.problem else f"ok  {finding.detail}"
+        print(f"{finding.model}  {verdict}", flush=True)
+    return 0 if sound else 1
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"": _export, "list": _list, "check": _check}
 
 
 def _checkpoint(given: Path | None, variant: Variant) -> Path:
@@ -64,22 +97,27 @@ def _checkpoint(given: Path | None, variant: Variant) -> Path:
     return path
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="pe-export",
-        description="Export both towers of a Perception Encoder to ONNX, prove that they embed as torch does, "
-        "and put them into a Triton model repository.",
+        prog=f"pe-export {command}".rstrip(),
+        description={
+            "": "Export both towers of a Perception Encoder to ONNX, prove that they embed as torch does, and put them "
+            "into a Triton model repository. Also: pe-export list, pe-export check.",
+            "list": "Show what can be exported, and what is in the model repository.",
+            "check": "Verify the model repository: files, hashes and configuration, and that a fresh run of each model "
+            "still gives the recorded answers.",
+        }[command],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="where it is")
+    if command:
+        return parser
     parser.add_argument("variant", nargs="?", default=DEFAULT_VARIANT, metavar="VARIANT", help=", ".join(VARIANTS))
     parser.add_argument(
         "--checkpoint",
         type=Path,
         metavar="FILE",
         help="weights in open_clip's layout (safetensors or torch) or Meta's (PE-Core-*.pt)",
-    )
-    parser.add_argument(
-        "--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="where to put it"
     )
     parser.add_argument("--max-batch-size", type=_positive, metavar="N", help="largest batch Triton may form")
     parser.add_argument("--towers", type=_towers, default=TOWERS, metavar="vision,text", help="which towers to export")

@@ -1,9 +1,7 @@
-"""Proof that an artifact embeds as the checkpoint does: the same real inputs through torch in FP32 and through its own
-runtime.
+"""Proof that an artifact embeds as the checkpoint does, as figures and as the answers that anyone can check again.
 
-Images are the photographs in `samples/`, squashed as the gateway squashes them; texts are ImageNet's class names in
-CLIP's prompt templates (both from open_clip) and a few awkward ones. Batches of several sizes are run, so that a graph
-that forgot its batch axis is found out.
+The reference is torch in FP32; `parity.npz` beside an artifact holds the inputs and torch's embeddings of them, so that
+`pe-export check` needs neither torch nor the weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,33 +11,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
-import open_clip
-import torch
-from PIL import Image
-from torch import nn
 
-from export.errors import ParityError
-from export.variants import Tower, Variant
+from export.errors import ParityError, RepositoryError
 
 Array = npt.NDArray[Any]
 Embeddings = npt.NDArray[np.float32]
+Embed = Callable[[Array], Array]
+"""One batch of inputs -> its embeddings [N, D]."""
 
-# The least cosine with torch's FP32 embedding that a sample may have, by the precision of the graph.
+ANSWERS = "parity.npz"
+
+# The least cosine with torch's FP32 embedding that any sample may have, by the precision of the graph.
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.999}
-
-SAMPLES = Path(__file__).parent / "samples"
-_CLASS_TEXTS = 200
-_AWKWARD_TEXTS = (
-    "",
-    "a",
-    "a dog. " * 60,  # longer than any context: truncated, end token kept
-    "Ein Fahrrad lehnt an der Mauer, früh am Morgen",
-    "猫が窓辺で眠っている",
-    "🚲 + ☀️ = ?!",
-    "<html>&amp;&lt;b&gt;",
-    "<end_of_text> in the middle of a text",
-)
 
 
 @dataclass(frozen=True)
@@ -51,36 +34,44 @@ class Parity:
     max_abs_error: float
 
 
-def samples(variant: Variant, tower: Tower) -> Array:
-    """The tower's test inputs: image uint8 [N, H, W, 3], or tokens int32 [N, L]."""
-    if tower == "vision":
-        size = (variant.image_size, variant.image_size)
-        squashed = []
-        for path in sorted(SAMPLES.glob("*.jpg")):
-            with Image.open(path) as photograph:
-                squashed.append(np.asarray(photograph.convert("RGB").resize(size, Image.Resampling.BILINEAR)))
-        return np.stack(squashed)
-    templates, names = open_clip.OPENAI_IMAGENET_TEMPLATES, open_clip.IMAGENET_CLASSNAMES
-    step = len(names) // _CLASS_TEXTS
-    texts = [templates[i % len(templates)](names[i * step]) for i in range(_CLASS_TEXTS)]
-    tokens: torch.Tensor = open_clip.SimpleTokenizer(context_length=variant.context_length)([*texts, *_AWKWARD_TEXTS])
-    return tokens.numpy().astype(np.int32)
+@dataclass(frozen=True)
+class Answers:
+    """Inputs [N, ...] and torch's FP32 embeddings of them [N, D]."""
+
+    inputs: Array
+    expected: Embeddings
+
+    def write(self, directory: Path) -> Path:
+        path = directory / ANSWERS
+        np.savez_compressed(path, inputs=self.inputs, expected=self.expected)
+        return path
+
+    @classmethod
+    def read(cls, directory: Path) -> "Answers":
+        """RepositoryError if they are not there, or not what this module wrote."""
+        path = directory / ANSWERS
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(stored["inputs"], stored["expected"])
+        except FileNotFoundError:
+            raise RepositoryError(f"{directory} has no {ANSWERS}") from None
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise RepositoryError(f"{path} cannot be read: {error}") from error
 
 
-def embed_with_torch(tower: nn.Module, inputs: Array) -> Embeddings:
-    """What the tower makes of `inputs`, FP32 [N, D]."""
-    with torch.inference_mode():
-        return _embed(lambda batch: tower(torch.from_numpy(batch)).numpy(), inputs)
+def embed_all(embed: Embed, inputs: Array, advance: Callable[[float], None] = lambda _: None) -> Embeddings:
+    """Embeddings [N, D] of all inputs, in batches of several sizes: a graph that forgot its batch axis is found out.
 
-
-def embed_with_onnxruntime(path: Path, inputs: Array) -> Embeddings:
-    """What the ONNX file makes of `inputs`, FP32 [N, D], on the CPU; ParityError if onnxruntime refuses it."""
-    try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return _embed(lambda batch: session.run(None, {name: batch})[0], inputs)
-    except Exception as error:  # onnxruntime's own classes share no base but this
-        raise ParityError(f"onnxruntime cannot run {path.name}: {str(error).splitlines()[0]}") from error
+    `advance` is told what part is done.
+    """
+    largest = 4 if inputs.ndim == 4 else 32  # images; a text costs a small part of one
+    embeddings = []
+    done = 0
+    for batch in _batches(inputs, largest):
+        embeddings.append(embed(batch))
+        done += len(batch)
+        advance(done / len(inputs))
+    return np.concatenate(embeddings).astype(np.float32)
 
 
 def compare(expected: Embeddings, actual: Embeddings) -> Parity:
@@ -102,11 +93,6 @@ def require(parity: Parity, precision: str) -> None:
             f"minimum cosine to torch FP32 is {parity.min_cosine:.6f} over {parity.samples} samples, "
             f"below {MIN_COSINE[precision]} for {precision}"
         )
-
-
-def _embed(run: Callable[[Array], Array], inputs: Array) -> Embeddings:
-    largest = 4 if inputs.ndim == 4 else 32  # images; a text costs a small part of one
-    return np.concatenate([run(batch) for batch in _batches(inputs, largest)]).astype(np.float32)
 
 
 def _batches(inputs: Array, largest: int) -> Iterator[Array]:

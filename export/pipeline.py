@@ -1,22 +1,20 @@
 """One tower's way from checkpoint to repository: load, export, prove, publish. Nothing unproven is published."""
 
 import gc
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnxruntime
 import torch
 
-from export import onnx_graph, parity, triton_config
-from export.certificate import Certificate, Inputs, exporter_version, library_versions
-from export.checkpoint import Checkpoint, load_tower, open_checkpoint, read_logit_scale, sha256_of
+from export import memory, onnx_graph, parity, runtimes, triton_config
+from export.certificate import FILE_NAME, Certificate, Inputs, Measured, exporter_version, library_versions
+from export.checkpoint import Checkpoint, load_tower, open_checkpoint, read_logit_scale
+from export.files import readable_size, sha256_of
+from export.progress import Progress
 from export.repository import Repository
+from export.samples import samples
 from export.variants import TOWERS, Tower, Variant
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,13 @@ class Order:
     force: bool = False
 
 
-def run(order: Order, report: Report) -> None:
+def run(order: Order, progress: Progress) -> None:
     """Export every tower of the order, one at a time; raises an ExportError, and leaves published towers in place."""
     repository = Repository(order.repository)
     repository.require_writable()
     with open_checkpoint(order.checkpoint) as checkpoint:
-        with _timed(report, f"checkpoint  {order.checkpoint.name}, {_size(order.checkpoint)}"):
+        size = readable_size(order.checkpoint.stat().st_size)
+        with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
             digest = sha256_of(order.checkpoint)
         for tower in order.towers:
             inputs = Inputs(
@@ -51,92 +50,99 @@ def run(order: Order, report: Report) -> None:
                 checkpoint_sha256=digest,
                 exporter_version=exporter_version(),
             )
-            if not order.force and _is_current(order, repository, inputs, report):
+            if not order.force and _is_current(order, tower, repository, inputs, progress):
                 continue
             with repository.staging() as staging:
-                _export_tower(order, repository, staging, checkpoint, inputs, report)
+                staged = staging / "version"
+                staged.mkdir()
+                certificate = _make(order, tower, staged, checkpoint, inputs, progress)
+                size = readable_size(sum(path.stat().st_size for path in staged.iterdir()))
+                version = repository.publish(
+                    order.variant.model_name(tower), staged, _config(order, tower, certificate)
+                )
+            progress.say(f"{order.variant.model_name(tower)}/{version}  {size}, {_summary(certificate)}")
 
 
-def _is_current(order: Order, repository: Repository, inputs: Inputs, report: Report) -> bool:
+def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inputs, progress: Progress) -> bool:
     """Whether the newest version was made from the same inputs and is whole; its configuration is then renewed."""
-    model = order.variant.model_name(inputs_tower(inputs))
+    model = order.variant.model_name(tower)
     version = repository.latest_version(model)
     directory = repository.version_directory(model, version)
-    if version == 0 or not (directory / "parity.json").is_file():
+    if version == 0 or not (directory / FILE_NAME).is_file():
         return False
     certificate = Certificate.read(directory)
-    if certificate.inputs != inputs or not certificate.matches_files(directory):
+    if certificate.inputs != inputs or certificate.damaged_files(directory):
         return False
-    config = _config(order, certificate)
+    config = _config(order, tower, certificate)
     if repository.read_config(model) != config:
         repository.write_config(model, config)
-        report(f"{model}/{version}  configuration rewritten")
+        progress.say(f"{model}/{version}  configuration rewritten")
     else:
-        report(f"{model}/{version}  up to date")
+        progress.say(f"{model}/{version}  up to date")
     return True
 
 
-def inputs_tower(inputs: Inputs) -> Tower:
-    return "vision" if inputs.tower == "vision" else "text"
-
-
-def _export_tower(
-    order: Order, repository: Repository, staging: Path, checkpoint: Checkpoint, inputs: Inputs, report: Report
-) -> None:
-    tower = inputs_tower(inputs)
-    model = order.variant.model_name(tower)
-    staged = staging / "version"
-    staged.mkdir()
-    with _timed(report, f"{tower:6}  load"):
-        network = load_tower(order.variant, tower, checkpoint)
-    test_inputs = parity.samples(order.variant, tower)
-    with _timed(report, f"{tower:6}  torch FP32 on {len(test_inputs)} samples"):
-        expected = parity.embed_with_torch(network, test_inputs)
-    with _timed(report, f"{tower:6}  export"):
+def _make(
+    order: Order, tower: Tower, staged: Path, checkpoint: Checkpoint, inputs: Inputs, progress: Progress
+) -> Certificate:
+    """Fill `staged` with the artifact, its answers and its certificate, or raise."""
+    progress.seconds.clear()
+    memory.forget_peak()
+    before = memory.resident_bytes()
+    weights = readable_size(4 * order.variant.parameters[tower])
+    with progress.step(tower, "load", f"{weights} in FP32") as advance:
+        network = load_tower(order.variant, tower, checkpoint, advance)
+    test_inputs = samples(order.variant, tower)
+    with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
+        expected = parity.embed_all(runtimes.torch_on_cpu(network), test_inputs, advance)
+    with progress.step(tower, "export"):
         input_name, _ = triton_config.INPUTS[tower]
-        example = torch.from_numpy(test_inputs[:2])
-        graph = onnx_graph.export_graph(network, input_name, example, staged / "model.onnx")
+        graph = onnx_graph.export_graph(network, input_name, torch.from_numpy(test_inputs[:2]), staged / "model.onnx")
     del network  # the runtime opens its own copy of the weights next: never hold two
     gc.collect()
-    with _timed(report, f"{tower:6}  onnxruntime on {len(test_inputs)} samples"):
-        figures = parity.compare(expected, parity.embed_with_onnxruntime(graph.path, test_inputs))
+    with (
+        progress.step(tower, "onnxruntime", f"{len(test_inputs)} samples") as advance,
+        runtimes.onnxruntime_on_cpu(graph.path) as embed,
+    ):
+        figures = parity.compare(expected, parity.embed_all(embed, test_inputs, advance))
     parity.require(figures, inputs.precision)
+    answers = parity.Answers(test_inputs, expected).write(staged)
     certificate = Certificate(
         inputs=inputs,
         checkpoint_source=order.checkpoint_source,
         logit_scale=read_logit_scale(checkpoint),
+        notice=order.variant.notice or checkpoint.notice,
         parity=figures,
         min_cosine_required=parity.MIN_COSINE[inputs.precision],
         runtime=f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider",
         command=order.command,
-        files={file.name: sha256_of(file) for file in graph.files},
+        files={file.name: sha256_of(file) for file in (*graph.files, answers)},
         versions=library_versions(),
+        measured=Measured(
+            seconds={name: round(seconds, 1) for name, seconds in progress.seconds.items()},
+            peak_memory_bytes=memory.peak_bytes(),
+            imports_memory_bytes=before,
+        ),
     )
     certificate.write(staged)
-    size = graph.size
-    version = repository.publish(model, staged, _config(order, certificate))
-    report(
-        f"{model}/{version}  {size / 1e6:.1f} MB, minimum cosine {figures.min_cosine:.8f}, "
-        f"maximum error {figures.max_abs_error:.1e} over {figures.samples} samples"
-    )
+    return certificate
 
 
-def _config(order: Order, certificate: Certificate) -> str:
+def _config(order: Order, tower: Tower, certificate: Certificate) -> str:
     return triton_config.describe(
         order.variant,
-        inputs_tower(certificate.inputs),
+        tower,
         backend="onnxruntime",
         max_batch_size=order.max_batch_size,
-        parameters=certificate.parameters(order.variant.notice),
+        parameters=certificate.parameters(),
     ).to_text()
 
 
-def _size(path: Path) -> str:
-    return f"{path.stat().st_size / 1e6:.1f} MB"
-
-
-@contextmanager
-def _timed(report: Report, what: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    report(f"{what}  {time.perf_counter() - start:.1f} s")
+def _summary(certificate: Certificate) -> str:
+    figures = certificate.parity
+    if figures is None:
+        return "unverified"
+    return (
+        f"minimum cosine {figures.min_cosine:.8f}, largest error {figures.max_abs_error:.1e} "
+        f"over {figures.samples} samples"
+    )

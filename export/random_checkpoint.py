@@ -28,7 +28,7 @@ def write(variant_name: str, path: Path, seed: int = 0) -> None:
         for name, value in build_tower(variant, "vision" if tower == "vision" else "text").state_dict().items()
     }
     tensors["logit_scale"] = torch.tensor(math.log(100.0))
-    save_file(tensors, path)
+    save_file(tensors, path, {"notice": "Random weights: the embeddings mean nothing."})
 
 
 def main() -> int:

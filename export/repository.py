@@ -35,6 +35,12 @@ class Repository:
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise RepositoryError(f"cannot write to the repository {self.path}: permission denied")
 
+    def models(self) -> list[str]:
+        """Every directory that Triton would take for a model, by name."""
+        if not self.path.is_dir():
+            raise RepositoryError(f"there is no model repository at {self.path}")
+        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
+
     def latest_version(self, model: str) -> int:
         """The highest version number of a model; 0 if it has none."""
         directory = self.path / model

@@ -1,10 +1,10 @@
 """What Triton is told about a model: a typed description -> `config.pbtxt`, through Triton's own protobuf.
 
-Only fields that both the embedded server (2.51) and current releases know. Left out on purpose: an instance group
-(Triton then chooses a GPU where it has one, and the CPU where not), a queue policy (it would turn the batcher's
-prefetch off), preferred batch sizes, and the response cache (a model that asks for one fails to load on a server
-without it; the gateway has its own). Fields:
-https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
+Only fields that both the embedded server (2.51) and current releases know. Left out on purpose: an instance group for
+ONNX (Triton then chooses a GPU where it has one, and the CPU where not), a queue policy (it would turn the batcher's
+prefetch off) and preferred batch sizes. The response cache is asked for by the text tower alone, whose few input bytes
+are hashed in no time; a server without a cache ignores that.
+Fields: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,9 @@ from export.variants import Tower, Variant
 
 # How long a batch that could still grow may wait, in microseconds: small beside one image's inference time on any GPU.
 MAX_QUEUE_DELAY_US = 500
+
+# One input is warm-up enough where the model may run on a CPU: a full batch there could take minutes.
+_WARM_UP_BATCH_SIZES = (1,)
 
 # What each tower's input tensor is called, and its type.
 INPUTS: Mapping[Tower, tuple[str, str]] = {"vision": ("image", "TYPE_UINT8"), "text": ("tokens", "TYPE_INT32")}
@@ -44,6 +47,10 @@ class TritonModel:
     output: TensorSpec
     parameters: Mapping[str, str]
     """What the model is; the gateway shows it at `/info`."""
+    warm_up_batch_sizes: tuple[int, ...] = _WARM_UP_BATCH_SIZES
+    """Inferred once each before the model is ready."""
+    response_cache: bool = False
+    """Whether answers may come from the server's cache, where it has one."""
     max_queue_delay_us: int = MAX_QUEUE_DELAY_US
 
     def to_protobuf(self) -> Any:
@@ -52,6 +59,13 @@ class TritonModel:
         for tensors, spec in ((config.input, self.input), (config.output, self.output)):
             tensors.add(name=spec.name, data_type=pb.DataType.Value(spec.data_type), dims=spec.shape)
         config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
+        for batch_size in self.warm_up_batch_sizes:
+            warm_up = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
+            tensor = warm_up.inputs[self.input.name]  # zeros: they are a valid image, and tokens that the table has
+            tensor.data_type, tensor.zero_data = pb.DataType.Value(self.input.data_type), True
+            tensor.dims.extend(self.input.shape)
+        if self.response_cache:
+            config.response_cache.enable = True
         for key, value in self.parameters.items():
             config.parameters[key].string_value = value
         return config
@@ -74,4 +88,5 @@ def describe(
         input=TensorSpec(name, data_type, variant.input_shape(tower)),
         output=TensorSpec(OUTPUT, "TYPE_FP32", (variant.embed_dim,)),
         parameters=parameters,
+        response_cache=tower == "text",
     )

@@ -32,6 +32,8 @@ class Variant:
     """Length of `tokens`."""
     embed_dim: int
     """Length of `embedding`."""
+    parameters: Mapping[Tower, int]
+    """How many weights each tower has; 4 bytes each in FP32."""
     max_batch_size: int
     """Largest batch Triton forms, unless `--max-batch-size` says otherwise: bounded by activations, not by weights."""
     bundled_checkpoint: Path | None = None
@@ -49,17 +51,58 @@ class Variant:
 
 
 _ROWS = (
-    Variant("PE-Core-T16-384", "PE-Core-T-16-384", 384, 32, 512, max_batch_size=64),
-    Variant("PE-Core-S16-384", "PE-Core-S-16-384", 384, 32, 512, max_batch_size=64),
-    Variant("PE-Core-B16-224", "PE-Core-B-16", 224, 32, 1024, max_batch_size=64),
-    Variant("PE-Core-L14-336", "PE-Core-L-14-336", 336, 32, 1024, max_batch_size=32),
-    Variant("PE-Core-G14-448", "PE-Core-bigG-14-448", 448, 72, 1280, max_batch_size=16),
     Variant(
-        "PE-Demo-T8-64",
-        "PE-Demo-T8-64",
-        64,
-        32,
-        64,
+        name="PE-Core-T16-384",
+        architecture="PE-Core-T-16-384",
+        image_size=384,
+        context_length=32,
+        embed_dim=512,
+        parameters={"vision": 6_141_056, "text": 63_405_056},
+        max_batch_size=64,
+    ),
+    Variant(
+        name="PE-Core-S16-384",
+        architecture="PE-Core-S-16-384",
+        image_size=384,
+        context_length=32,
+        embed_dim=512,
+        parameters={"vision": 23_783_168, "text": 63_405_056},
+        max_batch_size=64,
+    ),
+    Variant(
+        name="PE-Core-B16-224",
+        architecture="PE-Core-B-16",
+        image_size=224,
+        context_length=32,
+        embed_dim=1024,
+        parameters={"vision": 93_673_984, "text": 353_986_560},
+        max_batch_size=64,
+    ),
+    Variant(
+        name="PE-Core-L14-336",
+        architecture="PE-Core-L-14-336",
+        image_size=336,
+        context_length=32,
+        embed_dim=1024,
+        parameters={"vision": 317_152_256, "text": 353_986_560},
+        max_batch_size=32,
+    ),
+    Variant(
+        name="PE-Core-G14-448",
+        architecture="PE-Core-bigG-14-448",
+        image_size=448,
+        context_length=72,
+        embed_dim=1280,
+        parameters={"vision": 1_882_033_920, "text": 537_233_920},
+        max_batch_size=16,
+    ),
+    Variant(
+        name="PE-Demo-T8-64",
+        architecture="PE-Demo-T8-64",
+        image_size=64,
+        context_length=32,
+        embed_dim=64,
+        parameters={"vision": 814_144, "text": 2_461_104},
         max_batch_size=64,
         bundled_checkpoint=Path(__file__).parent / "demo" / "PE-Demo-T8-64.safetensors",
         notice="A demonstration model trained on drawn shapes; it is not Meta's and knows nothing of real pictures.",

@@ -9,8 +9,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import parity
-from export.checkpoint import load_tower, open_checkpoint, sha256_of
+from export.checkpoint import load_tower, open_checkpoint
 from export.cli import main
+from export.files import sha256_of
+from export.runtimes import onnxruntime_on_cpu, torch_on_cpu
+from export.samples import samples
 from export.variants import TOWERS, find_variant
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -30,7 +33,7 @@ def test_each_tower_has_config_graph_and_certificate(exported: Path) -> None:
     assert sorted(tree(exported)) == [
         f"PE-Demo-T8-64-{tower}/{file}"
         for tower in sorted(TOWERS)
-        for file in ("1/model.onnx", "1/parity.json", "config.pbtxt")
+        for file in ("1/model.onnx", "1/parity.json", "1/parity.npz", "config.pbtxt")
     ]
     assert [entry.name for entry in exported.parent.iterdir()] == [exported.name]
 
@@ -38,10 +41,11 @@ def test_each_tower_has_config_graph_and_certificate(exported: Path) -> None:
 def test_the_models_embed_as_the_checkpoint_does(exported: Path, random_checkpoint: Path) -> None:
     with open_checkpoint(random_checkpoint) as opened:
         for tower in TOWERS:
-            inputs = parity.samples(VARIANT, tower)
-            expected = parity.embed_with_torch(load_tower(VARIANT, tower, opened), inputs)
+            inputs = samples(VARIANT, tower)
+            expected = parity.embed_all(torch_on_cpu(load_tower(VARIANT, tower, opened)), inputs)
             path = exported / VARIANT.model_name(tower) / "1" / "model.onnx"
-            np.testing.assert_allclose(parity.embed_with_onnxruntime(path, inputs), expected, atol=1e-5)
+            with onnxruntime_on_cpu(path) as embed:
+                np.testing.assert_allclose(parity.embed_all(embed, inputs), expected, atol=1e-5)
 
 
 def test_parameters_say_what_the_model_is(exported: Path, random_checkpoint: Path) -> None:
@@ -64,8 +68,8 @@ def test_the_certificate_names_and_hashes_every_file(exported: Path) -> None:
     for tower in TOWERS:
         directory = exported / VARIANT.model_name(tower) / "1"
         certificate = json.loads((directory / "parity.json").read_text())
-        assert certificate["files"] == {"model.onnx": sha256_of(directory / "model.onnx")}
-        assert certificate["parity"]["samples"] == len(parity.samples(VARIANT, tower))
+        assert certificate["files"] == {name: sha256_of(directory / name) for name in ("model.onnx", "parity.npz")}
+        assert certificate["parity"]["samples"] == len(samples(VARIANT, tower))
         assert certificate["parity"]["min_cosine"] >= certificate["min_cosine_required"] == 0.99999
         assert certificate["command"].startswith("pe-export PE-Demo-T8-64 ")
 

@@ -9,6 +9,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import parity
 from export.cli import main
+from export.runtimes import onnxruntime_on_cpu
+from export.samples import samples
 from export.variants import TOWERS, find_variant
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -38,11 +40,12 @@ def config_of(repository: Path, model: str) -> pb.ModelConfig:
 @pytest.mark.parametrize("tower", TOWERS)
 def test_outputs_are_the_same(again: Path, tower: str) -> None:
     model = f"{DEMO.name}-{tower}"
-    inputs = parity.samples(DEMO, "vision" if tower == "vision" else "text")
-    committed, made = (
-        parity.embed_with_onnxruntime(repository / model / "1" / "model.onnx", inputs)
-        for repository in (COMMITTED, again)
-    )
+    inputs = samples(DEMO, "vision" if tower == "vision" else "text")
+    with (
+        onnxruntime_on_cpu(COMMITTED / model / "1" / "model.onnx") as embed_committed,
+        onnxruntime_on_cpu(again / model / "1" / "model.onnx") as embed_again,
+    ):
+        committed, made = (parity.embed_all(embed, inputs) for embed in (embed_committed, embed_again))
     np.testing.assert_allclose(committed, made, atol=1e-5)
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export import onnx_graph, parity
+from export import onnx_graph
 from export.errors import GraphError
+from export.runtimes import onnxruntime_on_cpu, torch_on_cpu
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -50,8 +51,9 @@ def test_tensors_are_named_and_only_the_batch_axis_is_dynamic(tmp_path: Path) ->
 
 def test_it_computes_what_torch_does_at_other_batch_sizes(tmp_path: Path) -> None:
     tower, graph = export(tmp_path)
-    expected = parity.embed_with_torch(tower, TOKENS)
-    np.testing.assert_allclose(parity.embed_with_onnxruntime(graph.path, TOKENS), expected, atol=1e-6)
+    expected = torch_on_cpu(tower)(TOKENS)
+    with onnxruntime_on_cpu(graph.path) as embed:
+        np.testing.assert_allclose(embed(TOKENS), expected, atol=1e-6)
 
 
 def test_opset_is_the_chosen_one_and_nothing_tells_of_this_machine(tmp_path: Path) -> None:
@@ -71,8 +73,9 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
     moved.mkdir()
     for file in graph.files:  # the reference inside the graph is to a neighbour, not to where it was written
         file.rename(moved / file.name)
-    expected = parity.embed_with_torch(tower, TOKENS)
-    np.testing.assert_allclose(parity.embed_with_onnxruntime(moved / "model.onnx", TOKENS), expected, atol=1e-6)
+    expected = torch_on_cpu(tower)(TOKENS)
+    with onnxruntime_on_cpu(moved / "model.onnx") as embed:
+        np.testing.assert_allclose(embed(TOKENS), expected, atol=1e-6)
 
 
 def test_a_module_that_cannot_be_traced_is_one_line(tmp_path: Path) -> None:

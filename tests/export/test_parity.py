@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 
 from export import parity
-from export.errors import ParityError
-from export.variants import VARIANTS, find_variant
-
-pytestmark = pytest.mark.export
+from export.errors import ParityError, RepositoryError
 
 
 def unit(rows: parity.Array) -> parity.Embeddings:
@@ -16,18 +13,6 @@ def unit(rows: parity.Array) -> parity.Embeddings:
 
 
 EXPECTED = unit(np.random.default_rng(0).normal(size=(16, 64)))
-
-
-def test_samples_are_photographs_and_a_few_hundred_texts() -> None:
-    for variant in VARIANTS.values():
-        tokens = parity.samples(variant, "text")
-        assert tokens.dtype == np.int32
-        assert len(tokens) >= 200
-        assert tokens.shape[1] == variant.context_length
-        assert len(np.unique(tokens, axis=0)) == len(tokens)
-    images = parity.samples(find_variant("PE-Demo-T8-64"), "vision")
-    assert images.shape == (8, 64, 64, 3)
-    assert images.dtype == np.uint8
 
 
 def test_batches_of_several_sizes_cover_every_sample_once() -> None:
@@ -66,9 +51,25 @@ def test_a_shape_that_differs_is_refused() -> None:
         parity.compare(EXPECTED, EXPECTED[:3])
 
 
-def test_a_file_that_the_runtime_refuses_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"not a graph")
-    with pytest.raises(ParityError, match=r"onnxruntime cannot run model\.onnx") as raised:
-        parity.embed_with_onnxruntime(path, np.zeros((1, 32), np.int32))
-    assert "\n" not in str(raised.value)
+def test_all_samples_are_embedded_and_the_progress_told() -> None:
+    told: list[float] = []
+    embeddings = parity.embed_all(lambda batch: batch[:, :1] * 2, np.ones((7, 4), np.int32), told.append)
+    np.testing.assert_array_equal(embeddings, np.full((7, 1), 2, np.float32))
+    assert told == sorted(told)
+    assert told[-1] == 1
+
+
+def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
+    inputs = np.arange(64, dtype=np.int32).reshape(16, 4)
+    assert parity.Answers(inputs, EXPECTED).write(tmp_path).name == "parity.npz"
+    answers = parity.Answers.read(tmp_path)
+    np.testing.assert_array_equal(answers.inputs, inputs)
+    np.testing.assert_array_equal(answers.expected, EXPECTED)
+
+
+def test_answers_that_are_not_there_or_torn_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"has no parity\.npz"):
+        parity.Answers.read(tmp_path)
+    (tmp_path / "parity.npz").write_bytes(b"PK torn")
+    with pytest.raises(RepositoryError, match=r"parity\.npz cannot be read"):
+        parity.Answers.read(tmp_path)

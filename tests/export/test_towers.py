@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from export import parity
 from export.checkpoint import load_tower, open_checkpoint
 from export.demo import architecture
+from export.runtimes import torch_on_cpu
+from export.samples import PHOTOGRAPHS, samples
 from export.variants import find_variant
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -29,14 +30,14 @@ def test_vision_tower_embeds_as_open_clip_does_with_its_own_preprocessing(
     preprocess = open_clip.image_transform(
         (64, 64), is_train=False, mean=(0.5,) * 3, std=(0.5,) * 3, resize_mode="squash", interpolation="bilinear"
     )
-    photographs = [Image.open(path).convert("RGB") for path in sorted(parity.SAMPLES.glob("*.jpg"))]
+    photographs = [Image.open(path).convert("RGB") for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
     with torch.inference_mode():
         expected = reference.encode_image(torch.stack([preprocess(photo) for photo in photographs]), normalize=True)
     with open_checkpoint(random_checkpoint) as opened:
         tower = load_tower(DEMO, "vision", opened)
-    images = parity.samples(DEMO, "vision")
+    images = samples(DEMO, "vision")
     assert images.dtype == np.uint8
-    np.testing.assert_allclose(parity.embed_with_torch(tower, images), expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(torch_on_cpu(tower)(images), expected.numpy(), atol=1e-6)
 
 
 def test_text_tower_embeds_as_open_clip_does(random_checkpoint: Path, reference: open_clip.CustomTextCLIP) -> None:
@@ -46,6 +47,6 @@ def test_text_tower_embeds_as_open_clip_does(random_checkpoint: Path, reference:
         expected = reference.encode_text(tokens, normalize=True)
     with open_checkpoint(random_checkpoint) as opened:
         tower = load_tower(DEMO, "text", opened)
-    embeddings = parity.embed_with_torch(tower, tokens.numpy().astype(np.int32))
+    embeddings = torch_on_cpu(tower)(tokens.numpy().astype(np.int32))
     np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)

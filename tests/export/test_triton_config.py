@@ -44,12 +44,25 @@ def test_batches_form_without_a_queue_policy() -> None:
     assert not batching.preferred_batch_size
 
 
-def test_nothing_ties_the_model_to_a_device_or_to_a_cache() -> None:
+def test_nothing_ties_the_model_to_a_device() -> None:
     for tower in ("vision", "text"):
         config = parsed(tower)
         assert not config.instance_group
-        assert not config.HasField("response_cache")
         assert not config.HasField("version_policy")
+
+
+def test_only_texts_may_come_from_the_servers_cache() -> None:
+    assert parsed("text").response_cache.enable
+    assert not parsed("vision").HasField("response_cache")
+
+
+def test_a_model_has_inferred_once_before_it_is_ready() -> None:
+    [warm_up] = parsed("text").model_warmup
+    assert warm_up.batch_size == 1
+    tokens = warm_up.inputs["tokens"]
+    assert (tokens.data_type, list(tokens.dims), tokens.zero_data) == (pb.TYPE_INT32, [32], True)
+    [warm_up] = parsed("vision").model_warmup
+    assert list(warm_up.inputs["image"].dims) == [336, 336, 3]
 
 
 def test_parameters_survive_any_character() -> None:

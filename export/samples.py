@@ -1,0 +1,50 @@
+"""Real inputs to try an artifact with: photographs, and a few hundred texts.
+
+The photographs lie in `photographs/`, with their sources, and are squashed as the gateway squashes an image. The texts
+are ImageNet's class names in CLIP's prompt templates (both from open_clip) and a few awkward ones, tokenised by
+open_clip, which is the reference's own tokenizer.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+from PIL import Image
+
+from export.parity import Array
+from export.variants import Tower, Variant
+
+PHOTOGRAPHS = Path(__file__).parent / "photographs"
+_CLASS_TEXTS = 200
+_AWKWARD_TEXTS = (
+    "",
+    "a",
+    "a dog. " * 60,  # longer than any context: truncated, end token kept
+    "Ein Fahrrad lehnt an der Mauer, früh am Morgen",
+    "猫が窓辺で眠っている",
+    "🚲 + ☀️ = ?!",
+    "<html>&amp;&lt;b&gt;",
+    "<end_of_text> in the middle of a text",
+)
+
+
+def samples(variant: Variant, tower: Tower) -> Array:
+    """The tower's inputs: image uint8 [8, H, W, 3], or tokens int32 [208, L]."""
+    return _images(variant.image_size) if tower == "vision" else _tokens(variant.context_length)
+
+
+def _images(size: int) -> Array:
+    squashed = []
+    for path in sorted(PHOTOGRAPHS.glob("*.jpg")):
+        with Image.open(path) as photograph:
+            squashed.append(np.asarray(photograph.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)))
+    return np.stack(squashed)
+
+
+def _tokens(context_length: int) -> Array:
+    templates, names = open_clip.OPENAI_IMAGENET_TEMPLATES, open_clip.IMAGENET_CLASSNAMES
+    step = len(names) // _CLASS_TEXTS
+    texts = [templates[i % len(templates)](names[i * step]) for i in range(_CLASS_TEXTS)]
+    tokens: Any = open_clip.SimpleTokenizer(context_length=context_length)([*texts, *_AWKWARD_TEXTS])
+    return np.asarray(tokens.numpy(), dtype=np.int32)

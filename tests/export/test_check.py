@@ -1,0 +1,108 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.cli import main
+from export.files import sha256_of
+
+pytestmark = pytest.mark.export
+
+TEXT = "PE-Demo-T8-64-text"
+
+
+@pytest.fixture
+def repository(exported: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(exported, tmp_path / "models"))
+
+
+def check(repository: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
+    """The exit status, and what was said of each model."""
+    status = main(["check", "--repository", str(repository)])
+    said = (line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    return status, {model: verdict for model, verdict in said}  # noqa: C416 - dict() would lose the types
+
+
+def test_a_repository_as_exported_is_sound(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = check(repository, capsys)
+    assert status == 0
+    assert list(said) == ["PE-Demo-T8-64-text/1", "PE-Demo-T8-64-vision/1"]
+    assert all(line.startswith("ok  onnx fp32, minimum cosine 1.0000") for line in said.values())
+
+
+def test_tuning_the_configuration_is_allowed(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = repository / TEXT / "config.pbtxt"
+    tuned = config.read_text().replace("max_batch_size: 64", "max_batch_size: 8") + "\ninstance_group { count: 2 }\n"
+    config.write_text(tuned)
+    assert check(repository, capsys)[0] == 0
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "parity.npz"])
+def test_one_changed_byte_is_found(repository: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
+    path = repository / TEXT / "1" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    status, said = check(repository, capsys)
+    assert status == 1
+    assert said[f"{TEXT}/1"] == f"FAILED  {file}: missing, or not as exported"
+    assert said["PE-Demo-T8-64-vision/1"].startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('name: "tokens"', 'name: "input_ids"', "input is not what was exported"),
+        ("dims: 32", "dims: 77", "input is not what was exported"),
+        ('string_value: "fp32"', 'string_value: "fp16"', "parameters is not what was exported"),
+        ('backend: "onnxruntime"', 'backend: "tensorrt"', "backend is not what was exported"),
+        ("max_batch_size", "max_bach_size", "is not a Triton configuration"),
+    ],
+)
+def test_a_configuration_that_no_longer_fits_is_found(
+    repository: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, problem: str
+) -> None:
+    config = repository / TEXT / "config.pbtxt"
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new, 1))
+    status, said = check(repository, capsys)
+    assert status == 1
+    assert problem in said[f"{TEXT}/1"]
+
+
+def test_answers_other_than_the_recorded_are_found(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hashes that match prove nothing about what the graph computes: it is run."""
+    directory = repository / TEXT / "1"
+    with np.load(directory / "parity.npz") as stored:
+        inputs, expected = stored["inputs"], stored["expected"]
+    np.savez_compressed(directory / "parity.npz", inputs=inputs, expected=expected[::-1])
+    certificate = json.loads((directory / "parity.json").read_text())
+    certificate["files"]["parity.npz"] = sha256_of(directory / "parity.npz")
+    (directory / "parity.json").write_text(json.dumps(certificate))
+    status, said = check(repository, capsys)
+    assert status == 1
+    assert "minimum cosine to torch FP32" in said[f"{TEXT}/1"]
+
+
+def test_what_pe_export_did_not_make_is_pointed_at(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / "resnet" / "1").mkdir(parents=True)
+    (repository / TEXT / "1" / "parity.json").write_text("{}")
+    status, said = check(repository, capsys)
+    assert status == 1
+    assert "no certificate" in said["resnet"]
+    assert "not a certificate that this version wrote" in said[f"{TEXT}/1"]
+
+
+def test_a_model_moved_under_another_name_is_found(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / TEXT).rename(repository / "mine")
+    status, said = check(repository, capsys)
+    assert status == 1
+    assert said["mine/1"] == f"FAILED  the directory holds {TEXT}"
+
+
+def test_a_repository_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--repository", str(tmp_path / "absent")]) == 1
+    assert capsys.readouterr().err == f"pe-export: there is no model repository at {tmp_path / 'absent'}\n"

@@ -1,0 +1,46 @@
+import io
+import time
+
+import pytest
+
+from export.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_gets_one_line_a_step() -> None:
+    log = io.StringIO()
+    progress = Progress(log)
+    with progress.step("vision", "load", "1.3 MB") as advance:
+        advance(0.5)
+    assert log.getvalue().startswith("vision   load ")
+    assert log.getvalue().endswith(" s  1.3 MB\n")
+    assert log.getvalue().count("\n") == 1
+    assert progress.seconds["load"] >= 0
+
+
+def test_a_terminal_sees_a_bar_while_it_runs() -> None:
+    terminal = Terminal()
+    with Progress(terminal).step("text", "torch") as advance:
+        advance(0.5)
+        time.sleep(0.5)
+    drawn, final = terminal.getvalue().rsplit("\r\033[K", 1)
+    assert "[############            ]" in drawn
+    assert final.startswith("text     torch ")
+
+
+def test_a_step_that_fails_leaves_no_line() -> None:
+    terminal = Terminal()
+    progress = Progress(terminal)
+
+    def fail() -> None:
+        with progress.step("text", "torch"):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert terminal.getvalue() == "\r\033[K"
+    assert progress.seconds == {}
