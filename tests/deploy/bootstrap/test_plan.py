@@ -1,0 +1,99 @@
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.bootstrap import plan
+
+
+def arguments(target: str, name: str, layer: str) -> str:
+    (environment,) = (environment for environment in plan.describe(target) if environment.name == name)
+    return " ".join(argument for call in environment.layers[layer] for argument in call)
+
+
+def test_serving_needs_two_environments_and_no_torch() -> None:
+    assert [environment.name for environment in plan.describe("serve")] == [".venv", ".venv-triton"]
+    for environment in plan.describe("serve"):
+        assert list(environment.layers) == [environment.name.removeprefix(".venv").removeprefix("-") or "gateway"]
+        assert "torch" not in str(environment.layers)
+
+
+def test_tests_add_to_all_three() -> None:
+    names = {environment.name: list(environment.layers) for environment in plan.describe("test")}
+    assert names == {".venv": ["gateway", "tests"], ".venv-triton": ["triton"], ".venv-export": ["export", "tests"]}
+    assert "inference-sdk" in arguments("test", ".venv", "tests")
+
+
+def test_the_exporter_does_not_get_the_gateways_needs() -> None:
+    export = arguments("export", ".venv-export", "export")
+    assert "torch" in export
+    assert "tritonclient" in export
+    assert f"--no-deps -e {plan.ROOT}" in export
+    assert "fastapi" not in export
+
+
+def test_what_serving_installed_is_what_testing_expects() -> None:
+    for name in (".venv", ".venv-triton"):
+        layer = "gateway" if name == ".venv" else "triton"
+        assert arguments("serve", name, layer) == arguments("test", name, layer)
+
+
+def test_tested_versions_are_used_where_they_are_written_down(tmp_path: Path) -> None:
+    assert f"-c {plan.ROOT}/constraints/triton.txt" in arguments("serve", ".venv-triton", "triton")
+    assert f"-c {plan.ROOT}/constraints/gateway.txt" in arguments("serve", ".venv", "gateway")
+
+
+def copy_of_project(root: Path) -> Path:
+    for name in ("pyproject.toml", "constraints/gateway.txt", "deploy/embedded/requirements.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text((plan.ROOT / name).read_text())
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changes"),
+    [
+        ("pyproject.toml", "line-length = ", "line-length = 1", False),
+        ("pyproject.toml", '"fastapi', '"starlette', True),
+        ("constraints/gateway.txt", "fastapi==", "fastapi==9", True),
+        ("deploy/embedded/requirements.txt", "numpy", "scipy", True),
+    ],
+)
+def test_what_makes_an_environment_out_of_date(tmp_path: Path, file: str, old: str, new: str, changes: bool) -> None:
+    def digests() -> list[str]:
+        return [
+            environment._digest(layer)
+            for environment in plan.describe("test", tmp_path)
+            for layer in environment.layers
+        ]
+
+    copy_of_project(tmp_path)
+    before = digests()
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new))
+    assert (digests() != before) == changes
+
+
+def test_says_nothing_where_nothing_is_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(plan, "_unfinished", lambda target: [])
+    plan.bring_up_to_date("serve", said.append)
+    assert said == []
+
+
+def hold_the_lock(seconds: float) -> None:
+    with plan._alone(lambda text: None):
+        time.sleep(seconds)
+
+
+def test_two_at_once_take_turns() -> None:
+    other = multiprocessing.get_context("spawn").Process(target=hold_the_lock, args=(2.0,))
+    other.start()
+    time.sleep(1.5)
+    said: list[str] = []
+    with plan._alone(said.append):
+        pass
+    other.join()
+    assert said == ["Waiting for another run that is setting up this checkout ..."]
