@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from gateway.encoder import EncoderSpec
 from gateway.http.json import json_response
@@ -21,7 +21,7 @@ async def healthz() -> Response:
     return json_response({"status": "healthy"})
 
 
-@router.get("/readiness")
+@router.get("/readiness", responses={503: {"description": "No model is ready."}})
 async def readiness(request: Request) -> Response:
     """Whether embeddings can be had now."""
     ready = bool(request.app.state.encoder.specs)
@@ -41,7 +41,7 @@ async def info(request: Request) -> Response:
     )
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
     text = generate_latest(request.app.state.metrics.registry)
