@@ -2,20 +2,33 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.cache import TextCache
 
-STAGES = ("fetch", "decode", "preprocess", "tokenize", "encode", "similarity")
+STAGES: Final = ("fetch", "decode", "preprocess", "tokenize", "encode", "similarity")
 
 # Upper bounds in seconds: from a tokenised text to a deadline.
-_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+# What orchestrators ask every few seconds would drown the rest of the log.
+_UNREMARKABLE: Final = frozenset({"/healthz", "/readiness", "/metrics"})
 
 _log = logging.getLogger("gateway.access")
 
@@ -48,61 +61,75 @@ class Stages:
         return ", ".join([*entries, f"total;dur={total * 1e3:.2f}"])
 
 
-class _CacheCollector(Collector):
+class Metrics:
+    """The gateway's own metrics, Triton having its own for the models. One registry an app: tests make many.
+
+    With several workers each writes to files that any of them can add up, as prometheus_client's multiprocess mode has
+    it: ``__main__`` names their directory in ``PROMETHEUS_MULTIPROC_DIR`` before the workers start.
+    """
+
     def __init__(self, cache: TextCache) -> None:
         self._cache = cache
-
-    def collect(self) -> Iterator[Metric]:
-        lookups = CounterMetricFamily("pe_text_cache_lookups", "Texts looked up.", labels=["result"])
-        lookups.add_metric(["hit"], self._cache.hits)
-        lookups.add_metric(["miss"], self._cache.misses)
-        yield lookups
-        yield GaugeMetricFamily("pe_text_cache_bytes", "Bytes that cached texts take.", self._cache.bytes)
-
-
-class Metrics:
-    """The gateway's own metrics, Triton having its own for the models. One registry an app: tests make many."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        self.requests = Counter("pe_requests_total", "Requests answered.", ["route", "status"], registry=self.registry)
+        self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        self._registry = registry = CollectorRegistry()
+        if not self._shared:
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+        self.requests = Counter("pe_requests_total", "Requests answered.", ["route", "status"], registry=registry)
         self.duration = Histogram(
-            "pe_request_seconds", "Duration of a request.", ["route"], buckets=_BUCKETS, registry=self.registry
+            "pe_request_seconds", "Duration of a request.", ["route"], buckets=_BUCKETS, registry=registry
         )
         self.stages = Histogram(
             "pe_stage_seconds",
             "Time a request spent in a stage, summed over its items.",
             ["stage"],
             buckets=_BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
-        self.items = Counter("pe_items_total", "Items embedded.", ["kind"], registry=self.registry)
-        self.refused = Counter("pe_refused_total", "Requests refused unread.", ["reason"], registry=self.registry)
-        self.in_flight = Gauge("pe_in_flight", "Inference requests being worked on.", registry=self.registry)
+        self.refused = Counter("pe_refused_total", "Requests refused unread.", ["reason"], registry=registry)
+        self.in_flight = Gauge(
+            "pe_in_flight", "Inference requests being worked on.", registry=registry, multiprocess_mode="livesum"
+        )
+        lookups = Counter("pe_text_cache_lookups_total", "Texts looked up.", ["result"], registry=registry)
+        self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
+        self._known_hits = self._known_misses = 0
+        self._cache_bytes = Gauge(
+            "pe_text_cache_bytes", "Memory of cached texts.", registry=registry, multiprocess_mode="livesum"
+        )
 
-    def follow(self, cache: TextCache) -> None:
-        """Shows what the cache counts."""
-        self.registry.register(_CacheCollector(cache))
+    def exposition(self) -> bytes:
+        """All of them as Prometheus text, of all workers together."""
+        if not self._shared:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*.db"):
+            pid = int(path.stem.rpartition("_")[2])
+            if not Path(f"/proc/{pid}").exists():  # killed, so that it could not say goodbye
+                mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
     def record(self, *, route: str, status: int, seconds: float, stages: Stages, request_id: str) -> None:
-        """One answered request."""
+        """One answered request: counts it, and writes its line of the log."""
         self.requests.labels(route, str(status)).inc()
         self.duration.labels(route).observe(seconds)
         for stage, spent in stages.seconds.items():
             self.stages.labels(stage).observe(spent)
-        if _log.isEnabledFor(logging.INFO):
+        self._follow_cache()
+        level = logging.DEBUG if route in _UNREMARKABLE and status < 500 else logging.INFO
+        if _log.isEnabledFor(level):
+            entry = {
+                "request_id": request_id,
+                "route": route,
+                "status": status,
+                "ms": round(seconds * 1e3, 2),
+                **{stage: round(spent * 1e3, 2) for stage, spent in stages.seconds.items()},
+            }
             # JSON also keeps a client's odd characters from forging lines of the log.
-            _log.info(
-                "%s",
-                json.dumps(
-                    {
-                        "request_id": request_id,
-                        "route": route,
-                        "status": status,
-                        "ms": round(seconds * 1e3, 2),
-                        **{stage: round(spent * 1e3, 2) for stage, spent in stages.seconds.items()},
-                    }
-                ),
-            )
+            _log.log(level, "%s", json.dumps(entry))
+
+    def _follow_cache(self) -> None:
+        self._hits.inc(self._cache.hits - self._known_hits)
+        self._misses.inc(self._cache.misses - self._known_misses)
+        self._known_hits, self._known_misses = self._cache.hits, self._cache.misses
+        self._cache_bytes.set(self._cache.bytes)

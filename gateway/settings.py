@@ -28,6 +28,12 @@ class Settings(BaseSettings):
     port: int = Field(
         default=9001, validation_alias="PORT", ge=0, le=65535, description="Port to listen on; the incumbent's."
     )
+    num_workers: int = Field(
+        default=1,
+        validation_alias="NUM_WORKERS",
+        ge=1,
+        description="Processes that share the port. Each has limits and a text cache of its own; metrics add up.",
+    )
     allow_origins: CommaList = Field(
         default=frozenset({"*"}),
         validation_alias="ALLOW_ORIGINS",

@@ -40,9 +40,8 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     app = FastAPI(
         title="Perception Encoder Server", version=health.gateway_version(), description=_DESCRIPTION, lifespan=lifespan
     )
-    metrics = Metrics()
     cache = TextCache(settings.text_cache_bytes)
-    metrics.follow(cache)
+    metrics = Metrics(cache)
     images = ImageEmbedder(encoder, fetch, pool, settings.max_image_pixels, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     app.state.encoder = encoder

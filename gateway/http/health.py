@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.encoder import EncoderSpec
@@ -43,9 +43,8 @@ async def info(request: Request) -> Response:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Prometheus text."""
-    text = generate_latest(request.app.state.metrics.registry)
-    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+    """Prometheus text, of all workers together."""
+    return Response(request.app.state.metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 @router.get("/model/registry")
