@@ -1,0 +1,87 @@
+"""The onnxruntime backend inside the real Triton: values, batches, and errors that stay with their request."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from tests.deploy.running import PeServe
+
+pytestmark = pytest.mark.triton
+Tokens = NDArray[np.int32]
+TABLE = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]], np.float32)
+
+
+@pytest.fixture
+def address(pe_serve: Callable[..., PeServe], make_repository: Callable[..., Path]) -> str:
+    """Of a Triton whose text models wait long for company, so that requests do run together."""
+    repository = make_repository("Tiny-vision", "Tiny-text", "Fragile-text", "External-text")
+    for config in repository.glob("*-text/config.pbtxt"):
+        config.write_text(config.read_text().replace("microseconds: 1000", "microseconds: 300000"))
+    run = pe_serve("--repository", repository)
+    run.wait_until_ready()
+    command = run.processes()[run.pid_of("tritonserver")]
+    found = re.search(r"--grpc-port=(\d+)", command)
+    assert found
+    return f"127.0.0.1:{found[1]}"
+
+
+def expected(tokens: Tokens) -> NDArray[np.float32]:
+    mean = TABLE[tokens % len(TABLE)].mean(axis=1)
+    unit: NDArray[np.float32] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return unit
+
+
+async def infer(client: InferenceServerClient, model: str, tokens: Tokens) -> NDArray[np.float32]:
+    tensor = InferInput("tokens", list(tokens.shape), "INT32")
+    tensor.set_data_from_numpy(tokens)
+    result = await client.infer(model, [tensor])
+    embedding: NDArray[np.float32] = result.as_numpy("embedding")
+    return embedding
+
+
+async def batches(client: InferenceServerClient, model: str) -> int:
+    statistics = await client.get_inference_statistics(model, as_json=True)
+    return int(statistics["model_stats"][0].get("execution_count", 0))
+
+
+@pytest.mark.parametrize("model", ["Tiny-text", "External-text"])
+async def test_requests_of_all_sizes_share_a_batch_and_get_their_own_rows(address: str, model: str) -> None:
+    generator = np.random.default_rng(7)
+    asked = [generator.integers(0, 5, (rows, 6), np.int32) for rows in (1, 3, 2, 1)]
+    async with InferenceServerClient(address) as client:
+        before = await batches(client, model)
+        answers = await asyncio.gather(*(infer(client, model, tokens) for tokens in asked))
+        assert await batches(client, model) - before < len(asked)
+    for tokens, answer in zip(asked, answers, strict=True):
+        np.testing.assert_allclose(answer, expected(tokens), atol=1e-6)
+
+
+async def test_a_bad_request_fails_alone(address: str) -> None:
+    good, bad = np.zeros((1, 6), np.int32), np.full((1, 6), 99, np.int32)
+    async with InferenceServerClient(address) as client:
+        answers = await asyncio.gather(
+            *(infer(client, "Fragile-text", tokens) for tokens in (good, bad, good)), return_exceptions=True
+        )
+        assert isinstance(answers[1], InferenceServerException)
+        assert "out of data bounds" in str(answers[1])
+        for answer in (answers[0], answers[2], await infer(client, "Fragile-text", good)):
+            assert isinstance(answer, np.ndarray)
+            np.testing.assert_allclose(answer, expected(good), atol=1e-6)
+
+
+async def test_an_image_goes_in_as_bytes_and_comes_out_at_unit_length(address: str) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (8, 8, 8, 3), np.uint8)
+    tensor = InferInput("image", list(image.shape), "UINT8")
+    tensor.set_data_from_numpy(image)
+    async with InferenceServerClient(address) as client:
+        embedding = (await client.infer("Tiny-vision", [tensor])).as_numpy("embedding")
+    assert embedding.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), np.ones(8), atol=1e-6)

@@ -1,0 +1,41 @@
+"""The launcher with a Triton environment for the other Python that we support, whose own library must be loaded."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.installation import REQUIREMENTS
+from tests.deploy.running import PeServe
+
+OTHER = "3.11" if sys.version_info[:2] == (3, 12) else "3.12"
+
+
+@pytest.fixture
+def other_python() -> str:
+    """PE_TEST_OTHER_PYTHON, or the one on the PATH."""
+    named = os.environ.get("PE_TEST_OTHER_PYTHON") or shutil.which(f"python{OTHER}")
+    if named is None or subprocess.run([named, "--version"], capture_output=True).returncode != 0:
+        pytest.skip(f"no Python {OTHER} here; PE_TEST_OTHER_PYTHON may name one")
+    return named
+
+
+@pytest.mark.triton
+def test_serves_from_an_environment_for_the_other_python(
+    other_python: str, tmp_path: Path, pe_serve: Callable[..., PeServe], make_repository: Callable[..., Path]
+) -> None:
+    environment = tmp_path / "venv-triton"
+    subprocess.run([other_python, "-m", "venv", environment], check=True)
+    constraints = REQUIREMENTS.parents[2] / "constraints/triton.txt"
+    install = ["install", "--quiet", "--no-deps", "-r", str(REQUIREMENTS), "-c", str(constraints)]
+    subprocess.run([environment / "bin/pip", *install], check=True)
+    run = pe_serve("--repository", make_repository("Tiny-vision", "Tiny-text"), PE_TRITON_ENVIRONMENT=str(environment))
+    run.wait_until_ready()
+    stubs = [pid for pid, command in run.processes().items() if "python_backend_stub" in command]
+    for pid in stubs:
+        assert f"libpython{OTHER}.so" in Path(f"/proc/{pid}/maps").read_text()
+    assert len(stubs) == 2
