@@ -38,18 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     variant = find_variant(options.variant)
-    checkpoint = _checkpoint(options.checkpoint, variant)
+    _require_weights(options, variant)
     from export import pipeline  # torch takes seconds to import: not before the arguments make sense
     from export.progress import Progress
 
     # onnxscript notes every node that it leaves as it is.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+    checkpoint, source, digest = _weights(options, variant)
     pipeline.run(
         pipeline.Order(
             variant=variant,
             checkpoint=checkpoint,
-            checkpoint_source=checkpoint.name,
+            checkpoint_source=source,
+            checkpoint_sha256=digest,
             repository=options.repository,
             command=options.command,
             max_batch_size=options.max_batch_size or variant.max_batch_size,
@@ -86,15 +88,30 @@ def _check(options: argparse.Namespace) -> int:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"": _export, "list": _list, "check": _check}
 
 
-def _checkpoint(given: Path | None, variant: Variant) -> Path:
-    path = given or variant.bundled_checkpoint
-    if path is None:
+def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
+    """CheckpointError at once if there is nothing to export from."""
+    path = options.checkpoint or variant.bundled_checkpoint
+    if options.source == "hub":
+        if not variant.hub_repository:
+            raise CheckpointError(f"{variant.name} is not on the hub; its weights come with this package")
+    elif path is None:
         raise CheckpointError(
-            f"{variant.name} needs its weights: pass --checkpoint FILE (open_clip's or Meta's layout)"
+            f"{variant.name} needs its weights: --from hub downloads them, --checkpoint FILE reads a file"
         )
-    if not path.is_file():
+    elif not path.is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
-    return path
+
+
+def _weights(options: argparse.Namespace, variant: Variant) -> tuple[Path, str, str]:
+    """The file, what to call its source, and its digest if the source states one."""
+    if options.source == "hub":
+        from export import hub
+
+        print(f"{variant.hub_repository} at {options.revision}, from the hub or its cache", file=sys.stderr, flush=True)
+        download = hub.fetch(hub.HubFile(variant.hub_repository, hub.WEIGHTS), options.revision)
+        return download.path, download.source, download.sha256
+    path = Path(options.checkpoint or variant.bundled_checkpoint)
+    return path, path.name, ""
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -113,12 +130,20 @@ def _parser(command: str) -> argparse.ArgumentParser:
     if command:
         return parser
     parser.add_argument("variant", nargs="?", default=DEFAULT_VARIANT, metavar="VARIANT", help=", ".join(VARIANTS))
-    parser.add_argument(
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
         "--checkpoint",
         type=Path,
         metavar="FILE",
         help="weights in open_clip's layout (safetensors or torch) or Meta's (PE-Core-*.pt)",
     )
+    weights.add_argument(
+        "--from",
+        dest="source",
+        choices=["hub"],
+        help="download the published weights, or take them from the hub's cache",
+    )
+    parser.add_argument("--revision", default="main", metavar="COMMIT", help="which of the hub's revisions")
     parser.add_argument("--max-batch-size", type=_positive, metavar="N", help="largest batch Triton may form")
     parser.add_argument("--towers", type=_towers, default=TOWERS, metavar="vision,text", help="which towers to export")
     parser.add_argument("--force", action="store_true", help="export again even if nothing has changed")

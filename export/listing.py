@@ -18,7 +18,7 @@ def variants_table() -> str:
             str(variant.context_length),
             str(variant.embed_dim),
             *(readable_size(4 * variant.parameters[tower]) for tower in TOWERS),
-            "included" if variant.bundled_checkpoint else "--checkpoint",
+            variant.hub_repository or "included",
         )
         for variant in VARIANTS.values()
     ]

@@ -10,6 +10,7 @@ import torch
 from export import memory, onnx_graph, parity, runtimes, triton_config
 from export.certificate import FILE_NAME, Certificate, Inputs, Measured, exporter_version, library_versions
 from export.checkpoint import Checkpoint, load_tower, open_checkpoint, read_logit_scale
+from export.errors import CheckpointError
 from export.files import readable_size, sha256_of
 from export.progress import Progress
 from export.repository import Repository
@@ -25,6 +26,8 @@ class Order:
     checkpoint: Path
     checkpoint_source: str
     """Where the weights are from, in words that may be published: no directory of this machine."""
+    checkpoint_sha256: str
+    """What the file's digest must be; empty if nobody has said."""
     repository: Path
     command: str
     max_batch_size: int
@@ -40,6 +43,8 @@ def run(order: Order, progress: Progress) -> None:
         size = readable_size(order.checkpoint.stat().st_size)
         with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
             digest = sha256_of(order.checkpoint)
+        if order.checkpoint_sha256 not in ("", digest):
+            raise CheckpointError(f"{order.checkpoint} is not what was published: its sha256 is {digest}; delete it")
         for tower in order.towers:
             inputs = Inputs(
                 variant=order.variant.name,

@@ -67,6 +67,8 @@ class Repository:
             except BlockingIOError:
                 raise RepositoryError(f"another export is writing to {self.path}") from None
             _empty(directory)
+            for partial in self.path.glob(".*.partial"):  # see `_move`
+                partial.unlink()
             try:
                 yield directory
             finally:

@@ -36,6 +36,8 @@ class Variant:
     """How many weights each tower has; 4 bytes each in FP32."""
     max_batch_size: int
     """Largest batch Triton forms, unless `--max-batch-size` says otherwise: bounded by activations, not by weights."""
+    hub_repository: str = ""
+    """Where the published weights lie on the hub, in open_clip's layout, as open_clip's own table has it."""
     bundled_checkpoint: Path | None = None
     """Weights that this package carries itself."""
     notice: str = ""
@@ -54,6 +56,7 @@ _ROWS = (
     Variant(
         name="PE-Core-T16-384",
         architecture="PE-Core-T-16-384",
+        hub_repository="timm/PE-Core-T-16-384",
         image_size=384,
         context_length=32,
         embed_dim=512,
@@ -63,6 +66,7 @@ _ROWS = (
     Variant(
         name="PE-Core-S16-384",
         architecture="PE-Core-S-16-384",
+        hub_repository="timm/PE-Core-S-16-384",
         image_size=384,
         context_length=32,
         embed_dim=512,
@@ -72,6 +76,7 @@ _ROWS = (
     Variant(
         name="PE-Core-B16-224",
         architecture="PE-Core-B-16",
+        hub_repository="timm/PE-Core-B-16",
         image_size=224,
         context_length=32,
         embed_dim=1024,
@@ -81,6 +86,7 @@ _ROWS = (
     Variant(
         name="PE-Core-L14-336",
         architecture="PE-Core-L-14-336",
+        hub_repository="timm/PE-Core-L-14-336",
         image_size=336,
         context_length=32,
         embed_dim=1024,
@@ -90,6 +96,7 @@ _ROWS = (
     Variant(
         name="PE-Core-G14-448",
         architecture="PE-Core-bigG-14-448",
+        hub_repository="timm/PE-Core-bigG-14-448",
         image_size=448,
         context_length=72,
         embed_dim=1280,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from open_clip import get_pretrained_cfg
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,6 +26,12 @@ def meta_layout(variant_name: str) -> Tensors:
     torch.manual_seed(1)
     sources = checkpoint._expected_sources(find_variant(variant_name), "meta")
     return {source.key: torch.randn(source.shape) for source in sources}
+
+
+def test_published_weights_are_where_open_clip_has_them() -> None:
+    for variant in VARIANTS.values():
+        published = get_pretrained_cfg(variant.architecture, "meta") if variant.hub_repository else None
+        assert (published or {}).get("hf_hub", "").removesuffix("/") == variant.hub_repository
 
 
 def networks(variant: Variant) -> tuple[Any, Any]:

@@ -125,7 +125,8 @@ def test_below_the_tolerance_nothing_is_published(
     ("arguments", "message"),
     [
         (["ViT-B-32"], "unknown variant 'ViT-B-32'; there are PE-Core-T16-384"),
-        ([], "PE-Core-L14-336 needs its weights: pass --checkpoint FILE"),
+        ([], "PE-Core-L14-336 needs its weights: --from hub downloads them"),
+        (["PE-Demo-T8-64", "--from", "hub"], "PE-Demo-T8-64 is not on the hub"),
         (["PE-Core-B16-224", "--checkpoint", "absent.pt"], "no checkpoint file at absent.pt"),
     ],
 )

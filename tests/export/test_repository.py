@@ -63,8 +63,10 @@ def test_what_a_killed_run_left_is_cleared(repository: Repository) -> None:
         path = staging
     (path / "version").mkdir(parents=True)
     (path / "version" / "half").write_text("half")
+    (repository.path / ".1.0.partial").write_text("half a copy to a mount")
     with repository.staging() as staging:
         assert list(staging.iterdir()) == []
+        assert tree(repository.path) == []
 
 
 def test_two_exports_do_not_share_a_repository(repository: Repository) -> None:

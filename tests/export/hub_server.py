@@ -1,0 +1,82 @@
+"""A small server that speaks as much of the hub's download protocol as one file needs.
+
+HEAD and GET of `/<repository>/resolve/<revision>/<file>`, with `X-Repo-Commit`, the digest as ETag, and byte ranges.
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "c0ffee" + "0" * 34
+
+
+@dataclass
+class Hub:
+    """What is published, and what was asked for."""
+
+    repository: str
+    file: str
+    content: bytes
+    url: str = ""
+    break_after: int | None = None
+    """Close the connection in the middle of the next body, after so many bytes."""
+    requests: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def serve(hub: Hub) -> Iterator[Hub]:
+    """Serve on a free port of this machine."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def _answer(self, with_body: bool) -> None:
+            wanted = self.headers.get("Range", "")
+            hub.requests.append(f"{self.command} {self.path} {wanted}".strip())
+            known = [f"/{hub.repository}/resolve/{revision}/{hub.file}" for revision in ("main", COMMIT)]
+            if self.path not in known:
+                self.send_response(404)
+                code = "EntryNotFound" if self.path.startswith(f"/{hub.repository}/resolve/") else "RepoNotFound"
+                self.send_header("X-Error-Code", code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
+            body = hub.content[start:]
+            self.send_response(206 if wanted else 200)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(hub.content).hexdigest()}"')
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(body)))
+            if wanted:
+                self.send_header("Content-Range", f"bytes {start}-{len(hub.content) - 1}/{len(hub.content)}")
+            self.end_headers()
+            if not with_body:
+                return
+            if hub.break_after is not None:
+                body, hub.break_after = body[: hub.break_after], None
+                self.close_connection = True
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
