@@ -13,7 +13,7 @@ from gateway.concurrency import together
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import InvalidInput
 from gateway.observe import Stages
-from gateway.tokenizer import Encoding, Tokenizer
+from gateway.tokenizer import Encoding, Tokenizer, load_vocabulary
 
 # Texts longer than this together (about 5 ms) are tokenised off the event loop.
 _INLINE_CHARACTERS: Final = 5_000
@@ -40,6 +40,7 @@ class TextEmbedder:
         self._cache = cache
         self._pool = pool
         self._max_characters = max_characters
+        load_vocabulary()  # a tenth of a second that no request should wait for
 
     async def embed(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> TextEmbeddings:
         """Embeddings of N texts, N at least 1, in order. Each different text is embedded once, if at all.

@@ -58,6 +58,11 @@ class Tokenizer:
         return Encoding(tokens, len(kept) + 2, truncated=len(ids) > room)
 
 
+def load_vocabulary() -> None:
+    """Reads the vocabulary, which the first text would do otherwise."""
+    _bpe()
+
+
 def clean(text: str) -> str:
     """The reference's cleaning: mojibake repaired, entities decoded twice, white space collapsed, lower case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))

@@ -175,11 +175,22 @@ class TestErrors:
         assert client.get("/readiness").json() == {"status": "not ready"}
         assert client.get("/healthz").json() == {"status": "healthy"}
 
-    @pytest.mark.parametrize(("method", "path", "status"), [("PUT", TEXT, 405), ("GET", TEXT, 405), ("GET", "/x", 404)])
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("PUT", TEXT, 405),
+            ("GET", TEXT, 405),
+            ("GET", "/x", 404),
+            ("GET", "/clear_cache", 404),
+            ("POST", "/clip/embed_text", 404),
+        ],
+    )
     def test_the_frameworks_own(self, client: TestClient, method: str, path: str, status: int) -> None:
         answer = client.request(method, path)
         assert answer.status_code == status
         assert list(answer.json()) == ["detail"]
+        if status == 404:
+            assert "serves Perception Encoder" in answer.json()["detail"]
 
 
 class TestCors:
