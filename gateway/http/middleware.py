@@ -8,9 +8,11 @@ import uuid
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import DeadlineExceeded, GatewayError, Overloaded, PayloadTooLarge
+from gateway.http.disconnect import run_while_connected
 from gateway.http.errors import error_response, internal_error
 from gateway.limits import InFlight
 from gateway.observe import Metrics, Stages
@@ -98,7 +100,9 @@ class Admission:
                 if length.isdecimal() and int(length[:20]) > self._max_body_bytes:
                     raise self._too_large()
                 async with asyncio.timeout(self._deadline_seconds):
-                    await self._app(scope, self._counted(receive), send_noted)
+                    await run_while_connected(self._app, scope, self._counted(receive), send_noted)
+        except ClientDisconnect:
+            self._metrics.refused.labels("ClientLeft").inc()
         except (GatewayError, TimeoutError) as error:
             if started:
                 raise
