@@ -38,7 +38,11 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
             pool.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
-        title="Perception Encoder Server", version=health.gateway_version(), description=_DESCRIPTION, lifespan=lifespan
+        title="Perception Encoder Server",
+        version=health.gateway_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,  # they would lead to wherever a Host header says, with the body sent twice
     )
     cache = TextCache(settings.text_cache_bytes)
     metrics = Metrics(cache)

@@ -45,7 +45,7 @@ class _Request(BaseModel):
         None, description="The variant, such as `PE-Core-L14-336`. Without it the server's default answers."
     )
     model_id: str | None = Field(None, description="Ignored, as the incumbent does.")
-    id: str | None = Field(None, description="Ignored.")
+    id: str = Field("", description="Ignored.")
     api_key: str | None = Field(None, description="Ignored: a key for the incumbent's downloads.")
     usage_billable: bool = Field(True, description="Ignored.")
     start: float | None = Field(None, description="Ignored.")
@@ -202,6 +202,9 @@ def _candidates(wire: CompareRequest) -> tuple[list[str] | None, list[ImageSourc
         items = prompt if isinstance(prompt, list) else [prompt]
     if _is_text("prompt", wire.prompt_type):
         return names, [_text("prompt", item) for item in items]
+    if not items:
+        # No texts are similar to nothing, says the incumbent; no images, it cannot handle.
+        raise InvalidInput("There are no images in `prompt`.")
     return names, _sources(items)
 
 

@@ -251,7 +251,6 @@ class TestCompare:
             ([IMAGE["value"]], "image", 1),
             (IMAGE["value"], "image", 1),
             ({"z": IMAGE, "y": IMAGE["value"]}, "image", ["z", "y"]),
-            ([], "image", 0),
         ],
     )
     def test_prompt_forms(self, client: TestClient, prompt: Any, prompt_type: str, expected: Any) -> None:
@@ -285,6 +284,8 @@ class TestCompare:
                 {"prompt": "/etc/passwd", "prompt_type": "image"},
                 "Could not load input image. Cause: Malformed base64 input image.",
             ),
+            ({"prompt": [], "prompt_type": "image"}, "There are no images in `prompt`."),
+            ({"prompt": {}, "prompt_type": "image"}, "There are no images in `prompt`."),
             ({"prompt": ["x"] * 65}, "Too many prompts: 65 came, at most 64 are allowed."),
         ],
     )
@@ -402,6 +403,7 @@ class TestBodies:
             (EMBED_TEXT, {"text": ["a", 1]}, [["text", "list[str]", 1], ["text", "str"]]),
             (EMBED_TEXT, {"text": "a", "perception_encoder_version_id": 7}, [["perception_encoder_version_id"]]),
             (EMBED_TEXT, {"text": "a", "id": 7}, [["id"]]),
+            (EMBED_TEXT, {"text": "a", "id": None, "usage_billable": "x"}, [["id"], ["usage_billable"]]),
             (
                 COMPARE,
                 {"subject": [IMAGE], "prompt": "a"},
