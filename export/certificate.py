@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from export.engines import ENGINES
 from export.errors import RepositoryError
 from export.files import sha256_of
 from export.parity import Parity
@@ -77,11 +78,14 @@ class Certificate:
             fields["inputs"] = Inputs(**fields["inputs"])
             fields["parity"] = Parity(**fields["parity"]) if fields["parity"] else None
             fields["measured"] = Measured(**fields["measured"])
-            return cls(**fields)
+            certificate = cls(**fields)
         except FileNotFoundError:
             raise RepositoryError(f"{directory} has no {FILE_NAME}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise RepositoryError(f"{path} is not a certificate that this version wrote: {error}") from error
+        if certificate.inputs.engine not in ENGINES:
+            raise RepositoryError(f"{path} is for {certificate.inputs.engine!r}, which this version does not know")
+        return certificate
 
     def damaged_files(self, directory: Path) -> list[str]:
         """Which of the files that the certificate names are gone or changed."""

@@ -10,12 +10,13 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import parity, runtimes, triton_config
 from export.certificate import FILE_NAME, Certificate
+from export.engines import ENGINES
 from export.errors import ExportError, ParityError, RepositoryError
 from export.repository import Repository
 from export.variants import TOWERS, find_variant
 
-# A fresh run of the same file may differ from torch by this much more than was recorded: another CPU rounds otherwise.
-_SPREAD = 1e-5
+# A fresh run may differ from torch by this much more than was recorded: another machine rounds otherwise.
+_SPREAD = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
     expected = triton_config.describe(
         variant,
         tower,
-        backend="onnxruntime",
+        backend=ENGINES[certificate.inputs.engine].backend,
         max_batch_size=actual.max_batch_size,
         parameters=certificate.parameters(),
     ).to_protobuf()
@@ -81,11 +82,18 @@ def _run_again(repository: Repository, model: str, certificate: Certificate) -> 
         return None
     directory = repository.version_directory(model, repository.latest_version(model))
     answers = parity.Answers.read(directory)
-    with runtimes.onnxruntime_on_cpu(directory / "model.onnx") as embed:
+    engine = ENGINES[certificate.inputs.engine]
+    runtime = runtimes.find(engine.name, certificate.inputs.precision)
+    if runtime is None:
+        raise ParityError(f"nothing here can run {engine.name} in {certificate.inputs.precision}")
+    with runtime.load(directory / engine.file) as embed:
         figures = parity.compare(answers.expected, parity.embed_all(embed, answers.inputs))
     parity.require(figures, certificate.inputs.precision)
     recorded = certificate.parity
-    if figures.samples != recorded.samples or figures.max_abs_error > recorded.max_abs_error + _SPREAD:
+    if (
+        figures.samples != recorded.samples
+        or figures.max_abs_error > recorded.max_abs_error + _SPREAD[certificate.inputs.precision]
+    ):
         raise ParityError(
             f"largest error to torch FP32 is {figures.max_abs_error:.1e} over {figures.samples} samples; "
             f"recorded are {recorded.max_abs_error:.1e} over {recorded.samples}"

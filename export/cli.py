@@ -11,7 +11,9 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
+from export.engines import ENGINES, Precision
 from export.errors import CheckpointError, ExportError
 from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, find_variant
 
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     variant = find_variant(options.variant)
+    precision = _precision(options)
     _require_weights(options, variant)
     from export import pipeline  # torch takes seconds to import: not before the arguments make sense
     from export.progress import Progress
@@ -55,6 +58,9 @@ def _export(options: argparse.Namespace) -> int:
             repository=options.repository,
             command=options.command,
             max_batch_size=options.max_batch_size or variant.max_batch_size,
+            engine=ENGINES[options.engine],
+            precision=precision,
+            unverified=options.unverified,
             towers=options.towers,
             force=options.force,
         ),
@@ -88,6 +94,15 @@ def _check(options: argparse.Namespace) -> int:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"": _export, "list": _list, "check": _check}
 
 
+def _precision(options: argparse.Namespace) -> Precision:
+    """What was asked for, or the engine's own; ExportError if the engine does not have it."""
+    engine = ENGINES[options.engine]
+    precision: Precision = options.precision or engine.precisions[0]
+    if precision not in engine.precisions:
+        raise ExportError(f"{engine.name} has no {precision}, only {', '.join(engine.precisions)}")
+    return precision
+
+
 def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
     """CheckpointError at once if there is nothing to export from."""
     path = options.checkpoint or variant.bundled_checkpoint
@@ -110,7 +125,8 @@ def _weights(options: argparse.Namespace, variant: Variant) -> tuple[Path, str, 
         print(f"{variant.hub_repository} at {options.revision}, from the hub or its cache", file=sys.stderr, flush=True)
         download = hub.fetch(hub.HubFile(variant.hub_repository, hub.WEIGHTS), options.revision)
         return download.path, download.source, download.sha256
-    path = Path(options.checkpoint or variant.bundled_checkpoint)
+    path = options.checkpoint or variant.bundled_checkpoint
+    assert path is not None  # _require_weights has seen to it
     return path, path.name, ""
 
 
@@ -144,8 +160,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
         help="download the published weights, or take them from the hub's cache",
     )
     parser.add_argument("--revision", default="main", metavar="COMMIT", help="which of the hub's revisions")
+    parser.add_argument("--engine", choices=ENGINES, default="onnx", help="what serves it")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), help="of the matrix products (the engine's default)"
+    )
     parser.add_argument("--max-batch-size", type=_positive, metavar="N", help="largest batch Triton may form")
     parser.add_argument("--towers", type=_towers, default=TOWERS, metavar="vision,text", help="which towers to export")
+    parser.add_argument("--unverified", action="store_true", help="publish what nothing on this machine can run")
     parser.add_argument("--force", action="store_true", help="export again even if nothing has changed")
     return parser
 

@@ -1,8 +1,8 @@
 """Published weights by name: one file from a model hub that speaks Hugging Face's protocol, kept in its usual cache.
 
 Downloads resume, progress is shown, `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` mean what they always do, and a file
-that is in the cache needs no network. A branch is resolved to its commit, which is recorded, so that the same export can
-be asked for again with `--revision COMMIT`.
+that is in the cache needs no network. A branch is resolved to its commit, which is recorded, so that the same export
+can be asked for again with `--revision COMMIT`.
 """
 
 import re

@@ -1,8 +1,7 @@
 """Tower -> ONNX file: named tensors, only the batch axis dynamic, checked by onnx's own checker.
 
-`OPSET` is the newest that every runtime in reach documents: onnxruntime since 1.17 (its compatibility table), so all of
-Triton >= 24.02 and the embedded server, and TensorRT's parser since 10.0. Attention is written out in elementary nodes;
-the fused `Attention` node (opset 23) has no CUDA kernel before onnxruntime 1.24.
+`OPSET` is documented by every runtime in reach: onnxruntime since 1.17 (its compatibility table), so Triton >= 24.02
+and the embedded server, and TensorRT's parser since 10. What attention looks like is another matter: see `attention`.
 """
 
 import warnings
@@ -72,7 +71,7 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
         graph = OnnxGraph(path, (path,))
     try:
         onnx.checker.check_model(path, full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"onnx's checker refuses {path.name}: {str(error).splitlines()[0]}") from error
     return graph
 

@@ -4,17 +4,20 @@ import gc
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnxruntime
 import torch
 
 from export import memory, onnx_graph, parity, runtimes, triton_config
+from export.attention import FORMS
 from export.certificate import FILE_NAME, Certificate, Inputs, Measured, exporter_version, library_versions
 from export.checkpoint import Checkpoint, load_tower, open_checkpoint, read_logit_scale
-from export.errors import CheckpointError
+from export.engines import ENGINES, Engine, Precision
+from export.errors import CheckpointError, ParityError
 from export.files import readable_size, sha256_of
 from export.progress import Progress
 from export.repository import Repository
+from export.runtimes import Runtime
 from export.samples import samples
+from export.typed_towers import typed
 from export.variants import TOWERS, Tower, Variant
 
 
@@ -31,6 +34,10 @@ class Order:
     repository: Path
     command: str
     max_batch_size: int
+    engine: Engine = ENGINES["onnx"]
+    precision: Precision = "fp32"
+    unverified: bool = False
+    """Publish what nothing here can run."""
     towers: tuple[Tower, ...] = TOWERS
     force: bool = False
 
@@ -39,6 +46,12 @@ def run(order: Order, progress: Progress) -> None:
     """Export every tower of the order, one at a time; raises an ExportError, and leaves published towers in place."""
     repository = Repository(order.repository)
     repository.require_writable()
+    runtime = runtimes.find(order.engine.name, order.precision)
+    if runtime is None and not order.unverified:
+        raise ParityError(
+            f"nothing here can run {order.engine.name} in {order.precision}, so its parity cannot be proven; "
+            "export it where it is served, or publish it unproven with --unverified"
+        )
     with open_checkpoint(order.checkpoint) as checkpoint:
         size = readable_size(order.checkpoint.stat().st_size)
         with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
@@ -49,8 +62,8 @@ def run(order: Order, progress: Progress) -> None:
             inputs = Inputs(
                 variant=order.variant.name,
                 tower=tower,
-                engine="onnx",
-                precision="fp32",
+                engine=order.engine.name,
+                precision=order.precision,
                 opset=onnx_graph.OPSET,
                 checkpoint_sha256=digest,
                 exporter_version=exporter_version(),
@@ -60,7 +73,7 @@ def run(order: Order, progress: Progress) -> None:
             with repository.staging() as staging:
                 staged = staging / "version"
                 staged.mkdir()
-                certificate = _make(order, tower, staged, checkpoint, inputs, progress)
+                certificate = _make(order, tower, staged, checkpoint, inputs, runtime, progress)
                 size = readable_size(sum(path.stat().st_size for path in staged.iterdir()))
                 version = repository.publish(
                     order.variant.model_name(tower), staged, _config(order, tower, certificate)
@@ -88,7 +101,13 @@ def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inpu
 
 
 def _make(
-    order: Order, tower: Tower, staged: Path, checkpoint: Checkpoint, inputs: Inputs, progress: Progress
+    order: Order,
+    tower: Tower,
+    staged: Path,
+    checkpoint: Checkpoint,
+    inputs: Inputs,
+    runtime: Runtime | None,
+    progress: Progress,
 ) -> Certificate:
     """Fill `staged` with the artifact, its answers and its certificate, or raise."""
     progress.seconds.clear()
@@ -100,17 +119,22 @@ def _make(
     test_inputs = samples(order.variant, tower)
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
         expected = parity.embed_all(runtimes.torch_on_cpu(network), test_inputs, advance)
-    with progress.step(tower, "export"):
+    with progress.step(tower, "export", order.precision):
+        typed_network = typed(network, order.precision, FORMS[order.engine.attention])
+        del network  # its weights are the typed tower's now, or of no use
         input_name, _ = triton_config.INPUTS[tower]
-        graph = onnx_graph.export_graph(network, input_name, torch.from_numpy(test_inputs[:2]), staged / "model.onnx")
-    del network  # the runtime opens its own copy of the weights next: never hold two
+        example = torch.from_numpy(test_inputs[:2])
+        graph = onnx_graph.export_graph(typed_network, input_name, example, staged / order.engine.file)
+    del typed_network  # the runtime opens its own copy of the weights next: never hold two
     gc.collect()
-    with (
-        progress.step(tower, "onnxruntime", f"{len(test_inputs)} samples") as advance,
-        runtimes.onnxruntime_on_cpu(graph.path) as embed,
-    ):
-        figures = parity.compare(expected, parity.embed_all(embed, test_inputs, advance))
-    parity.require(figures, inputs.precision)
+    figures = None
+    if runtime is not None:
+        with (
+            progress.step(tower, "run", f"{len(test_inputs)} samples, {runtime.description}") as advance,
+            runtime.load(graph.path) as embed,
+        ):
+            figures = parity.compare(expected, parity.embed_all(embed, test_inputs, advance))
+        parity.require(figures, inputs.precision)
     answers = parity.Answers(test_inputs, expected).write(staged)
     certificate = Certificate(
         inputs=inputs,
@@ -119,7 +143,7 @@ def _make(
         notice=order.variant.notice or checkpoint.notice,
         parity=figures,
         min_cosine_required=parity.MIN_COSINE[inputs.precision],
-        runtime=f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider",
+        runtime=runtime.description if runtime else "",
         command=order.command,
         files={file.name: sha256_of(file) for file in (*graph.files, answers)},
         versions=library_versions(),
@@ -137,7 +161,7 @@ def _config(order: Order, tower: Tower, certificate: Certificate) -> str:
     return triton_config.describe(
         order.variant,
         tower,
-        backend="onnxruntime",
+        backend=order.engine.backend,
         max_batch_size=order.max_batch_size,
         parameters=certificate.parameters(),
     ).to_text()

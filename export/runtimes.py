@@ -1,21 +1,51 @@
 """What runs an artifact: each gives a function from one batch of inputs to its embeddings."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from export.errors import ParityError
 from export.parity import Array, Embed
 
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
 
-@contextmanager
-def onnxruntime_on_cpu(path: Path) -> Iterator[Embed]:
-    """onnxruntime's CPU provider; ParityError if it cannot load or run the graph."""
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run an artifact here."""
+
+    description: str
+    """Library, version and device, for the certificate."""
+    load: Callable[[Path], AbstractContextManager[Embed]]
+
+
+def find(engine: str, precision: str) -> Runtime | None:
+    """What can run an engine's artifact of that precision on this machine; None if nothing can."""
+    if engine != "onnx":
+        return None
     import onnxruntime
 
+    provider = _CUDA if _CUDA in onnxruntime.get_available_providers() else _CPU
+    if provider == _CPU and precision == "bf16":  # docs/OperatorKernels.md: the CPU has no BF16 kernels
+        return None
+    return Runtime(f"onnxruntime {onnxruntime.__version__} {provider}", partial(onnxruntime_session, provider=provider))
+
+
+@contextmanager
+def onnxruntime_session(path: Path, provider: str = _CPU) -> Iterator[Embed]:
+    """onnxruntime; ParityError if it cannot load or run the graph, or not with that provider."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: it warns of every constant that it leaves unfolded
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
+        if session.get_providers()[0] != provider:
+            raise ParityError(f"onnxruntime does not use {provider} here")
         name = session.get_inputs()[0].name
 
         def embed(batch: Array) -> Array:

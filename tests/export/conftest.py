@@ -10,6 +10,7 @@ VARIANT = "PE-Demo-T8-64"
 # What needs torch is not even imported in an environment that serves.
 if find_spec("torch") is None:
     collect_ignore = [
+        "test_attention.py",
         "test_check.py",
         "test_checkpoint.py",
         "test_cli.py",
@@ -20,6 +21,7 @@ if find_spec("torch") is None:
         "test_runtimes.py",
         "test_samples.py",
         "test_towers.py",
+        "test_typed_towers.py",
     ]
 
 

@@ -12,7 +12,7 @@ from export import parity
 from export.checkpoint import load_tower, open_checkpoint
 from export.cli import main
 from export.files import sha256_of
-from export.runtimes import onnxruntime_on_cpu, torch_on_cpu
+from export.runtimes import onnxruntime_session, torch_on_cpu
 from export.samples import samples
 from export.variants import TOWERS, find_variant
 
@@ -44,7 +44,7 @@ def test_the_models_embed_as_the_checkpoint_does(exported: Path, random_checkpoi
             inputs = samples(VARIANT, tower)
             expected = parity.embed_all(torch_on_cpu(load_tower(VARIANT, tower, opened)), inputs)
             path = exported / VARIANT.model_name(tower) / "1" / "model.onnx"
-            with onnxruntime_on_cpu(path) as embed:
+            with onnxruntime_session(path) as embed:
                 np.testing.assert_allclose(parity.embed_all(embed, inputs), expected, atol=1e-5)
 
 
@@ -110,6 +110,32 @@ def test_a_damaged_model_is_replaced_by_a_new_version(repository: Path, random_c
     assert run(repository, random_checkpoint, "--towers", "text") == 0
     assert sorted(path.name for path in (repository / "PE-Demo-T8-64-text").iterdir()) == ["1", "2", "config.pbtxt"]
     assert (repository / "PE-Demo-T8-64-text" / "2" / "model.onnx").is_file()
+
+
+def test_half_precision_is_half_the_size_and_says_so(
+    tmp_path: Path, random_checkpoint: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "models", random_checkpoint, "--precision", "fp16", "--towers", "text") == 0
+    half, full = (root / "PE-Demo-T8-64-text" / "1" / "model.onnx" for root in (tmp_path / "models", exported))
+    assert half.stat().st_size < 0.55 * full.stat().st_size
+    assert config_of(tmp_path / "models", "PE-Demo-T8-64-text").parameters["precision"].string_value == "fp16"
+    assert main(["check", "--repository", str(tmp_path / "models")]) == 0
+    assert "ok  onnx fp16, minimum cosine" in capsys.readouterr().out
+
+
+def test_what_nothing_here_can_run_is_published_only_when_told(
+    tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--precision", "bf16", "--towers", "text")
+    assert run(tmp_path / "models", random_checkpoint, *options) == 1
+    assert "nothing here can run onnx in bf16" in capsys.readouterr().err
+    assert tree(tmp_path) == {}
+    assert run(tmp_path / "models", random_checkpoint, *options, "--unverified") == 0
+    parameters = config_of(tmp_path / "models", "PE-Demo-T8-64-text").parameters
+    assert parameters["parity_min_cosine"].string_value == "unverified"
+    certificate = json.loads((tmp_path / "models" / "PE-Demo-T8-64-text" / "1" / "parity.json").read_text())
+    assert certificate["parity"] is None
+    assert certificate["runtime"] == ""
 
 
 def test_below_the_tolerance_nothing_is_published(

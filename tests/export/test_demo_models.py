@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import parity
 from export.cli import main
-from export.runtimes import onnxruntime_on_cpu
+from export.runtimes import onnxruntime_session
 from export.samples import samples
 from export.variants import TOWERS, find_variant
 
@@ -42,8 +42,8 @@ def test_outputs_are_the_same(again: Path, tower: str) -> None:
     model = f"{DEMO.name}-{tower}"
     inputs = samples(DEMO, "vision" if tower == "vision" else "text")
     with (
-        onnxruntime_on_cpu(COMMITTED / model / "1" / "model.onnx") as embed_committed,
-        onnxruntime_on_cpu(again / model / "1" / "model.onnx") as embed_again,
+        onnxruntime_session(COMMITTED / model / "1" / "model.onnx") as embed_committed,
+        onnxruntime_session(again / model / "1" / "model.onnx") as embed_again,
     ):
         committed, made = (parity.embed_all(embed, inputs) for embed in (embed_committed, embed_again))
     np.testing.assert_allclose(committed, made, atol=1e-5)

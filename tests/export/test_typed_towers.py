@@ -1,0 +1,87 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import attention, onnx_graph, parity
+from export.checkpoint import load_tower, open_checkpoint
+from export.engines import ENGINES, Precision
+from export.runtimes import torch_on_cpu
+from export.samples import samples
+from export.triton_config import INPUTS
+from export.typed_towers import typed
+from export.variants import TOWERS, Tower, find_variant
+
+pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+DEMO = find_variant("PE-Demo-T8-64")
+HALVES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower: Tower, precision: Precision) -> None:
+    inputs = samples(DEMO, tower)[:8]
+    with open_checkpoint(random_checkpoint) as opened:
+        network = load_tower(DEMO, tower, opened)
+    expected = torch_on_cpu(network)(inputs)
+    actual = torch_on_cpu(typed(network, precision, attention.elementary))(inputs)
+    assert actual.dtype == np.float32
+    parity.require(parity.compare(expected, actual), precision)
+
+
+def graph_of(
+    checkpoint: Path, tower: Tower, precision: Precision, form: attention.Attend, path: Path
+) -> onnx.ModelProto:
+    with open_checkpoint(checkpoint) as opened:
+        network = typed(load_tower(DEMO, tower, opened), precision, form)
+    example = torch.from_numpy(samples(DEMO, tower)[:2])
+    graph = onnx_graph.export_graph(network, INPUTS[tower][0], example, path / "model.onnx")
+    return onnx.shape_inference.infer_shapes(onnx.load(graph.path))
+
+
+def types_of(model: onnx.ModelProto) -> dict[str, int]:
+    graph = model.graph
+    named = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
+    return named | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_the_graph_says_its_precision_itself(
+    random_checkpoint: Path, tmp_path: Path, tower: Tower, precision: Precision
+) -> None:
+    model = graph_of(random_checkpoint, tower, precision, attention.elementary, tmp_path)
+    types, half = types_of(model), HALVES[precision]
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gemm", "Gelu"):
+            assert {types[name] for name in node.input} == {half}, node.name
+        if node.op_type in ("LayerNormalization", "Softmax", "ReduceL2"):
+            assert types[node.input[0]] == onnx.TensorProto.FLOAT, node.name
+    assert types["embedding"] == onnx.TensorProto.FLOAT
+    assert types[INPUTS[tower][0]] in (onnx.TensorProto.UINT8, onnx.TensorProto.INT32)
+    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and min(tensor.dims) > 32]
+    assert weights
+    assert {tensor.data_type for tensor in weights} == {half}
+
+
+def test_fp32_graph_has_no_other_precision(random_checkpoint: Path, tmp_path: Path) -> None:
+    model = graph_of(random_checkpoint, "vision", "fp32", attention.fused, tmp_path)
+    assert not set(types_of(model).values()) & set(HALVES.values())
+
+
+def test_every_block_has_one_fused_attention(random_checkpoint: Path, tmp_path: Path) -> None:
+    model = graph_of(random_checkpoint, "text", "fp16", attention.fused, tmp_path)
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["MultiHeadAttention"] == 3
+    assert operators["Softmax"] == 0
+    assert {entry.domain for entry in model.opset_import} == {"", "com.microsoft"}
+
+
+def test_every_engines_first_precision_is_its_default_and_in_the_tolerances() -> None:
+    for engine in ENGINES.values():
+        assert set(engine.precisions) <= parity.MIN_COSINE.keys()
+        assert engine.attention in attention.FORMS
