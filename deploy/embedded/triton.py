@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.embedded import ports, probe
+from deploy.embedded import ports, probe, shared_memory
 from deploy.embedded.child import Child
 from deploy.embedded.errors import ModelsNotLoaded
 from deploy.embedded.installation import Installation
@@ -25,6 +25,7 @@ class Triton:
 
     def __init__(self, installation: Installation, models: Sequence[Model], directory: Path, verbose: bool) -> None:
         self._models = models
+        self._started = time.time()
         self._http, self.grpc, self._metrics = ports.free(3)
         _lay_out(directory, installation, models)
         self._child = Child(
@@ -76,6 +77,7 @@ class Triton:
 
     def stop(self, signals: Signals) -> None:
         self._child.stop(signals, patience=_STOP_S)
+        shared_memory.sweep(self._started)
 
     @property
     def log(self) -> Path | None:

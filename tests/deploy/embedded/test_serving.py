@@ -111,8 +111,10 @@ def test_ctrl_c_during_the_start(pe_serve: Start, make_repository: MakeRepositor
     run = pe_serve("--repository", make_repository("Tiny-vision", "Tiny-text"))
     run.wait_for("^Starting")
     time.sleep(seconds)
+    segments = run.shared_memory()
     status = run.stop(signal.SIGINT)
     assert run.processes() == {}
+    assert not any(segment.exists() for segment in segments)
     assert "Traceback" not in run.output
     if "Ready on" in run.output:
         assert status == 0
@@ -214,6 +216,28 @@ def test_no_triton_environment(pe_serve: Start, make_repository: MakeRepository,
     assert run.wait() == 1
     assert f"the Triton environment is missing: {missing} is not there" in run.output
     assert "make serve" in run.output
+
+
+def test_a_python_without_its_library(pe_serve: Start, make_repository: MakeRepository, tmp_path: Path) -> None:
+    """A Triton environment whose Python says that it is one no library can be found for."""
+    site_packages = tmp_path / "venv/lib"
+    for file in ("pytriton/tritonserver/bin/tritonserver", "onnxruntime/__init__.py", "nvidia_pytriton.libs/x"):
+        (site_packages / file).parent.mkdir(parents=True)
+        (site_packages / file).touch()
+    stub = site_packages / "pytriton/tritonserver/python_backend_stubs/3.99/triton_python_backend_stub"
+    stub.parent.mkdir(parents=True)
+    stub.touch()
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir()
+    said = json.dumps({"version": "3.99", "directories": [None, "/nowhere"], "site_packages": str(site_packages)})
+    python.write_text(f"#!/bin/sh\necho '{said}'\n")
+    python.chmod(0o755)
+    run = pe_serve(
+        "--repository", make_repository("Tiny-vision", "Tiny-text"), PE_TRITON_ENVIRONMENT=str(tmp_path / "venv")
+    )
+    assert run.wait() == 1
+    assert f"Triton needs libpython3.99.so.1.0, which {python} does not bring along" in run.output
+    assert "apt-get install libpython3.99" in run.output
 
 
 def test_paths_with_spaces(pe_serve: Start, make_repository: MakeRepository, tmp_path: Path) -> None:
