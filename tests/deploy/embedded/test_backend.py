@@ -32,6 +32,11 @@ class Tensor:
         return self.array
 
 
+class Options(types.SimpleNamespace):
+    def add_session_config_entry(self, key: str, value: str) -> None:
+        setattr(self, key, value)
+
+
 class Session:
     """Doubles its input; refuses any 13 in it, as a real graph refuses a token beyond its table."""
 
@@ -72,7 +77,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
         get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
     )
     runtime = types.ModuleType("onnxruntime")
-    runtime.__dict__.update(SessionOptions=types.SimpleNamespace, InferenceSession=Session)
+    runtime.__dict__.update(SessionOptions=Options, InferenceSession=Session)
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     monkeypatch.setattr(Session, "opened", [], raising=False)

@@ -70,6 +70,9 @@ def _open(path: str, parameters: dict[str, dict[str, str]]) -> onnxruntime.Infer
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only; an optimizer's remarks are not for the log of a server
     options.intra_op_num_threads = _threads(parameters)
+    # Threads that spin while they wait take the cores from the other tower, Triton and the gateway: 2 cores busy with
+    # both towers answered half as much.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
