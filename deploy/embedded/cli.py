@@ -90,7 +90,7 @@ def message(error: e.LaunchError) -> str:
         case e.PortTaken(host, port):
             return (
                 f"port {port} on {host} is in use by another program.\n"
-                f"Stop that one, or choose another port: pe-serve --port {port + 1}"
+                f"Stop that one, or choose another port: {_command()} --port {port + 1}"
             )
         case e.AddressUnusable(host, port, reason):
             return f"cannot listen on {host}, port {port}: {reason}"
@@ -116,19 +116,24 @@ def message(error: e.LaunchError) -> str:
             lines = "\n".join(f"  {model}: {reason}" for model, reason in reasons.items())
             return f"Triton could not load\n{lines}{_log(log)}"
         case e.ProcessDied(process, status, tail, log):
-            return f"{process} ended unexpectedly ({_status(status)}).{_tail(tail)}{_log(log)}"
+            return f"{process} ended unexpectedly ({_status(status)}).{_said(tail, log)}"
         case e.ProcessNotReady(process, seconds, tail, log):
-            return f"{process} was not ready after {seconds:.0f} s.{_tail(tail)}{_log(log)}"
+            return f"{process} was not ready after {seconds:.0f} s.{_said(tail, log)}"
         case _:
             raise AssertionError(f"no message for {error!r}")
+
+
+def _command() -> str:
+    """How this program was called, for a person to call it so again: after `make serve`, .venv/bin/pe-serve."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "pe-serve" else "pe-serve"
 
 
 def _status(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def _tail(tail: str) -> str:
-    return f" The end of its log:\n{tail}" if tail else ""
+def _said(tail: str, log: Path | None) -> str:
+    return f" The end of its log:\n{tail}{_log(log)}" if log else " What it said is above."
 
 
 def _log(log: Path | None) -> str:

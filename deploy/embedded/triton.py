@@ -85,12 +85,14 @@ class Triton:
 
     def _reason_from_log(self, model: str) -> str:
         """For a config that Triton could not read, the index has no reason, only the log."""
-        log = self._child.log.read_text(errors="replace") if self._child.log else ""
+        if self._child.log is None:
+            return "Triton's log, above, says why"
+        log = self._child.log.read_text(errors="replace")
         found = re.search(rf"model(?: directory)? '{re.escape(model)}': (.*?)\"?$", log, re.MULTILINE)
         details = re.findall(
             r"^\[libprotobuf ERROR .*?\] Error parsing text-format inference\.ModelConfig: (.*)$", log, re.MULTILINE
         )
-        reason = found[1] if found else "Triton gave no reason"
+        reason = found[1] if found else "Triton's log says why"
         return f"{reason} ({'; '.join(details)})" if "text proto" in reason and details else reason
 
 

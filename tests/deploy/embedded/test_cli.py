@@ -24,7 +24,10 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
         errors.ProcessDied("Triton", -11, "last words", Path("/log")),
         "(signal SIGSEGV). The end of its log:\nlast words",
     ),
-    (errors.ProcessNotReady("The gateway", 30, "", None), "The gateway was not ready after 30 s."),
+    (
+        errors.ProcessNotReady("The gateway", 30, "", None),
+        "The gateway was not ready after 30 s. What it said is above.",
+    ),
 ]
 
 
