@@ -62,7 +62,7 @@ def normalised(pictures: np.ndarray) -> torch.Tensor:
 
 
 def optimizers(model: nn.Module, attributes: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices within the blocks, AdamW for the rest: shapes are learnt in a third of AdamW's steps."""
+    """Muon for the matrices within the blocks, AdamW for the rest; with AdamW alone shapes come much later."""
     matrices = {name for name, p in model.named_parameters() if p.ndim == 2 and "blocks." in name}
     rest = chain((p for name, p in model.named_parameters() if name not in matrices), attributes.parameters())
     return [
