@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 ROOT = Path(__file__).parents[2]
 # What export shares with the gateway or with its tests; the versions stand in pyproject.toml once.
 _EXPORT_SHARES = ("tritonclient",)
-_EXPORT_TESTS = ("hypothesis", "mypy", "pytest", "pytest-asyncio", "scikit-image")
+_EXPORT_TESTS = ("hypothesis", "mypy", "pytest", "pytest-asyncio", "scikit-image", "tokenizers")
 
 
 def bring_up_to_date(target: str, say: Say) -> None:

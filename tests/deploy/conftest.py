@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.running import PeServe
+from tests.running import PeServe
 
 MODELS = Path(__file__).with_name("models")
 

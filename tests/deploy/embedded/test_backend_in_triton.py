@@ -12,7 +12,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from tests.deploy.running import PeServe
+from tests.running import PeServe
 
 pytestmark = pytest.mark.triton
 Tokens = NDArray[np.int32]

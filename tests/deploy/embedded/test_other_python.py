@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.installation import REQUIREMENTS
-from tests.deploy.running import PeServe
+from tests.running import PeServe
 
 OTHER = "3.11" if sys.version_info[:2] == (3, 12) else "3.12"
 

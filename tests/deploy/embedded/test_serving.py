@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.running import PeServe
+from tests.running import PeServe
 
 pytestmark = pytest.mark.triton
 Start = Callable[..., PeServe]
