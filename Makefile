@@ -8,6 +8,6 @@ check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --ch
 	&& .venv/bin/mypy gateway deploy tests && .venv-export/bin/mypy export
 # The exporter's environment lacks what most tests import, so it is given those files alone that have tests for it.
 test: check ; @.venv/bin/pytest -m "not export and not gpu" \
-	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE "mark\.export" tests)
+	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)
 
 .PHONY: serve check test
