@@ -1,0 +1,63 @@
+"""README says what is true: its settings, routes and metrics are the code's."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic.fields import FieldInfo
+from starlette.routing import Route
+
+from gateway.http.app import create_app
+from gateway.settings import Settings
+from tests.fakes import FakeEncoder, FakeFetch
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def environment_name(field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return alias if isinstance(alias, str) else str(alias.choices[0])  # type: ignore[union-attr]
+
+
+def row(name: str, field: FieldInfo) -> str:
+    """A setting's line of README's table."""
+    default = "one a CPU" if field.default_factory else getattr(Settings.model_fields[name], "default", None)
+    if isinstance(default, frozenset):
+        default = ",".join(sorted(default)) or None
+    shown = "" if default is None else f"`{default}`" if default != "one a CPU" else default
+    return f"| `{environment_name(field)}` | {shown} | {field.description} |"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_settings_are_documented(name: str) -> None:
+    assert row(name, Settings.model_fields[name]) in README.splitlines()
+
+
+def test_no_other_settings_are_documented() -> None:
+    documented = set(re.findall(r"`(PE_[A-Z_]+)`", README))
+    assert documented <= {environment_name(field) for field in Settings.model_fields.values()}
+
+
+def test_routes_are_documented() -> None:
+    app = create_app(Settings(), FakeEncoder(), FakeFetch())
+    paths = set(app.openapi()["paths"]) | {"/docs", "/openapi.json"}
+    assert len(paths) >= 12
+    for path in paths:
+        assert f"{path}`" in README, path
+
+
+def test_metrics_are_documented(exposition: str) -> None:
+    names = set(re.findall(r"^# TYPE (pe_\w+) ", exposition, re.MULTILINE)) - {"pe_created"}
+    assert len(names) >= 6
+    for name in names:
+        if not name.endswith("_created"):
+            assert f"`{name}`" in README, name
+
+
+@pytest.fixture
+def exposition() -> str:
+    from gateway.cache import TextCache
+    from gateway.observe import Metrics
+
+    return Metrics(TextCache(0)).exposition().decode()
