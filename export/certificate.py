@@ -40,8 +40,8 @@ class Measured:
 
     seconds: Mapping[str, float]
     """Wall-clock time of each step."""
-    peak_memory_bytes: int
-    """The process's largest resident set while it exported this tower, imports included."""
+    peak_memory_bytes: Mapping[str, int]
+    """The process's largest resident set during each step, imports included."""
     imports_memory_bytes: int
     """Its resident set before any weights were loaded."""
 

@@ -69,6 +69,8 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
     else:
         onnx_ir.save(model, path)
         graph = OnnxGraph(path, (path,))
+    for value in model.graph.initializers.values():
+        value.const_value = None  # the exporter's caches outlive the model, and would keep its weights in memory
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -9,7 +9,7 @@ import torch
 from export import memory, onnx_graph, parity, runtimes, triton_config
 from export.attention import FORMS
 from export.certificate import FILE_NAME, Certificate, Inputs, Measured, exporter_version, library_versions
-from export.checkpoint import Checkpoint, load_tower, open_checkpoint, read_logit_scale
+from export.checkpoint import load_tower, open_checkpoint, read_logit_scale
 from export.engines import ENGINES, Engine, Precision
 from export.errors import CheckpointError, ParityError
 from export.files import readable_size, sha256_of
@@ -17,7 +17,7 @@ from export.progress import Progress
 from export.repository import Repository
 from export.runtimes import Runtime
 from export.samples import samples
-from export.typed_towers import typed
+from export.typed_towers import release, typed
 from export.variants import TOWERS, Tower, Variant
 
 
@@ -52,33 +52,31 @@ def run(order: Order, progress: Progress) -> None:
             f"nothing here can run {order.engine.name} in {order.precision}, so its parity cannot be proven; "
             "export it where it is served, or publish it unproven with --unverified"
         )
-    with open_checkpoint(order.checkpoint) as checkpoint:
-        size = readable_size(order.checkpoint.stat().st_size)
-        with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
-            digest = sha256_of(order.checkpoint)
-        if order.checkpoint_sha256 not in ("", digest):
-            raise CheckpointError(f"{order.checkpoint} is not what was published: its sha256 is {digest}; delete it")
-        for tower in order.towers:
-            inputs = Inputs(
-                variant=order.variant.name,
-                tower=tower,
-                engine=order.engine.name,
-                precision=order.precision,
-                opset=onnx_graph.OPSET,
-                checkpoint_sha256=digest,
-                exporter_version=exporter_version(),
-            )
-            if not order.force and _is_current(order, tower, repository, inputs, progress):
-                continue
-            with repository.staging() as staging:
-                staged = staging / "version"
-                staged.mkdir()
-                certificate = _make(order, tower, staged, checkpoint, inputs, runtime, progress)
-                size = readable_size(sum(path.stat().st_size for path in staged.iterdir()))
-                version = repository.publish(
-                    order.variant.model_name(tower), staged, _config(order, tower, certificate)
-                )
-            progress.say(f"{order.variant.model_name(tower)}/{version}  {size}, {_summary(certificate)}")
+    size = readable_size(order.checkpoint.stat().st_size)
+    with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
+        digest = sha256_of(order.checkpoint)
+    if order.checkpoint_sha256 not in ("", digest):
+        raise CheckpointError(f"{order.checkpoint} is not what was published: its sha256 is {digest}; delete it")
+    for tower in order.towers:
+        model = order.variant.model_name(tower)
+        inputs = Inputs(
+            variant=order.variant.name,
+            tower=tower,
+            engine=order.engine.name,
+            precision=order.precision,
+            opset=onnx_graph.OPSET,
+            checkpoint_sha256=digest,
+            exporter_version=exporter_version(),
+        )
+        if not order.force and _is_current(order, tower, repository, inputs, progress):
+            continue
+        with repository.staging() as staging:
+            staged = staging / "version"
+            staged.mkdir()
+            certificate = _make(order, tower, staged, inputs, runtime, progress)
+            size = readable_size(sum(path.stat().st_size for path in staged.iterdir()))
+            version = repository.publish(model, staged, _config(order, tower, certificate))
+        progress.say(f"{model}/{version}  {size}, {_summary(certificate)}")
 
 
 def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inputs, progress: Progress) -> bool:
@@ -101,21 +99,20 @@ def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inpu
 
 
 def _make(
-    order: Order,
-    tower: Tower,
-    staged: Path,
-    checkpoint: Checkpoint,
-    inputs: Inputs,
-    runtime: Runtime | None,
-    progress: Progress,
+    order: Order, tower: Tower, staged: Path, inputs: Inputs, runtime: Runtime | None, progress: Progress
 ) -> Certificate:
     """Fill `staged` with the artifact, its answers and its certificate, or raise."""
     progress.seconds.clear()
-    memory.forget_peak()
+    progress.peak_memory_bytes.clear()
     before = memory.resident_bytes()
     weights = readable_size(4 * order.variant.parameters[tower])
-    with progress.step(tower, "load", f"{weights} in FP32") as advance:
+    with (
+        progress.step(tower, "load", f"{weights} in FP32") as advance,
+        open_checkpoint(order.checkpoint) as checkpoint,
+    ):
         network = load_tower(order.variant, tower, checkpoint, advance)
+        logit_scale, notice = read_logit_scale(checkpoint), checkpoint.notice
+    del checkpoint  # with it go the pages of the file that were read
     test_inputs = samples(order.variant, tower)
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
         expected = parity.embed_all(runtimes.torch_on_cpu(network), test_inputs, advance)
@@ -125,7 +122,7 @@ def _make(
         input_name, _ = triton_config.INPUTS[tower]
         example = torch.from_numpy(test_inputs[:2])
         graph = onnx_graph.export_graph(typed_network, input_name, example, staged / order.engine.file)
-    del typed_network  # the runtime opens its own copy of the weights next: never hold two
+    release(typed_network)  # the runtime opens its own copy of the weights next: never hold two
     gc.collect()
     figures = None
     if runtime is not None:
@@ -139,8 +136,8 @@ def _make(
     certificate = Certificate(
         inputs=inputs,
         checkpoint_source=order.checkpoint_source,
-        logit_scale=read_logit_scale(checkpoint),
-        notice=order.variant.notice or checkpoint.notice,
+        logit_scale=logit_scale,
+        notice=order.variant.notice or notice,
         parity=figures,
         min_cosine_required=parity.MIN_COSINE[inputs.precision],
         runtime=runtime.description if runtime else "",
@@ -149,7 +146,7 @@ def _make(
         versions=library_versions(),
         measured=Measured(
             seconds={name: round(seconds, 1) for name, seconds in progress.seconds.items()},
-            peak_memory_bytes=memory.peak_bytes(),
+            peak_memory_bytes=dict(progress.peak_memory_bytes),
             imports_memory_bytes=before,
         ),
     )

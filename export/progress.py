@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from export import memory
+from export.files import readable_size
+
 Advance = Callable[[float], None]
 """Told what part of a step is done, from 0 to 1."""
 
@@ -15,11 +18,12 @@ _BAR_WIDTH = 24
 
 
 class Progress:
-    """Writes to one stream; remembers how long each step took."""
+    """Writes to one stream; remembers what each step took."""
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
         self.seconds: dict[str, float] = {}
+        self.peak_memory_bytes: dict[str, int] = {}
 
     def say(self, line: str) -> None:
         self._stream.write(line + "\n")
@@ -46,6 +50,7 @@ class Progress:
                 self._stream.flush()
 
         artist = threading.Thread(target=draw, daemon=True) if self._stream.isatty() else None
+        memory.forget_peak()
         if artist:
             artist.start()
         try:
@@ -56,4 +61,7 @@ class Progress:
                 artist.join()
                 self._stream.write("\r\033[K")
         self.seconds[name] = time.perf_counter() - start
-        self.say(f"{label} {self.seconds[name]:7.1f} s  {detail}".rstrip())
+        self.peak_memory_bytes[name] = memory.peak_bytes()
+        self.say(
+            f"{label} {self.seconds[name]:7.1f} s  {readable_size(memory.peak_bytes())} in memory  {detail}".rstrip()
+        )

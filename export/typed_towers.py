@@ -120,3 +120,9 @@ def typed(tower: VisionTower | TextTower, precision: Precision, attend: Attend) 
         if isinstance(part, nn.Linear | nn.Embedding):
             part.to(dtype)
     return written.eval().requires_grad_(False)
+
+
+def release(tower: nn.Module) -> None:
+    """Give the weights' memory back. The exporter's caches outlive the tower and hold on to its parameters."""
+    for parameter in tower.parameters():
+        parameter.data = torch.empty(0)

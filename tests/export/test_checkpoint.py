@@ -51,6 +51,10 @@ def test_the_table_agrees_with_open_clip() -> None:
             vision, text = networks(variant)
         assert vision.image_size == (variant.image_size, variant.image_size)
         assert text.context_length == variant.context_length
+        counts = {"vision": vision, "text": text}
+        assert variant.parameters == {
+            tower: sum(value.numel() for value in network.parameters()) for tower, network in counts.items()
+        }
         assert vision.trunk.head.out_features == text.text_projection.shape[1] == variant.embed_dim
 
 

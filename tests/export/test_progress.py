@@ -17,9 +17,10 @@ def test_a_log_gets_one_line_a_step() -> None:
     with progress.step("vision", "load", "1.3 MB") as advance:
         advance(0.5)
     assert log.getvalue().startswith("vision   load ")
-    assert log.getvalue().endswith(" s  1.3 MB\n")
+    assert log.getvalue().endswith(" in memory  1.3 MB\n")
     assert log.getvalue().count("\n") == 1
     assert progress.seconds["load"] >= 0
+    assert progress.peak_memory_bytes["load"] > 1_000_000
 
 
 def test_a_terminal_sees_a_bar_while_it_runs() -> None:
