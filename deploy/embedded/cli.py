@@ -77,7 +77,7 @@ def message(error: e.LaunchError) -> str:
                 f"the Triton environment is missing: {' and '.join(map(str, looked_at))} is not there.\n"
                 "In a checkout, `make serve` makes it. Elsewhere:\n"
                 f"  {shlex.quote(sys.executable)} -m venv {shlex.quote(str(last))}\n"
-                f"  {shlex.quote(str(last / 'bin/pip'))} install -r {shlex.quote(str(requirements))}"
+                f"  {shlex.quote(str(last / 'bin/pip'))} install --no-deps -r {shlex.quote(str(requirements))}"
             )
         case e.InstallationBroken(environment, missing):
             return f"the Triton environment {environment} lacks {missing}. Remove it and run `make serve`."
