@@ -8,6 +8,7 @@ pe-export check                    is everything in the repository still what wa
 import argparse
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = arguments[0] if arguments and arguments[0] in _COMMANDS else ""
     options = _parser(command).parse_args(arguments[1:] if command else arguments)
     options.command = shlex.join(["pe-export", *arguments])
+    # A container is stopped with SIGTERM: leave as tidily as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _COMMANDS[command](options)
     except ExportError as error:
@@ -36,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pe-export: stopped; nothing half-made is left in the repository", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ if find_spec("torch") is None:
         "test_demo_models.py",
         "test_demo_pictures.py",
         "test_hub.py",
+        "test_interrupted.py",
         "test_onnx_graph.py",
         "test_runtimes.py",
         "test_samples.py",

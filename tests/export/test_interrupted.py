@@ -1,0 +1,54 @@
+"""pe-export stopped half-way, as a process of its own: what is left is whole, and the next run goes on from there."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.cli import main
+
+pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+VISION = [
+    "PE-Demo-T8-64-vision/1/model.onnx",
+    "PE-Demo-T8-64-vision/1/parity.json",
+    "PE-Demo-T8-64-vision/1/parity.npz",
+]
+
+
+def tree(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("ending", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)])
+def test_a_run_that_is_stopped_leaves_whole_models_only(
+    random_checkpoint: Path,
+    tmp_path: Path,
+    ending: signal.Signals,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = tmp_path / "models"
+    arguments = ["PE-Demo-T8-64", "--checkpoint", str(random_checkpoint), "--repository", str(models)]
+    command = [sys.executable, "-m", "export.cli", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("text     load"):  # vision is published, text is under way
+                break
+        process.send_signal(ending)
+        rest = process.stderr.read()
+    assert process.returncode == status, rest
+    if ending == signal.SIGTERM:
+        assert rest.splitlines()[-1] == "pe-export: stopped; nothing half-made is left in the repository"
+    assert tree(models) == [*VISION, "PE-Demo-T8-64-vision/config.pbtxt"]
+    assert [entry.name for entry in models.iterdir()] == ["PE-Demo-T8-64-vision"]
+
+    assert main(arguments) == 0
+    said = capsys.readouterr().err
+    assert "PE-Demo-T8-64-vision/1  up to date" in said
+    assert "vision   load" not in said
+    assert len(tree(models)) == 8
+    assert [entry.name for entry in tmp_path.iterdir()] == ["models"]
