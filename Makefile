@@ -5,7 +5,7 @@ setup = $(PYTHON) deploy/environments.py
 
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
-	&& .venv/bin/mypy gateway deploy tests && .venv-export/bin/mypy export
+	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # The exporter's environment lacks what most tests import, so it is given those files alone that have tests for it.
 test: check ; @.venv/bin/pytest -m "not export and not gpu" \
 	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)

@@ -1,8 +1,9 @@
 """What Triton is told about a model: a typed description -> `config.pbtxt`, through Triton's own protobuf.
 
-Only fields that both the embedded server (2.51) and current releases know. Left out on purpose: an instance group for
-ONNX (Triton then chooses a GPU where it has one, and the CPU where not), a queue policy (it would turn the batcher's
-prefetch off) and preferred batch sizes. The response cache is asked for by the text tower alone, whose few input bytes
+Only fields that both the embedded server (2.51) and current releases know. One instance, of no kind: Triton then
+chooses a GPU where it has one and the CPU where not. Told nothing, it starts two on a CPU, and they slowed each other
+down when measured. Left out on purpose: a queue policy (it would turn the batcher's prefetch off) and preferred batch
+sizes. The response cache is asked for by the text tower alone, whose few input bytes
 are hashed in no time; a server without a cache ignores that.
 Fields: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
 """
@@ -58,6 +59,7 @@ class TritonModel:
         config = pb.ModelConfig(name=self.name, backend=self.backend, max_batch_size=self.max_batch_size)
         for tensors, spec in ((config.input, self.input), (config.output, self.output)):
             tensors.add(name=spec.name, data_type=pb.DataType.Value(spec.data_type), dims=spec.shape)
+        config.instance_group.add(count=1)
         config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
         for batch_size in self.warm_up_batch_sizes:
             warm_up = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)

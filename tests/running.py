@@ -7,19 +7,32 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+
+from deploy.embedded import ports
+
+PE_SERVE = (sys.executable, "-m", "deploy.embedded.cli")
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    (port,) = ports.free(1)
+    return port
 
 
 class PeServe:
     """A running pe-serve, and everything it started: known by a variable that all of them inherit."""
 
-    def __init__(self, directory: Path, *arguments: str | Path, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str | Path, command: Sequence[str] = PE_SERVE, **environment: str
+    ) -> None:
         self._mark = f"PE_TEST_RUN={uuid.uuid4()}"
         self._output = directory / "output.txt"
         name, value = self._mark.split("=")
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.embedded.cli", *arguments],
+                [*command, *arguments],
                 env={**os.environ, "XDG_CACHE_HOME": str(directory / "cache"), name: value, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

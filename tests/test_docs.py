@@ -2,11 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from pydantic.fields import FieldInfo
-from starlette.routing import Route
 
 from gateway.http.app import create_app
 from gateway.settings import Settings

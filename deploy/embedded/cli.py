@@ -1,6 +1,7 @@
 """pe-serve: the embedded Triton and the gateway, as one command. Every message that a person reads is made here."""
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -50,15 +51,27 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         default=beside if beside.is_dir() else Path("model_repository"),
         help="Triton model repository (default: %(default)s)",
     )
+    # The variables are the gateway's own, and the incumbent's.
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+        "--host",
+        default=os.environ.get("HOST", "127.0.0.1"),
+        help="address to listen on (default: %(default)s; the variable HOST, else this machine only)",
     )
     parser.add_argument(
-        "--port", type=_port, default=9001, help="port to listen on; 0 takes a free one (default: %(default)s)"
+        "--port",
+        type=_port,
+        default=os.environ.get("PORT", "9001"),
+        help="port to listen on; 0 takes a free one (default: %(default)s; the variable PORT, else 9001)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.environ.get("NUM_WORKERS", "1"),
+        help="gateway processes (default: %(default)s; the variable NUM_WORKERS, else 1)",
     )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)
-    return Options(parsed.repository.absolute(), parsed.host, parsed.port, cache(), parsed.verbose)
+    return Options(parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose)
 
 
 def _port(text: str) -> int:

@@ -18,13 +18,19 @@ _COMMAND = (sys.executable, "-P", "-m", "gateway")  # -P: not a folder of that n
 class Gateway:
     """Starts at once, logging to our own terminal; `wait_until_ready` tells how it went."""
 
-    def __init__(self, host: str, port: int, triton_grpc_port: int) -> None:
+    def __init__(self, host: str, port: int, workers: int, triton_grpc_port: int) -> None:
         self._port = port
         self._host = reachable(host)
         self._child = Child(
             "The gateway",
             _COMMAND,
-            {**os.environ, "HOST": host, "PORT": str(port), "PE_TRITON_URL": f"{LOOPBACK}:{triton_grpc_port}"},
+            {
+                **os.environ,
+                "HOST": host,
+                "PORT": str(port),
+                "NUM_WORKERS": str(workers),
+                "PE_TRITON_URL": f"{LOOPBACK}:{triton_grpc_port}",
+            },
             log=None,
         )
 

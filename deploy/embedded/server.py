@@ -19,6 +19,7 @@ class Options:
     repository: Path
     host: str
     port: int  # 0: any free one
+    workers: int  # gateway processes
     cache: Path
     verbose: bool  # Triton's log to the terminal instead of a file
 
@@ -39,7 +40,7 @@ def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None]) -> 
         triton = Triton(triton_installation, models, directory, options.verbose)
         running.callback(triton.stop, signals)
         triton.wait_until_ready(signals)
-        gateway = Gateway(options.host, port, triton.grpc)
+        gateway = Gateway(options.host, port, options.workers, triton.grpc)
         running.callback(gateway.stop, signals)
         gateway.wait_until_ready(signals)
         on_ready(gateway.url, gateway.info())

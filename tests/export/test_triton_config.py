@@ -47,7 +47,7 @@ def test_batches_form_without_a_queue_policy() -> None:
 def test_nothing_ties_the_model_to_a_device() -> None:
     for tower in ("vision", "text"):
         config = parsed(tower)
-        assert not config.instance_group
+        assert [(group.count, group.kind) for group in config.instance_group] == [(1, 0)]  # KIND_AUTO
         assert not config.HasField("version_policy")
 
 

@@ -30,7 +30,7 @@ http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).s
 
 def start(monkeypatch: pytest.MonkeyPatch, code: str, host: str = "127.0.0.1") -> gateway.Gateway:
     monkeypatch.setattr(gateway, "_COMMAND", (sys.executable, "-c", code))
-    return gateway.Gateway(host, ports.free(1)[0], 1234)
+    return gateway.Gateway(host, ports.free(1)[0], 1, 1234)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])

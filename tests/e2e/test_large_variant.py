@@ -1,0 +1,45 @@
+"""A PE-Core of full size by the commands a user would type: random weights, since Meta's cannot be had in tests.
+
+Takes minutes and about 10 GB of memory and disk.
+"""
+
+import subprocess
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from tests.pictures import PHOTOGRAPHS, base64_image
+from tests.running import PeServe
+
+pytestmark = pytest.mark.triton
+
+ROOT = Path(__file__).parent.parent.parent
+EXPORT = ROOT / ".venv-export/bin"
+
+
+def test_b16_is_exported_proved_and_served(tmp_path: Path) -> None:
+    checkpoint, repository = tmp_path / "random.safetensors", tmp_path / "repository"
+    for command in (
+        [EXPORT / "python", "-m", "export.random_checkpoint", "PE-Core-B16-224", checkpoint],
+        [EXPORT / "pe-export", "PE-Core-B16-224", "--checkpoint", checkpoint, "--repository", repository],
+    ):
+        subprocess.run(list(map(str, command)), cwd=ROOT, check=True, timeout=1800)
+    checkpoint.unlink()
+    stack = PeServe(tmp_path, "--port", "0", "--repository", repository)
+    try:
+        with httpx2.Client(base_url=stack.wait_until_ready(), timeout=300) as client:
+            model = client.get("/info").json()["models"]["PE-Core-B16-224"]
+            assert (model["image_size"], model["context_length"], model["embed_dim"]) == ([224, 224], 32, 1024)
+            for tower in ("vision", "text"):
+                assert float({**model, **model[tower]}["parity_min_cosine"]) >= 0.99999
+            subject = base64_image(PHOTOGRAPHS[0].read_bytes())
+            answer = client.post("/perception_encoder/compare", json={"subject": subject, "prompt": ["a cat", "a dog"]})
+            assert answer.status_code == 200, answer.text
+            assert len(set(answer.json()["similarity"])) == 2
+            (row,) = client.post("/perception_encoder/embed_image", json={"image": subject}).json()["embeddings"]
+            assert np.linalg.norm(row) == pytest.approx(1, abs=1e-5)
+        assert stack.stop() == 0
+    finally:
+        stack.kill()

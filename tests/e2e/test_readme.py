@@ -1,0 +1,69 @@
+"""README's own commands, word for word, but for the port: 9001 may be taken where the tests run."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import PeServe, free_port
+
+pytestmark = pytest.mark.triton
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str, word: str) -> list[str]:
+    """README's blocks in a language that contain a word."""
+    return [text for kind, text in BLOCKS if kind == language and word in text]
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where README's first command serves."""
+    (command,) = blocks("bash", "make serve\n")[:1]
+    port = free_port()
+    stack = PeServe(tmp_path_factory.mktemp("readme"), command=["bash", "-c", command], PORT=str(port))
+    try:
+        assert stack.wait_until_ready() == f"http://127.0.0.1:{port}"
+        yield port
+        stack.stop()
+        stack.wait_until_gone(15)
+    finally:
+        stack.kill()
+
+
+def test_the_first_screen_holds_the_command_the_curl_and_its_answer() -> None:
+    screen = "\n".join(README.splitlines()[:20])
+    for needed in ("make serve", "curl -s http://127.0.0.1:9001/perception_encoder/compare", '"similarity"'):
+        assert needed in screen
+
+
+def test_the_curl_gives_the_printed_answer(port: int) -> None:
+    (command,) = blocks("bash", "curl")
+    run = subprocess.run(
+        ["bash", "-c", command.replace("9001", str(port))], capture_output=True, text=True, check=True, timeout=60
+    )
+    answer = json.loads(run.stdout)
+    (printed,) = (json.loads(text) for kind, text in BLOCKS if kind == "json")
+    assert list(answer) == list(printed)
+    assert answer["similarity"] == pytest.approx(printed["similarity"], abs=2e-4)
+    assert answer["similarity"][0] == max(answer["similarity"])
+
+
+@pytest.mark.parametrize("snippet", blocks("python", "9001"), ids=lambda text: text.split()[1])
+def test_the_snippets_run(port: int, snippet: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", snippet.replace("9001", str(port))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(json.loads(run.stdout)) == 4
