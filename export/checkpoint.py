@@ -13,7 +13,6 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,9 @@ from export.variants import Tower, Variant
 _ATTRIBUTE: Mapping[Tower, str] = {"vision": "visual", "text": "text"}
 
 Shape = tuple[int, ...]
+
+# How much of a mapped torch file may stay in memory before it is mapped anew.
+_MAPPED_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,17 @@ class _Source:
     convert: Callable[[Tensor], Tensor]
 
 
-@contextmanager
-def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+def open_checkpoint(path: Path) -> Checkpoint:
     """Open a safetensors or torch file, whatever its name ends in; CheckpointError if it is neither, or damaged."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
-    with ExitStack() as open_files:
-        try:
-            if _looks_like_safetensors(path):
-                file = open_files.enter_context(safe_open(path, framework="pt"))
-                shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
-                opened = Checkpoint(path, shapes, file.get_tensor, (file.metadata() or {}).get("notice", ""))
-            else:
-                tensors = _load_torch_file(path)
-                shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-                opened = Checkpoint(path, shapes, tensors.__getitem__)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from error
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-        yield opened
+    try:
+        opened = _open_safetensors(path) if _looks_like_safetensors(path) else _open_torch_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    return opened
 
 
 def build_tower(variant: Variant, tower: Tower) -> nn.Module:
@@ -204,6 +197,35 @@ def _looks_like_safetensors(path: Path) -> bool:
     # An 8-byte length, then the header's JSON (https://huggingface.co/docs/safetensors, "Format").
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
+
+
+def _open_safetensors(path: Path) -> Checkpoint:
+    with safe_open(path, framework="pt") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
+        notice = (file.metadata() or {}).get("notice", "")
+
+    def read(key: str) -> Tensor:
+        # The file is mapped, and what was read of a mapping stays in memory as long as it: so one mapping a tensor.
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(key)
+            return tensor
+
+    return Checkpoint(path, shapes, read, notice)
+
+
+def _open_torch_file(path: Path) -> Checkpoint:
+    tensors = _load_torch_file(path)
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    mapped = 0
+
+    def read(key: str) -> Tensor:
+        nonlocal tensors, mapped
+        if mapped > _MAPPED_BYTES:
+            tensors, mapped = _load_torch_file(path), 0
+        mapped += tensors[key].nbytes
+        return tensors[key]
+
+    return Checkpoint(path, shapes, read)
 
 
 def _load_torch_file(path: Path) -> dict[str, Tensor]:

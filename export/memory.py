@@ -1,5 +1,6 @@
 """This process's resident memory, from Linux's own accounts (proc(5): VmRSS, VmHWM, clear_refs)."""
 
+import ctypes
 from pathlib import Path
 
 _PROCESS = Path("/proc/self")
@@ -18,6 +19,13 @@ def peak_bytes() -> int:
 def forget_peak() -> None:
     """Begin a new peak."""
     (_PROCESS / "clear_refs").write_text("5")
+
+
+def give_back() -> None:
+    """Return to the system what was freed; glibc keeps blocks of tens of megabytes otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _status(field: str) -> int:

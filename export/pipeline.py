@@ -106,13 +106,11 @@ def _make(
     progress.peak_memory_bytes.clear()
     before = memory.resident_bytes()
     weights = readable_size(4 * order.variant.parameters[tower])
-    with (
-        progress.step(tower, "load", f"{weights} in FP32") as advance,
-        open_checkpoint(order.checkpoint) as checkpoint,
-    ):
+    with progress.step(tower, "load", f"{weights} in FP32") as advance:
+        checkpoint = open_checkpoint(order.checkpoint)
         network = load_tower(order.variant, tower, checkpoint, advance)
         logit_scale, notice = read_logit_scale(checkpoint), checkpoint.notice
-    del checkpoint  # with it go the pages of the file that were read
+        del checkpoint
     test_inputs = samples(order.variant, tower)
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
         expected = parity.embed_all(runtimes.torch_on_cpu(network), test_inputs, advance)
@@ -124,6 +122,7 @@ def _make(
         graph = onnx_graph.export_graph(typed_network, input_name, example, staged / order.engine.file)
     release(typed_network)  # the runtime opens its own copy of the weights next: never hold two
     gc.collect()
+    memory.give_back()
     figures = None
     if runtime is not None:
         with (

@@ -39,13 +39,13 @@ def test_each_tower_has_config_graph_and_certificate(exported: Path) -> None:
 
 
 def test_the_models_embed_as_the_checkpoint_does(exported: Path, random_checkpoint: Path) -> None:
-    with open_checkpoint(random_checkpoint) as opened:
-        for tower in TOWERS:
-            inputs = samples(VARIANT, tower)
-            expected = parity.embed_all(torch_on_cpu(load_tower(VARIANT, tower, opened)), inputs)
-            path = exported / VARIANT.model_name(tower) / "1" / "model.onnx"
-            with onnxruntime_session(path) as embed:
-                np.testing.assert_allclose(parity.embed_all(embed, inputs), expected, atol=1e-5)
+    opened = open_checkpoint(random_checkpoint)
+    for tower in TOWERS:
+        inputs = samples(VARIANT, tower)
+        expected = parity.embed_all(torch_on_cpu(load_tower(VARIANT, tower, opened)), inputs)
+        path = exported / VARIANT.model_name(tower) / "1" / "model.onnx"
+        with onnxruntime_session(path) as embed:
+            np.testing.assert_allclose(parity.embed_all(embed, inputs), expected, atol=1e-5)
 
 
 def test_parameters_say_what_the_model_is(exported: Path, random_checkpoint: Path) -> None:

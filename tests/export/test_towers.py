@@ -33,8 +33,8 @@ def test_vision_tower_embeds_as_open_clip_does_with_its_own_preprocessing(
     photographs = [Image.open(path).convert("RGB") for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
     with torch.inference_mode():
         expected = reference.encode_image(torch.stack([preprocess(photo) for photo in photographs]), normalize=True)
-    with open_checkpoint(random_checkpoint) as opened:
-        tower = load_tower(DEMO, "vision", opened)
+    opened = open_checkpoint(random_checkpoint)
+    tower = load_tower(DEMO, "vision", opened)
     images = samples(DEMO, "vision")
     assert images.dtype == np.uint8
     np.testing.assert_allclose(torch_on_cpu(tower)(images), expected.numpy(), atol=1e-6)
@@ -45,8 +45,8 @@ def test_text_tower_embeds_as_open_clip_does(random_checkpoint: Path, reference:
     tokens = open_clip.SimpleTokenizer(context_length=32)(texts)
     with torch.inference_mode():
         expected = reference.encode_text(tokens, normalize=True)
-    with open_checkpoint(random_checkpoint) as opened:
-        tower = load_tower(DEMO, "text", opened)
+    opened = open_checkpoint(random_checkpoint)
+    tower = load_tower(DEMO, "text", opened)
     embeddings = torch_on_cpu(tower)(tokens.numpy().astype(np.int32))
     np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)

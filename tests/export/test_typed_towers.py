@@ -25,8 +25,8 @@ HALVES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 @pytest.mark.parametrize("tower", TOWERS)
 def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower: Tower, precision: Precision) -> None:
     inputs = samples(DEMO, tower)[:8]
-    with open_checkpoint(random_checkpoint) as opened:
-        network = load_tower(DEMO, tower, opened)
+    opened = open_checkpoint(random_checkpoint)
+    network = load_tower(DEMO, tower, opened)
     expected = torch_on_cpu(network)(inputs)
     actual = torch_on_cpu(typed(network, precision, attention.elementary))(inputs)
     assert actual.dtype == np.float32
@@ -36,8 +36,8 @@ def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower
 def graph_of(
     checkpoint: Path, tower: Tower, precision: Precision, form: attention.Attend, path: Path
 ) -> onnx.ModelProto:
-    with open_checkpoint(checkpoint) as opened:
-        network = typed(load_tower(DEMO, tower, opened), precision, form)
+    opened = open_checkpoint(checkpoint)
+    network = typed(load_tower(DEMO, tower, opened), precision, form)
     example = torch.from_numpy(samples(DEMO, tower)[:2])
     graph = onnx_graph.export_graph(network, INPUTS[tower][0], example, path / "model.onnx")
     return onnx.shape_inference.infer_shapes(onnx.load(graph.path))
