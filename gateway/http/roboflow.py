@@ -81,7 +81,9 @@ class EmbeddingResponse(BaseModel):
     inference_id: str | None = None
     frame_id: int | None = None
     time: float = Field(description="Seconds the server took.")
-    embeddings: list[list[float]] = Field(description="One unit-length embedding an item, in order.")
+    embeddings: list[list[float]] | list[str] = Field(
+        description="One unit-length embedding an item, in order: numbers, or base64 where that was asked for."
+    )
 
 
 class CompareResponse(BaseModel):
