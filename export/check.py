@@ -64,7 +64,7 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
     expected = triton_config.describe(
         variant,
         tower,
-        backend=ENGINES[certificate.inputs.engine].backend,
+        ENGINES[certificate.inputs.engine],
         max_batch_size=actual.max_batch_size,
         parameters=certificate.parameters(),
     ).to_protobuf()

@@ -1,7 +1,7 @@
 """What can serve a graph, in one table: Triton's backend, the file it looks for, and what it is given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -22,11 +22,38 @@ class Engine:
     """See `attention`."""
     precisions: tuple[Precision, ...]
     """What it can be exported in; the first is the default."""
+    graph_precision: Precision | None = None
+    """The precision of the graph, where it is not the precision of the engine."""
+    names_file: bool = False
+    """Whether `config.pbtxt` must name the file, because the backend would look for another."""
+    instances: int = 1
+    """How many run at once, on each device."""
+    device: Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"] = "KIND_AUTO"
+    """Where; KIND_AUTO is a GPU where there is one, and the CPU where not."""
+    backend_parameters: Mapping[str, str] = field(default_factory=dict)
+    """What the backend itself reads from `parameters`."""
+
+    def precision_of_graph(self, precision: Precision) -> Precision:
+        return self.graph_precision or precision
 
 
 _ROWS = (
     Engine(
         name="onnx", backend="onnxruntime", file="model.onnx", attention="fused", precisions=("fp32", "fp16", "bf16")
+    ),
+    # Parameters: README of github.com/triton-inference-server/openvino_backend. The FP32 graph is run in BF16 where the
+    # CPU has it (AMX, AVX512-BF16), in FP32 elsewhere; the backend cannot be asked for FP32 on a CPU that has BF16.
+    Engine(
+        name="openvino",
+        backend="openvino",
+        file="model.onnx",
+        attention="elementary",
+        precisions=("bf16",),
+        graph_precision="fp32",
+        names_file=True,
+        instances=2,
+        device="KIND_CPU",
+        backend_parameters={"HINT_BF16": "YES", "PERFORMANCE_HINT": "THROUGHPUT"},
     ),
 )
 

@@ -115,7 +115,8 @@ def _make(
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
         expected = parity.embed_all(runtimes.torch_on_cpu(network), test_inputs, advance)
     with progress.step(tower, "export", order.precision):
-        typed_network = typed(network, order.precision, FORMS[order.engine.attention])
+        graph_precision = order.engine.precision_of_graph(order.precision)
+        typed_network = typed(network, graph_precision, FORMS[order.engine.attention])
         del network  # its weights are the typed tower's now, or of no use
         input_name, _ = triton_config.INPUTS[tower]
         example = torch.from_numpy(test_inputs[:2])
@@ -157,7 +158,7 @@ def _config(order: Order, tower: Tower, certificate: Certificate) -> str:
     return triton_config.describe(
         order.variant,
         tower,
-        backend=order.engine.backend,
+        order.engine,
         max_batch_size=order.max_batch_size,
         parameters=certificate.parameters(),
     ).to_text()

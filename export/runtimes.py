@@ -1,5 +1,6 @@
 """What runs an artifact: each gives a function from one batch of inputs to its embeddings."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,14 +26,44 @@ class Runtime:
 
 def find(engine: str, precision: str) -> Runtime | None:
     """What can run an engine's artifact of that precision on this machine; None if nothing can."""
-    if engine != "onnx":
-        return None
+    return {"onnx": _find_onnxruntime, "openvino": _find_openvino}[engine](precision)
+
+
+def _find_onnxruntime(precision: str) -> Runtime | None:
     import onnxruntime
 
     provider = _CUDA if _CUDA in onnxruntime.get_available_providers() else _CPU
     if provider == _CPU and precision == "bf16":  # docs/OperatorKernels.md: the CPU has no BF16 kernels
         return None
     return Runtime(f"onnxruntime {onnxruntime.__version__} {provider}", partial(onnxruntime_session, provider=provider))
+
+
+def _find_openvino(precision: str) -> Runtime | None:
+    try:
+        openvino = importlib.import_module("openvino")
+    except ImportError:
+        return None
+    capable = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not capable:  # it would run in FP32, and prove nothing
+        return None
+    return Runtime(f"openvino {openvino.__version__} CPU {precision}", partial(openvino_model, precision=precision))
+
+
+@contextmanager
+def openvino_model(path: Path, precision: str) -> Iterator[Embed]:
+    """OpenVINO on the CPU, in the precision of its hint; ParityError if it cannot load or run the graph."""
+    openvino = importlib.import_module("openvino")
+    hint = {"bf16": "bf16", "fp32": "f32"}[precision]
+    try:
+        model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": hint})
+
+        def embed(batch: Array) -> Array:
+            embeddings: Array = model([batch])[0]
+            return embeddings
+
+        yield embed
+    except RuntimeError as error:  # what its bindings raise for everything
+        raise ParityError(f"OpenVINO cannot run {path.name}: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """What Triton is told about a model: a typed description -> `config.pbtxt`, through Triton's own protobuf.
 
-Only fields that both the embedded server (2.51) and current releases know. One instance, of no kind: Triton then
-chooses a GPU where it has one and the CPU where not. Told nothing, it starts two on a CPU, and they slowed each other
-down when measured. Left out on purpose: a queue policy (it would turn the batcher's prefetch off) and preferred batch
-sizes. The response cache is asked for by the text tower alone, whose few input bytes
-are hashed in no time; a server without a cache ignores that.
+Only fields that both the embedded server (2.51) and current releases know. One instance of an ONNX model, of no kind:
+Triton then chooses a GPU where it has one and the CPU where not. Told nothing, it starts two on a CPU, and they slowed
+each other down when measured. Left out on purpose: a queue policy (it would turn the batcher's prefetch off) and
+preferred batch sizes. The response cache is asked for by the text tower alone, whose few input bytes are hashed in no
+time; a server without a cache ignores that.
 Fields: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from export.engines import Engine
 from export.variants import Tower, Variant
 
 # How long a batch that could still grow may wait, in microseconds: small beside one image's inference time on any GPU.
@@ -50,6 +51,12 @@ class TritonModel:
     """What the model is; the gateway shows it at `/info`."""
     warm_up_batch_sizes: tuple[int, ...] = _WARM_UP_BATCH_SIZES
     """Inferred once each before the model is ready."""
+    default_model_filename: str = ""
+    """The file to load, where the backend would look for another."""
+    instances: int = 1
+    """How many run at once, on each device."""
+    device: str = "KIND_AUTO"
+    """Where, as Triton spells it."""
     response_cache: bool = False
     """Whether answers may come from the server's cache, where it has one."""
     max_queue_delay_us: int = MAX_QUEUE_DELAY_US
@@ -59,13 +66,15 @@ class TritonModel:
         config = pb.ModelConfig(name=self.name, backend=self.backend, max_batch_size=self.max_batch_size)
         for tensors, spec in ((config.input, self.input), (config.output, self.output)):
             tensors.add(name=spec.name, data_type=pb.DataType.Value(spec.data_type), dims=spec.shape)
-        config.instance_group.add(count=1)
+        config.instance_group.add(count=self.instances, kind=pb.ModelInstanceGroup.Kind.Value(self.device))
         config.dynamic_batching.max_queue_delay_microseconds = self.max_queue_delay_us
         for batch_size in self.warm_up_batch_sizes:
             warm_up = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
             tensor = warm_up.inputs[self.input.name]  # zeros: they are a valid image, and tokens that the table has
             tensor.data_type, tensor.zero_data = pb.DataType.Value(self.input.data_type), True
             tensor.dims.extend(self.input.shape)
+        if self.default_model_filename:
+            config.default_model_filename = self.default_model_filename
         if self.response_cache:
             config.response_cache.enable = True
         for key, value in self.parameters.items():
@@ -79,16 +88,19 @@ class TritonModel:
 
 
 def describe(
-    variant: Variant, tower: Tower, *, backend: str, max_batch_size: int, parameters: Mapping[str, str]
+    variant: Variant, tower: Tower, engine: Engine, *, max_batch_size: int, parameters: Mapping[str, str]
 ) -> TritonModel:
     """The contract with the gateway: tensor names, types and shapes of a variant's tower."""
     name, data_type = INPUTS[tower]
     return TritonModel(
         name=variant.model_name(tower),
-        backend=backend,
+        backend=engine.backend,
         max_batch_size=max_batch_size,
         input=TensorSpec(name, data_type, variant.input_shape(tower)),
         output=TensorSpec(OUTPUT, "TYPE_FP32", (variant.embed_dim,)),
-        parameters=parameters,
+        parameters={**parameters, **engine.backend_parameters},
+        default_model_filename=engine.file if engine.names_file else "",
+        instances=engine.instances,
+        device=engine.device,
         response_cache=tower == "text",
     )

@@ -73,10 +73,13 @@ class TypedVisionTower(nn.Module):
 class TypedTextTower(nn.Module):
     """tokens int32 [N, L] -> embedding FP32 [N, D], unit length."""
 
+    from_the_end: Tensor
+
     def __init__(self, text: Any, attend: Attend, dtype: torch.dtype) -> None:
         super().__init__()
         self.table, self.positions = text.token_embedding, text.positional_embedding
         self.norm, self.projection, self.dtype = text.ln_final, text.text_projection, dtype
+        self.register_buffer("from_the_end", torch.arange(text.context_length, 0, -1).float(), persistent=False)
         self.blocks = nn.Sequential(
             *(
                 Block(block.ln_1, text_attention(block.attn, attend), block.ln_2, block.mlp, dtype)
@@ -86,9 +89,9 @@ class TypedTextTower(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.blocks(self.table(tokens).float() + self.positions)
-        # The end token has the highest number. As floats, which hold it exactly: on a GPU neither onnxruntime nor
-        # TensorRT before 10 finds the largest of integers.
-        end = tokens.float().argmax(dim=-1)
+        # The first end token. The reference takes the highest number's place, and the end token's is the highest; but
+        # GPUs have no argmax of integers, and a number so high is not exact in BF16, while these weights are.
+        end = ((tokens == self.table.num_embeddings - 1) * self.from_the_end).argmax(dim=-1)
         x = x.gather(1, end[:, None, None].expand(-1, 1, x.shape[-1]))[:, 0]
         x = self.norm(x).to(self.dtype) @ self.projection
         return F.normalize(x.float(), dim=-1)

@@ -123,6 +123,29 @@ def test_half_precision_is_half_the_size_and_says_so(
     assert "ok  onnx fp16, minimum cosine" in capsys.readouterr().out
 
 
+def test_openvino_is_proven_by_openvino_in_bf16(
+    tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no BF16")
+    assert run(tmp_path / "models", random_checkpoint, "--engine", "openvino") == 0
+    for tower in TOWERS:
+        config = config_of(tmp_path / "models", VARIANT.model_name(tower))
+        assert config.backend == "openvino"
+        assert config.parameters["precision"].string_value == "bf16"
+        assert 0.999 < float(config.parameters["parity_min_cosine"].string_value) < 0.9999999
+    assert main(["check", "--repository", str(tmp_path / "models")]) == 0
+    assert "ok  openvino bf16, minimum cosine 0.999" in capsys.readouterr().out
+
+
+def test_an_engine_is_exported_only_in_what_it_has(
+    tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "models", random_checkpoint, "--engine", "openvino", "--precision", "fp16") == 1
+    assert capsys.readouterr().err == "pe-export: openvino has no fp16, only bf16\n"
+
+
 def test_what_nothing_here_can_run_is_published_only_when_told(
     tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,17 +1,18 @@
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from export.engines import ENGINES
 from export.triton_config import describe
 from export.variants import find_variant
 
 VARIANT = find_variant("PE-Core-L14-336")
 
 
-def parsed(tower: str, **parameters: str) -> pb.ModelConfig:
+def parsed(tower: str, engine: str = "onnx", **parameters: str) -> pb.ModelConfig:
     model = describe(
         VARIANT,
         "vision" if tower == "vision" else "text",
-        backend="onnxruntime",
+        ENGINES[engine],
         max_batch_size=32,
         parameters=parameters,
     )
@@ -68,3 +69,13 @@ def test_a_model_has_inferred_once_before_it_is_ready() -> None:
 def test_parameters_survive_any_character() -> None:
     notice = 'It\'s "quoted", a \\ and ünï↯\nnew line }'
     assert parsed("vision", notice=notice).parameters["notice"].string_value == notice
+
+
+def test_openvino_is_told_file_device_and_precision() -> None:
+    config = parsed("vision", engine="openvino", variant="PE-Core-L14-336")
+    assert config.backend == "openvino"
+    assert config.default_model_filename == "model.onnx"
+    [group] = config.instance_group
+    assert (group.kind, group.count) == (pb.ModelInstanceGroup.KIND_CPU, 2)
+    assert config.parameters["HINT_BF16"].string_value == "YES"
+    assert config.parameters["variant"].string_value == "PE-Core-L14-336"

@@ -33,6 +33,18 @@ def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower
     parity.require(parity.compare(expected, actual), precision)
 
 
+def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path) -> None:
+    tokens = np.zeros((4, 32), np.int32)
+    tokens[:, 0] = 49406
+    for row, ends in enumerate(([5], [3, 9], [31], [1, 2, 30])):
+        tokens[row, 1 : max(ends)] = 320 + row
+        tokens[row, ends] = 49407
+    network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
+    expected = torch_on_cpu(network)(tokens)
+    actual = torch_on_cpu(typed(network, "fp32", attention.elementary))(tokens)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
 def graph_of(
     checkpoint: Path, tower: Tower, precision: Precision, form: attention.Attend, path: Path
 ) -> onnx.ModelProto:
