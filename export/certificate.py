@@ -32,6 +32,8 @@ class Inputs:
     opset: int
     checkpoint_sha256: str
     exporter_version: str
+    target: str = ""
+    """What else it is tied to: a plan's TensorRT, GPU and largest batch."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class Certificate:
         if certificate.inputs.engine not in ENGINES:
             raise RepositoryError(f"{path} is for {certificate.inputs.engine!r}, which this version does not know")
         return certificate
+
+    @property
+    def artifact(self) -> str:
+        """The file that the engine loads, first of `files`."""
+        return next(iter(self.files))
 
     def damaged_files(self, directory: Path) -> list[str]:
         """Which of the files that the certificate names are gone or changed."""

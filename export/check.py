@@ -65,6 +65,7 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
         variant,
         tower,
         ENGINES[certificate.inputs.engine],
+        file=certificate.artifact,
         max_batch_size=actual.max_batch_size,
         parameters=certificate.parameters(),
     ).to_protobuf()
@@ -86,7 +87,7 @@ def _run_again(repository: Repository, model: str, certificate: Certificate) -> 
     runtime = runtimes.find(engine.name, certificate.inputs.precision)
     if runtime is None:
         raise ParityError(f"nothing here can run {engine.name} in {certificate.inputs.precision}")
-    with runtime.load(directory / engine.file) as embed:
+    with runtime.load(directory / certificate.artifact) as embed:
         figures = parity.compare(answers.expected, parity.embed_all(embed, answers.inputs))
     parity.require(figures, certificate.inputs.precision)
     recorded = certificate.parity

@@ -3,6 +3,7 @@
 pe-export [VARIANT] [options]      export
 pe-export list                     what can be exported, and what is in the repository
 pe-export check                    is everything in the repository still what was exported?
+pe-export preflight                would Triton load every TensorRT plan on this machine?
 """
 
 import argparse
@@ -96,7 +97,21 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if sound else 1
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"": _export, "list": _list, "check": _check}
+def _preflight(options: argparse.Namespace) -> int:
+    from export import preflight
+
+    lines = list(preflight.misfits(options.repository, preflight.this_machine()))
+    for line in lines:
+        print(line, file=sys.stderr)
+    return 1 if lines else 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "": _export,
+    "list": _list,
+    "check": _check,
+    "preflight": _preflight,
+}
 
 
 def _precision(options: argparse.Namespace) -> Precision:
@@ -140,10 +155,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
         prog=f"pe-export {command}".rstrip(),
         description={
             "": "Export both towers of a Perception Encoder to ONNX, prove that they embed as torch does, and put them "
-            "into a Triton model repository. Also: pe-export list, pe-export check.",
+            "into a Triton model repository. Also: pe-export list, check, preflight.",
             "list": "Show what can be exported, and what is in the model repository.",
             "check": "Verify the model repository: files, hashes and configuration, and that a fresh run of each model "
             "still gives the recorded answers.",
+            "preflight": "Say which TensorRT plans in the repository this machine could not load.",
         }[command],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -30,6 +30,11 @@ class Engine:
     """How many run at once, on each device."""
     device: Literal["KIND_AUTO", "KIND_CPU", "KIND_GPU"] = "KIND_AUTO"
     """Where; KIND_AUTO is a GPU where there is one, and the CPU where not."""
+    builds_plan: bool = False
+    """Whether the graph is only the source of what is served."""
+    warms_up_full_batch: bool = False
+    """Whether the largest batch, too, is inferred before the model is ready; one input always is."""
+    cuda_graphs: bool = False
     backend_parameters: Mapping[str, str] = field(default_factory=dict)
     """What the backend itself reads from `parameters`."""
 
@@ -54,6 +59,20 @@ _ROWS = (
         instances=2,
         device="KIND_CPU",
         backend_parameters={"HINT_BF16": "YES", "PERFORMANCE_HINT": "THROUGHPUT"},
+    ),
+    # Two instances overlap one's copies with the other's work. A plan's name says what it is tied to: `names_file`.
+    Engine(
+        name="tensorrt",
+        backend="tensorrt",
+        file="model.plan",
+        attention="elementary",
+        precisions=("fp16", "bf16", "fp32"),
+        names_file=True,
+        instances=2,
+        device="KIND_GPU",
+        builds_plan=True,
+        warms_up_full_batch=True,
+        cuda_graphs=True,
     ),
 )
 

@@ -3,7 +3,8 @@
 ExportError
 +-- UnknownVariant     no such row in the table
 +-- CheckpointError    a weights file that is missing, damaged or not this variant's
-+-- GraphError         the ONNX exporter or checker refused a tower
++-- GraphError         the ONNX exporter or checker, or an engine's builder, refused a tower
++-- TargetError        the hardware or the library that an engine is built with is not here
 +-- ParityError        the artifact's embeddings are not torch's
 +-- RepositoryError    the model repository cannot be read or written
 """
@@ -20,6 +21,9 @@ class CheckpointError(ExportError): ...
 
 
 class GraphError(ExportError): ...
+
+
+class TargetError(ExportError): ...
 
 
 class ParityError(ExportError): ...

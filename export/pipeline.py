@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from export import memory, onnx_graph, parity, runtimes, triton_config
+from export import memory, onnx_graph, parity, runtimes, tensorrt_plan, triton_config
 from export.attention import FORMS
 from export.certificate import FILE_NAME, Certificate, Inputs, Measured, exporter_version, library_versions
 from export.checkpoint import load_tower, open_checkpoint, read_logit_scale
@@ -46,6 +46,9 @@ def run(order: Order, progress: Progress) -> None:
     """Export every tower of the order, one at a time; raises an ExportError, and leaves published towers in place."""
     repository = Repository(order.repository)
     repository.require_writable()
+    target = ""
+    if order.engine.builds_plan:
+        target = f"{tensorrt_plan.this_machine()} batch {order.max_batch_size}"
     runtime = runtimes.find(order.engine.name, order.precision)
     if runtime is None and not order.unverified:
         raise ParityError(
@@ -67,6 +70,7 @@ def run(order: Order, progress: Progress) -> None:
             opset=onnx_graph.OPSET,
             checkpoint_sha256=digest,
             exporter_version=exporter_version(),
+            target=target,
         )
         if not order.force and _is_current(order, tower, repository, inputs, progress):
             continue
@@ -120,15 +124,25 @@ def _make(
         del network  # its weights are the typed tower's now, or of no use
         input_name, _ = triton_config.INPUTS[tower]
         example = torch.from_numpy(test_inputs[:2])
-        graph = onnx_graph.export_graph(typed_network, input_name, example, staged / order.engine.file)
+        graph_directory = staged
+        if order.engine.builds_plan:
+            graph_directory = staged.with_name("graph")
+            graph_directory.mkdir()
+        graph = onnx_graph.export_graph(typed_network, input_name, example, graph_directory / "model.onnx")
     release(typed_network)  # the runtime opens its own copy of the weights next: never hold two
     gc.collect()
     memory.give_back()
+    files = graph.files
+    if order.engine.builds_plan:
+        with progress.step(tower, "build", inputs.target) as advance:
+            plan = staged / f"{inputs.target.replace(' ', '-')}-{sha256_of(graph.path)[:12]}.plan"
+            tensorrt_plan.build(graph.path, plan, order.variant.input_shape(tower), order.max_batch_size, advance)
+            files = (plan,)
     figures = None
     if runtime is not None:
         with (
             progress.step(tower, "run", f"{len(test_inputs)} samples, {runtime.description}") as advance,
-            runtime.load(graph.path) as embed,
+            runtime.load(files[0]) as embed,
         ):
             figures = parity.compare(expected, parity.embed_all(embed, test_inputs, advance))
         parity.require(figures, inputs.precision)
@@ -142,7 +156,7 @@ def _make(
         min_cosine_required=parity.MIN_COSINE[inputs.precision],
         runtime=runtime.description if runtime else "",
         command=order.command,
-        files={file.name: sha256_of(file) for file in (*graph.files, answers)},
+        files={file.name: sha256_of(file) for file in (*files, answers)},
         versions=library_versions(),
         measured=Measured(
             seconds={name: round(seconds, 1) for name, seconds in progress.seconds.items()},
@@ -159,6 +173,7 @@ def _config(order: Order, tower: Tower, certificate: Certificate) -> str:
         order.variant,
         tower,
         order.engine,
+        file=certificate.artifact,
         max_batch_size=order.max_batch_size,
         parameters=certificate.parameters(),
     ).to_text()

@@ -1,14 +1,15 @@
 """What runs an artifact: each gives a function from one batch of inputs to its embeddings."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export.errors import ParityError
+from export import tensorrt_plan
+from export.errors import ParityError, TargetError
 from export.parity import Array, Embed
 
 _CUDA = "CUDAExecutionProvider"
@@ -26,7 +27,7 @@ class Runtime:
 
 def find(engine: str, precision: str) -> Runtime | None:
     """What can run an engine's artifact of that precision on this machine; None if nothing can."""
-    return {"onnx": _find_onnxruntime, "openvino": _find_openvino}[engine](precision)
+    return _FINDERS[engine](precision)
 
 
 def _find_onnxruntime(precision: str) -> Runtime | None:
@@ -90,6 +91,21 @@ def onnxruntime_session(path: Path, provider: str = _CPU) -> Iterator[Embed]:
         if type(error).__module__.split(".")[0] != "onnxruntime":  # its own classes share no base but Exception
             raise
         raise ParityError(f"onnxruntime cannot run {path.name}: {str(error).splitlines()[0]}") from error
+
+
+def _find_tensorrt(_: str) -> Runtime | None:
+    try:
+        target = tensorrt_plan.this_machine()
+    except TargetError:
+        return None
+    return Runtime(str(target), tensorrt_plan.plan_on_gpu)
+
+
+_FINDERS: Mapping[str, Callable[[str], Runtime | None]] = {
+    "onnx": _find_onnxruntime,
+    "openvino": _find_openvino,
+    "tensorrt": _find_tensorrt,
+}
 
 
 def torch_on_cpu(tower: Any) -> Embed:

@@ -21,8 +21,9 @@ from export.variants import Tower, Variant
 # How long a batch that could still grow may wait, in microseconds: small beside one image's inference time on any GPU.
 MAX_QUEUE_DELAY_US = 500
 
-# One input is warm-up enough where the model may run on a CPU: a full batch there could take minutes.
-_WARM_UP_BATCH_SIZES = (1,)
+# Batches that a CUDA graph is captured for, besides the largest: launches matter in small ones. With dynamic batching
+# Triton captures only what is listed (tensorrt_backend, src/instance_state.cc).
+_CUDA_GRAPH_BATCH_SIZES = (1, 2, 4, 8)
 
 # What each tower's input tensor is called, and its type.
 INPUTS: Mapping[Tower, tuple[str, str]] = {"vision": ("image", "TYPE_UINT8"), "text": ("tokens", "TYPE_INT32")}
@@ -49,7 +50,7 @@ class TritonModel:
     output: TensorSpec
     parameters: Mapping[str, str]
     """What the model is; the gateway shows it at `/info`."""
-    warm_up_batch_sizes: tuple[int, ...] = _WARM_UP_BATCH_SIZES
+    warm_up_batch_sizes: tuple[int, ...] = (1,)
     """Inferred once each before the model is ready."""
     default_model_filename: str = ""
     """The file to load, where the backend would look for another."""
@@ -57,6 +58,8 @@ class TritonModel:
     """How many run at once, on each device."""
     device: str = "KIND_AUTO"
     """Where, as Triton spells it."""
+    cuda_graph_batch_sizes: tuple[int, ...] = ()
+    """Batch sizes that are captured as CUDA graphs."""
     response_cache: bool = False
     """Whether answers may come from the server's cache, where it has one."""
     max_queue_delay_us: int = MAX_QUEUE_DELAY_US
@@ -75,6 +78,11 @@ class TritonModel:
             tensor.dims.extend(self.input.shape)
         if self.default_model_filename:
             config.default_model_filename = self.default_model_filename
+        if self.cuda_graph_batch_sizes:
+            cuda = config.optimization.cuda
+            cuda.graphs = cuda.output_copy_stream = True
+            for batch_size in self.cuda_graph_batch_sizes:
+                cuda.graph_spec.add(batch_size=batch_size)
         if self.response_cache:
             config.response_cache.enable = True
         for key, value in self.parameters.items():
@@ -88,10 +96,13 @@ class TritonModel:
 
 
 def describe(
-    variant: Variant, tower: Tower, engine: Engine, *, max_batch_size: int, parameters: Mapping[str, str]
+    variant: Variant, tower: Tower, engine: Engine, *, file: str, max_batch_size: int, parameters: Mapping[str, str]
 ) -> TritonModel:
-    """The contract with the gateway: tensor names, types and shapes of a variant's tower."""
+    """The contract with the gateway (tensor names, types and shapes of a variant's tower) for an engine's `file`."""
     name, data_type = INPUTS[tower]
+    # One input is warm-up enough where the model may run on a CPU: a full batch there could take minutes.
+    warm_up = {1, max_batch_size} if engine.warms_up_full_batch else {1}
+    graphs = {size for size in (*_CUDA_GRAPH_BATCH_SIZES, max_batch_size) if size <= max_batch_size}
     return TritonModel(
         name=variant.model_name(tower),
         backend=engine.backend,
@@ -99,8 +110,10 @@ def describe(
         input=TensorSpec(name, data_type, variant.input_shape(tower)),
         output=TensorSpec(OUTPUT, "TYPE_FP32", (variant.embed_dim,)),
         parameters={**parameters, **engine.backend_parameters},
-        default_model_filename=engine.file if engine.names_file else "",
+        warm_up_batch_sizes=tuple(sorted(warm_up)),
+        default_model_filename=file if engine.names_file else "",
         instances=engine.instances,
         device=engine.device,
+        cuda_graph_batch_sizes=tuple(sorted(graphs)) if engine.cuda_graphs else (),
         response_cache=tower == "text",
     )

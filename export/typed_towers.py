@@ -58,11 +58,12 @@ class TypedVisionTower(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        # [N, H, W, 3] -> [N, patches, pixels of a patch]: moved while a pixel is still one byte.
+        # Cast first: TensorRT takes UINT8 only as an input, and only a Cast may read it.
+        pixels = ((image.to(torch.float32) / 255 - 0.5) / 0.5).to(self.dtype)
+        # [N, H, W, 3] -> [N, patches, pixels of a patch]
         rows, columns, size = image.shape[1] // self.patch_size, image.shape[2] // self.patch_size, self.patch_size
-        patches = image.reshape(-1, rows, size, columns, size * 3).transpose(2, 3).flatten(3).flatten(1, 2)
-        pixels = (patches.to(torch.float32) / 255 - 0.5) / 0.5
-        x = self.patches(pixels.to(self.dtype)).float()
+        patches = pixels.reshape(-1, rows, size, columns, size * 3).transpose(2, 3).flatten(3).flatten(1, 2)
+        x = self.patches(patches).float()
         if self.class_token is not None:
             x = torch.cat((self.class_token.expand(x.shape[0], -1, -1), x), dim=1)
         x = self.blocks(self.norm_pre(x + self.positions))

@@ -21,6 +21,7 @@ if find_spec("torch") is None:
         "test_onnx_graph.py",
         "test_runtimes.py",
         "test_samples.py",
+        "test_tensorrt_plan.py",
         "test_towers.py",
         "test_typed_towers.py",
     ]

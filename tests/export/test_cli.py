@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -137,6 +138,17 @@ def test_openvino_is_proven_by_openvino_in_bf16(
         assert 0.999 < float(config.parameters["parity_min_cosine"].string_value) < 0.9999999
     assert main(["check", "--repository", str(tmp_path / "models")]) == 0
     assert "ok  openvino bf16, minimum cosine 0.999" in capsys.readouterr().out
+
+
+def test_tensorrt_without_a_gpu_says_what_it_needs(
+    tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert run(tmp_path / "models", random_checkpoint, "--engine", "tensorrt") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("pe-export: no NVIDIA GPU to build a TensorRT plan on")
+    assert error.count("\n") == 1
 
 
 def test_an_engine_is_exported_only_in_what_it_has(

@@ -13,6 +13,7 @@ def parsed(tower: str, engine: str = "onnx", **parameters: str) -> pb.ModelConfi
         VARIANT,
         "vision" if tower == "vision" else "text",
         ENGINES[engine],
+        file="the.plan" if engine == "tensorrt" else "model.onnx",
         max_batch_size=32,
         parameters=parameters,
     )
@@ -79,3 +80,23 @@ def test_openvino_is_told_file_device_and_precision() -> None:
     assert (group.kind, group.count) == (pb.ModelInstanceGroup.KIND_CPU, 2)
     assert config.parameters["HINT_BF16"].string_value == "YES"
     assert config.parameters["variant"].string_value == "PE-Core-L14-336"
+
+
+def test_a_plan_is_named_and_gets_cuda_graphs_and_a_warm_up_of_one_and_full_batches() -> None:
+    config = parsed("vision", engine="tensorrt")
+    assert config.backend == "tensorrt"
+    assert config.default_model_filename == "the.plan"
+    [group] = config.instance_group
+    assert (group.kind, group.count) == (pb.ModelInstanceGroup.KIND_GPU, 2)
+    cuda = config.optimization.cuda
+    assert cuda.graphs
+    assert cuda.output_copy_stream
+    assert [spec.batch_size for spec in cuda.graph_spec] == [1, 2, 4, 8, 32]
+    assert [warm_up.batch_size for warm_up in config.model_warmup] == [1, 32]
+    assert not config.HasField("response_cache")
+
+
+def test_onnx_has_nothing_of_cuda() -> None:
+    config = parsed("vision")
+    assert not config.HasField("optimization")
+    assert not config.default_model_filename
