@@ -19,6 +19,9 @@ from export.engines import ENGINES, Precision
 from export.errors import CheckpointError, ExportError
 from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, find_variant
 
+# Modules of the extra `export`, which an environment that only serves has not.
+_EXTRA = {"numpy", "onnx", "onnx_ir", "onnxruntime", "open_clip", "PIL", "safetensors", "timm", "torch"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 it could not be done, 2 the arguments make no sense."""
@@ -36,6 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         print(f"pe-export: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _EXTRA:
+            raise
+        print(
+            f"pe-export: {error.name} is not installed: pip install 'perception-encoder-server[export]'",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("pe-export: stopped; nothing half-made is left in the repository", file=sys.stderr)

@@ -1,5 +1,4 @@
-"""A checkpoint with random weights, in open_clip's layout: its embeddings mean nothing, its speed and size are the real
-ones'.
+"""A checkpoint with random weights, in open_clip's layout: meaningless embeddings at the real speed and size.
 
     python -m export.random_checkpoint PE-Core-B16-224 random.safetensors
 

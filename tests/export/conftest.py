@@ -19,6 +19,7 @@ if find_spec("torch") is None:
         "test_hub.py",
         "test_interrupted.py",
         "test_onnx_graph.py",
+        "test_random_checkpoint.py",
         "test_runtimes.py",
         "test_samples.py",
         "test_tensorrt_plan.py",

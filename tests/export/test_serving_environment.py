@@ -1,0 +1,23 @@
+"""In an environment that only serves, pe-export must say what is missing instead of failing somewhere inside."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from export.cli import main
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="this environment exports")
+def test_what_is_missing_is_named_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["PE-Demo-T8-64", "--repository", str(tmp_path / "models")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("pe-export: ")
+    assert error.endswith(" is not installed: pip install 'perception-encoder-server[export]'\n")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "models").exists()
+
+
+def test_listing_needs_neither_torch_nor_onnxruntime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--repository", str(tmp_path)]) == 0
+    assert "PE-Core-G14-448" in capsys.readouterr().out
