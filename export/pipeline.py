@@ -8,10 +8,10 @@ import torch
 
 from export import memory, onnx_graph, parity, runtimes, tensorrt_plan, triton_config
 from export.attention import FORMS
-from export.certificate import FILE_NAME, Certificate, Inputs, Measured, exporter_version, library_versions
+from export.certificate import Certificate, Inputs, Measured, exporter_version, library_versions
 from export.checkpoint import load_tower, open_checkpoint, read_logit_scale
 from export.engines import ENGINES, Engine, Precision
-from export.errors import CheckpointError, ParityError
+from export.errors import CheckpointError, ParityError, RepositoryError
 from export.files import readable_size, sha256_of
 from export.progress import Progress
 from export.repository import Repository
@@ -88,9 +88,10 @@ def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inpu
     model = order.variant.model_name(tower)
     version = repository.latest_version(model)
     directory = repository.version_directory(model, version)
-    if version == 0 or not (directory / FILE_NAME).is_file():
+    try:
+        certificate = Certificate.read(directory)
+    except RepositoryError:  # none there, or another release's: a new version is due
         return False
-    certificate = Certificate.read(directory)
     if certificate.inputs != inputs or certificate.damaged_files(directory):
         return False
     config = _config(order, tower, certificate)
@@ -108,6 +109,7 @@ def _make(
     """Fill `staged` with the artifact, its answers and its certificate, or raise."""
     progress.seconds.clear()
     progress.peak_memory_bytes.clear()
+    _tidy_memory()
     before = memory.resident_bytes()
     weights = readable_size(4 * order.variant.parameters[tower])
     with progress.step(tower, "load", f"{weights} in FP32") as advance:
@@ -130,12 +132,11 @@ def _make(
             graph_directory.mkdir()
         graph = onnx_graph.export_graph(typed_network, input_name, example, graph_directory / "model.onnx")
     release(typed_network)  # the runtime opens its own copy of the weights next: never hold two
-    gc.collect()
-    memory.give_back()
+    _tidy_memory()
     files = graph.files
     if order.engine.builds_plan:
         with progress.step(tower, "build", inputs.target) as advance:
-            plan = staged / f"{inputs.target.replace(' ', '-')}-{sha256_of(graph.path)[:12]}.plan"
+            plan = staged / f"{inputs.target.replace(' ', '-')}-{sha256_of(graph.files[-1])[:12]}.plan"
             tensorrt_plan.build(graph.path, plan, order.variant.input_shape(tower), order.max_batch_size, advance)
             files = (plan,)
     figures = None
@@ -166,6 +167,11 @@ def _make(
     )
     certificate.write(staged)
     return certificate
+
+
+def _tidy_memory() -> None:
+    gc.collect()
+    memory.give_back()
 
 
 def _config(order: Order, tower: Tower, certificate: Certificate) -> str:

@@ -105,6 +105,15 @@ def test_another_batch_size_changes_the_configuration_alone(repository: Path, ra
     assert config_of(repository, "PE-Demo-T8-64-vision").max_batch_size == 3
 
 
+@pytest.mark.parametrize("certificate", ["", '{"inputs": {}}'], ids=["torn", "another release's"])
+def test_a_model_without_a_certificate_to_trust_is_exported_anew(
+    repository: Path, random_checkpoint: Path, certificate: str
+) -> None:
+    (repository / "PE-Demo-T8-64-text" / "1" / "parity.json").write_text(certificate)
+    assert run(repository, random_checkpoint, "--towers", "text") == 0
+    assert (repository / "PE-Demo-T8-64-text" / "2" / "parity.json").is_file()
+
+
 def test_a_damaged_model_is_replaced_by_a_new_version(repository: Path, random_checkpoint: Path) -> None:
     graph = repository / "PE-Demo-T8-64-text" / "1" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
