@@ -4,10 +4,12 @@ PYTHON ?= python3
 setup = $(PYTHON) deploy/environments.py
 
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
+# The demo; others by `.venv/bin/pe-bench --repository DIR`.
+bench:  ; @$(setup) bench && .venv/bin/pe-bench
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # The exporter's environment lacks what most tests import, so it is given those files alone that have tests for it.
 test: check ; @.venv/bin/pytest -m "not export and not gpu" \
 	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)
 
-.PHONY: serve check test
+.PHONY: serve bench check test

@@ -39,7 +39,7 @@ def _unfinished(target: str) -> list[Environment]:
 
 
 def describe(target: str, root: Path = ROOT) -> list[Environment]:
-    """The environments of "serve", "export" or "test"."""
+    """The environments of "serve", "bench", "export" or "test"."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
     everything = [*project["dependencies"], *(item for extra in extras.values() for item in extra)]
@@ -61,7 +61,11 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
         ".venv",
         "the gateway, with its tests" if with_tests else "the gateway",
         "gateway.txt",
-        {"gateway": [["-e", str(root)]], **({"tests": [[*extras["test"], *extras["check"]]]} if with_tests else {})},
+        {
+            "gateway": [["-e", str(root)]],
+            **({"tests": [[*extras["test"], *extras["check"]]]} if with_tests else {}),
+            **({"bench": [extras["bench"]]} if target == "bench" else {}),
+        },
     )
     # Without dependencies: the wheel's Python API, which we do not use, has thirty, and its server needs none of them.
     triton = environment(
@@ -79,7 +83,20 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
             **({"tests": [_named(_EXPORT_TESTS, everything)]} if with_tests else {}),
         },
     )
-    return {"serve": [gateway, triton], "export": [export], "test": [gateway, triton, export]}[target]
+    # The last tritonclient whose wheel carries perf_analyzer, and the one CUDA library that it links; its own needs (an
+    # older numpy) are those of a Python client that nobody imports.
+    load = environment(
+        ".venv-bench",
+        "NVIDIA's perf_analyzer",
+        "bench.txt",
+        {"bench": [["--no-deps", "tritonclient==2.50.0", "nvidia-cuda-runtime-cu12==12.9.79"]]},
+    )
+    return {
+        "serve": [gateway, triton],
+        "bench": [gateway, triton, load],
+        "export": [export],
+        "test": [gateway, triton, export],
+    }[target]
 
 
 def _named(names: tuple[str, ...], requirements: list[str]) -> list[str]:
@@ -89,11 +106,13 @@ def _named(names: tuple[str, ...], requirements: list[str]) -> list[str]:
 
 def _install_system_packages(target: str, say: Say) -> None:
     packages = system.missing_for_venv()
-    if target in ("serve", "test"):
+    if target in ("serve", "bench", "test"):
         system.require_linux_x86_64()
         packages += system.missing_for_triton()
     if target == "test":
         packages += system.missing_for_opencv()
+    if target == "bench":
+        packages += system.missing_for_perf_analyzer()
     if packages:
         say(f"Installing {', '.join(packages)} from the system's packages ...")
         system.install(packages)
