@@ -17,11 +17,16 @@ OTHER = "3.11" if sys.version_info[:2] == (3, 12) else "3.12"
 
 @pytest.fixture
 def other_python() -> str:
-    """PE_TEST_OTHER_PYTHON, or the one on the PATH."""
-    named = os.environ.get("PE_TEST_OTHER_PYTHON") or shutil.which(f"python{OTHER}")
-    if named is None or subprocess.run([named, "--version"], capture_output=True).returncode != 0:
-        pytest.skip(f"no Python {OTHER} here; PE_TEST_OTHER_PYTHON may name one")
-    return named
+    """PE_TEST_OTHER_PYTHON, or the one on the PATH, or one that pyenv has."""
+    name = f"python{OTHER}"
+    found = [os.environ.get("PE_TEST_OTHER_PYTHON"), shutil.which(name)]
+    if pyenv := shutil.which("pyenv"):
+        asked = subprocess.run([pyenv, "whence", "--path", name], capture_output=True, text=True, check=False)
+        found += asked.stdout.split()
+    for python in filter(None, found):
+        if subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0:
+            return python
+    pytest.skip(f"no Python {OTHER} here; PE_TEST_OTHER_PYTHON may name one")
 
 
 @pytest.mark.triton
