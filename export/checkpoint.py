@@ -28,7 +28,7 @@ from export.towers import TextTower, VisionTower
 from export.variants import Tower, Variant
 
 # What open_clip's CustomTextCLIP calls its two towers: the first part of every key but `logit_scale`.
-_ATTRIBUTE: Mapping[Tower, str] = {"vision": "visual", "text": "text"}
+TOWER_KEYS: Mapping[Tower, str] = {"vision": "visual", "text": "text"}
 
 Shape = tuple[int, ...]
 
@@ -98,7 +98,7 @@ def load_tower(
     network = build_tower(variant, tower)
     loaded = 0
     for name, target in network.state_dict(keep_vars=True).items():
-        source = _source(f"{_ATTRIBUTE[tower]}.{name}", tuple(target.shape), checkpoint.layout)
+        source = _source(f"{TOWER_KEYS[tower]}.{name}", tuple(target.shape), checkpoint.layout)
         if source is None:
             target.data.zero_()
             continue
@@ -131,7 +131,7 @@ def verify(variant: Variant, checkpoint: Checkpoint) -> None:
 
 
 def _expected_sources(variant: Variant, layout: str) -> Iterator[_Source]:
-    for tower, attribute in _ATTRIBUTE.items():
+    for tower, attribute in TOWER_KEYS.items():
         with torch.device("meta"):  # shapes only: nothing is allocated
             network = build_tower(variant, tower)
         for name, value in network.state_dict().items():
