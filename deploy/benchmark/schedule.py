@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.benchmark import cpu, perf_analyzer
+from deploy.benchmark import cpu, perf_analyzer, timing
 from deploy.benchmark.helper import Helper, HelperFailed, python_helper
 from deploy.benchmark.payloads import Payloads
 from deploy.benchmark.stack import Stack
@@ -122,6 +122,11 @@ class Bench:
             "cpu_s": {role: seconds / items for role, seconds in spent.items()},
         }
 
+    def alone(self, name: str) -> Result:
+        """Where the time of one request goes."""
+        count = max(3, min(20, int(self.effort.seconds / max(self.image_s, 1e-3))))
+        return timing.measure(self.stack.host, self.stack.port, self.payloads.http[name], count)
+
     def decode(self, files: list[Path]) -> Result:
         return self.decoder.ask(
             files=[str(file) for file in files], size=self.stack.image_size, seconds=self.effort.seconds
@@ -201,6 +206,8 @@ def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:
         f"http text repeated {AT}": lambda: bench.http("text repeated"),
         f"bare ready {AT}": lambda: bench.http("bare ready"),
     }
+    for name in ("image base64", "image raw", "image 12 MP", "compare", "text repeated"):
+        found[f"one {name}"] = lambda name=name: bench.alone(name)  # type: ignore[misc]
     if bench.gemm:
         gemm = bench.gemm
         found["gemm"] = lambda: gemm.ask(seconds=bench.effort.seconds)
