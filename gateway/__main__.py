@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,6 +15,10 @@ from gateway.fetch import FetchPolicy, ImageFetcher
 from gateway.http.app import create_app
 from gateway.settings import Settings
 from gateway.triton import TritonEncoder
+
+_INCUMBENTS_KEYS: Final = frozenset({"API_KEY", "ROBOFLOW_API_KEY"})
+
+_log = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -33,6 +38,8 @@ def main() -> int:
         if settings.num_workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         _configure_logging()
+        for name in _INCUMBENTS_KEYS & os.environ.keys():
+            _log.info("%s is set and ignored: it is for downloading weights, and locks nothing here", name)
         uvicorn.run(
             "gateway.__main__:make_app",
             factory=True,

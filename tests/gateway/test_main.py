@@ -35,6 +35,7 @@ async def test_workers_share_the_port_and_their_metrics_add_up(unused_tcp_port: 
             "HOST": "127.0.0.1",
             "PORT": str(unused_tcp_port),
             "NUM_WORKERS": "2",
+            "ROBOFLOW_API_KEY": "secret",
             "PE_TRITON_URL": f"127.0.0.1:{triton_port}",
         }
         process = await asyncio.create_subprocess_exec(
@@ -57,7 +58,10 @@ async def test_workers_share_the_port_and_their_metrics_add_up(unused_tcp_port: 
         finally:
             process.terminate()
             await process.wait()
-        assert process.returncode == 0, (await log).decode()
+        said = (await log).decode()
+        assert process.returncode == 0, said
+        assert "ROBOFLOW_API_KEY is set and ignored" in said
+        assert "secret" not in said
     counted = re.findall(r'^pe_requests_total{.*embed_text".*} (\S+)$', metrics, re.MULTILINE)
     assert sum(map(float, counted)) == 30
     assert re.search(r'^pe_text_cache_lookups_total{result="miss"} 30.0$', metrics, re.MULTILINE)
