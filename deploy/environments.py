@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Brings the environments of this checkout up to date: python3 deploy/environments.py serve|bench|export|test
+"""Brings the environments of this checkout up to date: python3 deploy/environments.py serve|openvino|bench|export|test
 
 Run by the system's Python before anything is installed, by `make` before every target, so an up-to-date checkout must
 cost next to nothing. Whatever interrupts it, the next run repairs.
@@ -16,7 +16,7 @@ sys.path[0] = ROOT  # instead of deploy/
 from deploy.bootstrap import interpreter  # noqa: E402
 from deploy.bootstrap.errors import BootstrapError  # noqa: E402
 
-TARGETS = ("serve", "bench", "export", "test")
+TARGETS = ("serve", "openvino", "bench", "export", "test")
 
 
 def main(arguments: list[str]) -> int:

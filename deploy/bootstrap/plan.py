@@ -39,23 +39,26 @@ def _unfinished(target: str) -> list[Environment]:
 
 
 def describe(target: str, root: Path = ROOT) -> list[Environment]:
-    """The environments of "serve", "bench", "export" or "test"."""
+    """The environments of "serve", "openvino", "bench", "export" or "test"."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
     everything = [*project["dependencies"], *(item for extra in extras.values() for item in extra)]
     with_tests = target == "test"
     # An editable installation is redone when what it writes down may have changed.
     written_down = [project["dependencies"], project.get("scripts"), project["version"]]
-    requirements = root / "deploy/embedded/requirements.txt"
+    embedded, openvino = (root / "deploy/embedded" / name for name in ("requirements.txt", "requirements-openvino.txt"))
 
-    def environment(name: str, purpose: str, constraints: str, layers: dict[str, list[list[str]]]) -> Environment:
+    def environment(
+        name: str, purpose: str, constraints: str, layers: dict[str, list[list[str]]], *requirements: Path
+    ) -> Environment:
         file = root / "constraints" / constraints
         tested = file.read_text() if file.exists() else ""
         pinned = {
             layer: [[*arguments, *(["-c", str(file)] if tested else [])] for arguments in calls]
             for layer, calls in layers.items()
         }
-        return Environment(root, name, purpose, pinned, determined_by=[tested, written_down, requirements.read_text()])
+        required = [file.read_text() for file in requirements]
+        return Environment(root, name, purpose, pinned, determined_by=[tested, written_down, *required])
 
     gateway = environment(
         ".venv",
@@ -68,11 +71,17 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
         },
     )
     # Without dependencies: the wheel's Python API, which we do not use, has thirty, and its server needs none of them.
+    with_openvino = target in ("openvino", "test")
     triton = environment(
         ".venv-triton",
-        "Triton and onnxruntime",
+        "Triton, onnxruntime and OpenVINO" if with_openvino else "Triton and onnxruntime",
         "triton.txt",
-        {"triton": [["--no-deps", "-r", str(requirements)]]},
+        {
+            "triton": [["--no-deps", "-r", str(embedded)]],
+            **({"openvino": [["--no-deps", "-r", str(openvino)]]} if with_openvino else {}),
+        },
+        embedded,
+        openvino,
     )
     export = environment(
         ".venv-export",
@@ -93,6 +102,7 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
     )
     return {
         "serve": [gateway, triton],
+        "openvino": [triton],
         "bench": [gateway, triton, load],
         "export": [export],
         "test": [gateway, triton, export],
@@ -106,7 +116,7 @@ def _named(names: tuple[str, ...], requirements: list[str]) -> list[str]:
 
 def _install_system_packages(target: str, say: Say) -> None:
     packages = system.missing_for_venv()
-    if target in ("serve", "bench", "test"):
+    if target in ("serve", "openvino", "bench", "test"):
         system.require_linux_x86_64()
         packages += system.missing_for_triton()
     if target == "test":

@@ -94,6 +94,14 @@ def message(error: e.LaunchError) -> str:
             )
         case e.InstallationBroken(environment, missing):
             return f"the Triton environment {environment} lacks {missing}. Remove it and run `make serve`."
+        case e.EngineMissing(environment, model, requirements):
+            ours = environment == CHECKOUT / ".venv-triton"
+            add = (
+                [sys.executable, str(CHECKOUT / "deploy/environments.py"), "openvino"]
+                if ours
+                else [str(environment / "bin/pip"), "install", "--no-deps", "-r", str(requirements)]
+            )
+            return f"model {model} needs OpenVINO, which {environment} lacks. Add it (180 MB):\n  {shlex.join(add)}"
         case e.LibpythonMissing(python, library):
             package = library.removesuffix(".so.1.0")
             return (
@@ -122,8 +130,8 @@ def message(error: e.LaunchError) -> str:
         case e.EngineUnsupported(model, engine):
             return (
                 f"model {model.name} is for Triton's {engine} backend, which the embedded server does not have:\n"
-                f"it runs ONNX models on the CPU. Export with --engine onnx, serve this one with a Triton container,\n"
-                f"or move {model} away."
+                "it runs onnxruntime and OpenVINO on the CPU. Export with --engine onnx, serve this one with a Triton\n"
+                f"container, or move {model} away."
             )
         case e.ModelsNotLoaded(reasons, log):
             lines = "\n".join(f"  {model}: {reason}" for model, reason in reasons.items())

@@ -4,6 +4,7 @@ LaunchError
 ├── InstallationError          the Triton environment cannot be used
 │   ├── InstallationMissing      there is none
 │   ├── InstallationBroken       it lacks a file it should have
+│   ├── EngineMissing            it lacks what a model is run by
 │   └── LibpythonMissing         no shared libpython fits its Python
 ├── AddressError               the gateway cannot listen where it was asked to
 │   ├── PortTaken
@@ -46,6 +47,15 @@ class InstallationBroken(InstallationError):
 
     environment: Path
     missing: str
+
+
+@dataclass(eq=False)
+class EngineMissing(InstallationError):
+    """The environment lacks OpenVINO, which is installed on request only, and a model needs it."""
+
+    environment: Path
+    model: str
+    requirements: Path
 
 
 @dataclass(eq=False)

@@ -2,14 +2,17 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.embedded import libpython
-from deploy.embedded.errors import InstallationBroken, InstallationMissing, LibpythonMissing
+from deploy.embedded.errors import EngineMissing, InstallationBroken, InstallationMissing, LibpythonMissing
+from deploy.embedded.repository import Model
 
 CHECKOUT = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+OPENVINO_REQUIREMENTS = Path(__file__).with_name("requirements-openvino.txt")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Installation:
     python_backend: Path  # libtriton_python.so and the module that models import
     stub: Path  # the process a Python model runs in, built for this environment's Python
     libpython: Path  # what the stub links: absolute, or a bare name if the system's serves
+    openvino: bool  # whether models for it can be run; onnxruntime always is there
 
 
 def places(cache: Path) -> tuple[Path, ...]:
@@ -40,6 +44,13 @@ def find(looked_at: tuple[Path, ...]) -> Installation:
     raise InstallationMissing(looked_at, REQUIREMENTS)
 
 
+def require_engines(installation: Installation, models: Sequence[Model]) -> None:
+    """Raises EngineMissing for the first of `models` that could not be run."""
+    for model in models:
+        if model.engine == "openvino" and not installation.openvino:
+            raise EngineMissing(installation.environment, model.name, OPENVINO_REQUIREMENTS)
+
+
 def _inspect(environment: Path) -> Installation:
     python = environment / "bin/python"
     try:
@@ -55,6 +66,7 @@ def _inspect(environment: Path) -> Installation:
         python_backend=wheel / "backends/python",
         stub=wheel / "python_backend_stubs" / interpreter.version / "triton_python_backend_stub",
         libpython=library or Path(),
+        openvino=(interpreter.site_packages / "openvino/__init__.py").exists(),
     )
     # The last to be installed are the likeliest to be missing after an interrupted installation.
     onnxruntime = interpreter.site_packages / "onnxruntime/__init__.py"

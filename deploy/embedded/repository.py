@@ -16,17 +16,24 @@ from deploy.embedded.errors import (
     VariantIncomplete,
 )
 
-# config.pbtxt is protobuf text. Only the engine's name is needed here, and this environment's only parser for it takes
+# config.pbtxt is protobuf text. Only these fields are needed here, and this environment's only parser for it takes
 # longer to import than everything else in pe-serve.
-_ENGINE = re.compile(r"""^\s*(backend|platform)\s*:\s*["']([^"']*)["']""", re.MULTILINE)
+_FIELD = re.compile(r"""^\s*(backend|platform|default_model_filename)\s*:\s*["']([^"']*)["']""", re.MULTILINE)
 _TOWERS = (("-vision", "-text"), ("-text", "-vision"))
-_WEIGHTS = {"onnxruntime": "model.onnx", "onnxruntime_onnx": "model.onnx", "python": "model.py"}
+# Each engine's file where a config names none.
+_WEIGHTS = {
+    "onnxruntime": "model.onnx",
+    "onnxruntime_onnx": "model.onnx",
+    "openvino": "model.xml",
+    "python": "model.py",
+}
 
 
 @dataclass(frozen=True)
 class Model:
     name: str
     path: Path
+    engine: str  # the backend that its config names
 
 
 def models(repository: Path) -> list[Model]:
@@ -57,18 +64,15 @@ def _check(path: Path) -> Model:
     config = path / "config.pbtxt"
     if not config.is_file():
         raise ModelIncomplete(path, "config.pbtxt")
-    engine = _engine(config.read_text(errors="replace"))
+    fields = dict(_FIELD.findall(config.read_text(errors="replace")))
+    engine = fields.get("backend") or fields.get("platform") or "none"
     if engine not in _WEIGHTS:
-        raise EngineUnsupported(path, engine or "none")
+        raise EngineUnsupported(path, engine)
     versions = [int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()]
     if not any(versions):
         raise ModelIncomplete(path, "a version directory (1)")
-    weights = path / str(max(versions)) / _WEIGHTS[engine]  # Triton loads the latest unless a config says otherwise
+    file = fields.get("default_model_filename") or _WEIGHTS[engine]
+    weights = path / str(max(versions)) / file  # Triton loads the latest unless a config says otherwise
     if not weights.is_file() or weights.stat().st_size == 0:
         raise ModelIncomplete(path, str(weights.relative_to(path)))
-    return Model(path.name, path.resolve())
-
-
-def _engine(config: str) -> str | None:
-    found = dict(_ENGINE.findall(config))
-    return found.get("backend") or found.get("platform")
+    return Model(path.name, path.resolve(), engine)

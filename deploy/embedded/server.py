@@ -33,6 +33,7 @@ def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None]) -> 
         models = repository.models(options.repository)
         ports.require_bindable(options.host, options.port)
         triton_installation = installation.find(installation.places(options.cache))
+        installation.require_engines(triton_installation, models)
         port = options.port or ports.free(1)[0]
 
         adopt_orphans()

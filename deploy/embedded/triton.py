@@ -14,7 +14,8 @@ from deploy.embedded.installation import Installation
 from deploy.embedded.repository import Model
 from deploy.embedded.signals import Signals
 
-BACKENDS = Path(__file__).with_name("backends")
+# One for all engines, under each of their names.
+BACKEND = Path(__file__).with_name("backend")
 # Loading ends by itself, in success or failure; this only bounds a hang. The largest variant is 10 GB on a cold disk.
 _LOAD_S = 900.0
 _STOP_S = 15.0
@@ -112,9 +113,8 @@ def _lay_out(directory: Path, installation: Installation, models: Sequence[Model
     python = directory / "backends/python"
     shutil.copytree(installation.python_backend, python, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(installation.stub, python)
-    for backend in BACKENDS.iterdir():
-        if (backend / "model.py").exists():
-            (directory / "backends" / backend.name).symlink_to(backend)
+    for engine in ("onnxruntime", "openvino"):
+        (directory / "backends" / engine).symlink_to(BACKEND)
     # A link of its own: the library's own directory may hold a whole distribution that must not take precedence.
     (directory / "lib").mkdir()
     if installation.libpython.is_absolute():

@@ -39,7 +39,7 @@ def start(project: Path, *arguments: str, **environment: str) -> subprocess.Pope
 @pytest.mark.parametrize("arguments", [(), ("everything",), ("serve", "test")])
 def test_says_how_it_is_called(project: Path, arguments: tuple[str, ...]) -> None:
     with start(project, *arguments) as process:
-        assert process.communicate()[1] == "usage: environments.py serve|bench|export|test\n"
+        assert process.communicate()[1] == "usage: environments.py serve|openvino|bench|export|test\n"
     assert process.returncode == 2
 
 

@@ -21,8 +21,19 @@ def test_serving_needs_two_environments_and_no_torch() -> None:
 
 def test_tests_add_to_all_three() -> None:
     names = {environment.name: list(environment.layers) for environment in plan.describe("test")}
-    assert names == {".venv": ["gateway", "tests"], ".venv-triton": ["triton"], ".venv-export": ["export", "tests"]}
+    assert names == {
+        ".venv": ["gateway", "tests"],
+        ".venv-triton": ["triton", "openvino"],
+        ".venv-export": ["export", "tests"],
+    }
     assert "inference-sdk" in arguments("test", ".venv", "tests")
+
+
+def test_openvino_comes_on_request_into_the_environment_of_triton() -> None:
+    (environment,) = plan.describe("openvino")
+    assert (environment.name, list(environment.layers)) == (".venv-triton", ["triton", "openvino"])
+    assert "openvino" not in str(plan.describe("serve")[1].layers)
+    assert arguments("serve", ".venv-triton", "triton") == arguments("openvino", ".venv-triton", "triton")
 
 
 def test_the_exporter_does_not_get_the_gateways_needs() -> None:
@@ -45,7 +56,12 @@ def test_tested_versions_are_used_where_they_are_written_down(tmp_path: Path) ->
 
 
 def copy_of_project(root: Path) -> Path:
-    for name in ("pyproject.toml", "constraints/gateway.txt", "deploy/embedded/requirements.txt"):
+    for name in (
+        "pyproject.toml",
+        "constraints/gateway.txt",
+        "deploy/embedded/requirements.txt",
+        "deploy/embedded/requirements-openvino.txt",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text((plan.ROOT / name).read_text())
     return root
@@ -58,6 +74,7 @@ def copy_of_project(root: Path) -> Path:
         ("pyproject.toml", '"fastapi', '"starlette', True),
         ("constraints/gateway.txt", "fastapi==", "fastapi==9", True),
         ("deploy/embedded/requirements.txt", "numpy", "scipy", True),
+        ("deploy/embedded/requirements-openvino.txt", "openvino>", "openvino>9", True),
     ],
 )
 def test_what_makes_an_environment_out_of_date(tmp_path: Path, file: str, old: str, new: str, changes: bool) -> None:

@@ -1,4 +1,4 @@
-"""The onnxruntime backend, with Triton and onnxruntime replaced: how it treats a batch, and which models it refuses."""
+"""The backend, with Triton and both engines replaced: how it treats a batch, and which models it refuses."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.embedded.triton import BACKENDS
+from deploy.embedded.triton import BACKEND
 
 
 class ModelRefused(Exception):
@@ -61,6 +61,29 @@ class Session:
         return [feed["tokens"] * 2.0 for _ in names]
 
 
+class Compiled:
+    """What OpenVINO makes of a model: doubles its input, always in the same memory."""
+
+    opened: list["Compiled"]
+
+    def __init__(self, path: str, device: str, options: dict[str, Any]) -> None:
+        self.path, self.device, self.options = path, device, options
+        self.inputs = [types.SimpleNamespace(any_name="tokens")]
+        self.outputs = [types.SimpleNamespace(any_name="embedding")]
+        self.memory: Any = None
+        Compiled.opened.append(self)
+
+    def create_infer_request(self) -> "Compiled":
+        return self
+
+    def infer(self, feed: dict[str, Any], share_outputs: bool) -> dict[str, Any]:
+        doubled = feed["tokens"] * 2.0
+        if self.memory is None or self.memory.shape != doubled.shape:
+            self.memory = doubled
+        self.memory[:] = doubled
+        return {"embedding": self.memory if share_outputs else self.memory.copy()}
+
+
 Load = Callable[..., Any]
 
 
@@ -80,8 +103,12 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
     runtime.__dict__.update(SessionOptions=Options, InferenceSession=Session)
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    openvino = types.ModuleType("openvino")
+    openvino.__dict__.update(Core=lambda: types.SimpleNamespace(compile_model=Compiled))
+    monkeypatch.setitem(sys.modules, "openvino", openvino)
     monkeypatch.setattr(Session, "opened", [], raising=False)
-    spec = importlib.util.spec_from_file_location("backend_model", BACKENDS / "onnxruntime/model.py")
+    monkeypatch.setattr(Compiled, "opened", [], raising=False)
+    spec = importlib.util.spec_from_file_location("backend_model", BACKEND / "model.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -89,6 +116,9 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 
     def initialized(repository: Path | str = "/models/text", **config: Any) -> Any:
         described = {
+            "backend": "onnxruntime",
+            "default_model_filename": "",
+            "instance_group": [{"count": 1}],
             "input": [{"name": "tokens", "data_type": "TYPE_INT32"}],
             "output": [{"name": "embedding", "data_type": "TYPE_FP32"}],
             "max_batch_size": 8,
@@ -110,7 +140,7 @@ def requests(*rows: list[int]) -> list[dict[str, Any]]:
 def test_requests_run_together_and_are_answered_apart(load: Load) -> None:
     model = load()
     responses = model.execute(requests([1, 2], [3], [4, 5, 6]))
-    assert model.session.batches == [6]
+    assert model.engine.session.batches == [6]
     assert [response.tensors["embedding"].ravel().tolist() for response in responses] == [[2, 4], [6], [8, 10, 12]]
 
 
@@ -124,29 +154,29 @@ def test_a_lone_request_is_run_once(load: Load) -> None:
     model = load()
     (response,) = model.execute(requests([13]))
     assert response.error == "13 is out of range"
-    assert model.session.batches == [1]
+    assert model.engine.session.batches == [1]
 
 
 def test_models_without_a_batch_axis_are_run_one_by_one(load: Load) -> None:
     model = load(max_batch_size=0)
     assert len(model.execute(requests([1], [2]))) == 2
-    assert model.session.batches == [1, 1]
+    assert model.engine.session.batches == [1, 1]
 
 
 def test_weights_are_looked_for_beside_the_real_file(load: Load, tmp_path: Path) -> None:
     (tmp_path / "real/1").mkdir(parents=True)
     (tmp_path / "linked").symlink_to("real")
-    assert load(tmp_path / "linked").session.path == str(tmp_path / "real/1/model.onnx")
+    assert load(tmp_path / "linked").engine.session.path == str(tmp_path / "real/1/model.onnx")
 
 
 def test_threads_by_config_then_environment_then_cpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PE_ONNXRUNTIME_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
-    assert 1 <= load().session.options.intra_op_num_threads <= 3
+    assert 1 <= load().engine.session.options.intra_op_num_threads <= 3
     monkeypatch.setenv("PE_ONNXRUNTIME_THREADS", "5")
-    assert load().session.options.intra_op_num_threads == 5
+    assert load().engine.session.options.intra_op_num_threads == 5
     parameters = {"intra_op_thread_count": {"string_value": "7"}}
-    assert load(parameters=parameters).session.options.intra_op_num_threads == 7
+    assert load(parameters=parameters).engine.session.options.intra_op_num_threads == 7
 
 
 @pytest.mark.parametrize(
@@ -160,7 +190,7 @@ def test_threads_respect_the_quota_of_a_container(
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     real = open
     monkeypatch.setattr("builtins.open", lambda path, *rest: real(tmp_path / Path(path).name, *rest))
-    assert load().session.options.intra_op_num_threads == threads
+    assert load().engine.session.options.intra_op_num_threads == threads
 
 
 def test_a_broken_file_is_refused_by_name(load: Load) -> None:
@@ -170,5 +200,44 @@ def test_a_broken_file_is_refused_by_name(load: Load) -> None:
 
 @pytest.mark.parametrize("kind", ["input", "output"])
 def test_a_config_for_another_graph_is_refused(load: Load, kind: str) -> None:
-    with pytest.raises(ModelRefused, match=rf"config\.pbtxt names {kind} \['other'\], but model\.onnx has"):
+    with pytest.raises(ModelRefused, match=rf"config\.pbtxt names {kind} \['other'\], but the model has"):
         load(**{kind: [{"name": "other", "data_type": "TYPE_INT32"}]})
+
+
+def test_a_file_by_another_name(load: Load) -> None:
+    assert load(default_model_filename="other.onnx").engine.session.path == "/models/text/1/other.onnx"
+
+
+def openvino(load: Load, instances: int = 1, **parameters: str) -> Any:
+    config = {"backend": "openvino", "instance_group": [{"count": instances}]}
+    return load(**config, parameters={name: {"string_value": value} for name, value in parameters.items()})
+
+
+def test_openvino_runs_requests_together_too(load: Load) -> None:
+    model = openvino(load)
+    assert Compiled.opened[0].path == "/models/text/1/model.xml"
+    assert Compiled.opened[0].device == "CPU"
+    responses = model.execute(requests([1, 2], [3]))
+    assert [response.tensors["embedding"].ravel().tolist() for response in responses] == [[2, 4], [6]]
+
+
+def test_openvinos_answers_outlive_the_next_run(load: Load) -> None:
+    model = openvino(load)
+    (first,) = model.execute(requests([1]))
+    model.execute(requests([2]))
+    assert first.tensors["embedding"].tolist() == [[2]]
+
+
+def test_openvinos_precision_and_hint_by_the_config(load: Load) -> None:
+    openvino(load)
+    openvino(load, HINT_BF16="YES", PERFORMANCE_HINT="THROUGHPUT")
+    options = [model.options for model in Compiled.opened]
+    assert [told["INFERENCE_PRECISION_HINT"] for told in options] == ["f32", "bf16"]
+    assert [told["PERFORMANCE_HINT"] for told in options] == ["LATENCY", "THROUGHPUT"]
+
+
+def test_openvinos_instances_share_the_cpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(5)))
+    for instances, told in ((1, {}), (2, {}), (8, {}), (2, {"INFERENCE_NUM_THREADS": "3"})):
+        openvino(load, instances, **told)
+    assert [model.options["INFERENCE_NUM_THREADS"] for model in Compiled.opened] == [5, 2, 1, 3]

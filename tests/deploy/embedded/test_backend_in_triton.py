@@ -1,7 +1,8 @@
-"""The onnxruntime backend inside the real Triton: values, batches, and errors that stay with their request."""
+"""The backend, by both engines, inside the real Triton: values, batches, and errors that stay with their request."""
 
 import asyncio
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ TABLE = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 1,
 def address(pe_serve: Callable[..., PeServe], make_repository: Callable[..., Path]) -> str:
     """Of a Triton whose text models wait long for company, so that requests do run together."""
     repository = make_repository("Tiny-vision", "Tiny-text", "Fragile-text", "External-text")
+    for model in (repository / "Tiny-vision", repository / "Tiny-text", repository / "External-text"):
+        for_openvino(model)
     for config in repository.glob("*-text/config.pbtxt"):
         config.write_text(config.read_text().replace("microseconds: 1000", "microseconds: 300000"))
     run = pe_serve("--repository", repository)
@@ -31,6 +34,16 @@ def address(pe_serve: Callable[..., PeServe], make_repository: Callable[..., Pat
     found = re.search(r"--grpc-port=(\d+)", command)
     assert found
     return f"127.0.0.1:{found[1]}"
+
+
+def for_openvino(model: Path) -> None:
+    """A copy of the model that OpenVINO runs, in FP32, by two processes."""
+    variant, tower = model.name.split("-")
+    copy = model.with_name(f"{variant}OpenVINO-{tower}")
+    shutil.copytree(model, copy)
+    config = copy / "config.pbtxt"
+    text = config.read_text().replace(model.name, copy.name).replace("onnxruntime", "openvino")
+    config.write_text(text.replace("count: 1", "count: 2") + 'default_model_filename: "model.onnx"\n')
 
 
 def expected(tokens: Tokens) -> NDArray[np.float32]:
@@ -52,7 +65,7 @@ async def batches(client: InferenceServerClient, model: str) -> int:
     return int(statistics["model_stats"][0].get("execution_count", 0))
 
 
-@pytest.mark.parametrize("model", ["Tiny-text", "External-text"])
+@pytest.mark.parametrize("model", ["Tiny-text", "External-text", "TinyOpenVINO-text", "ExternalOpenVINO-text"])
 async def test_requests_of_all_sizes_share_a_batch_and_get_their_own_rows(address: str, model: str) -> None:
     generator = np.random.default_rng(7)
     asked = [generator.integers(0, 5, (rows, 6), np.int32) for rows in (1, 3, 2, 1)]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import cli, errors
+from deploy.embedded import cli, errors, installation
 from deploy.embedded.server import Options
 from deploy.embedded.signals import StopRequested
 
@@ -11,6 +11,7 @@ HERE = Path("/srv/models")
 EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.InstallationMissing((HERE, Path("/c")), Path("/r.txt")), "/srv/models and /c is not there"),
     (errors.InstallationBroken(HERE, "bin/python"), "/srv/models lacks bin/python"),
+    (errors.EngineMissing(HERE, "V-text", Path("/r.txt")), "/srv/models/bin/pip install --no-deps -r /r.txt"),
     (errors.LibpythonMissing(Path("/p"), "libpython3.11.so.1.0"), "apt-get install libpython3.11)"),
     (errors.PortTaken("0.0.0.0", 9001), "--port 9002"),
     (errors.AddressUnusable("nowhere", 9001, "Name or service not known"), "nowhere, port 9001: Name"),
@@ -34,6 +35,12 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
 @pytest.mark.parametrize(("error", "said"), EXAMPLES, ids=lambda value: type(value).__name__)
 def test_says_what_happened_and_what_to_do(error: errors.LaunchError, said: str) -> None:
     assert said in cli.message(error)
+
+
+def test_our_own_environment_gets_openvino_by_our_own_script() -> None:
+    said = cli.message(errors.EngineMissing(installation.CHECKOUT / ".venv-triton", "V-text", Path("/r.txt")))
+    assert "model V-text needs OpenVINO" in said
+    assert said.endswith("deploy/environments.py openvino")
 
 
 def test_every_error_has_a_message() -> None:

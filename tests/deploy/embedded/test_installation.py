@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import installation, libpython
-from deploy.embedded.errors import InstallationBroken, InstallationMissing, LibpythonMissing
+from deploy.embedded.errors import EngineMissing, InstallationBroken, InstallationMissing, LibpythonMissing
+from deploy.embedded.repository import Model
 
 
 @pytest.fixture
@@ -67,3 +68,16 @@ def test_the_checkout_comes_before_the_cache_and_a_choice_before_both(
     assert installation.places(tmp_path) == (installation.CHECKOUT / ".venv-triton", tmp_path / "venv-triton")
     monkeypatch.setenv("PE_TRITON_ENVIRONMENT", str(tmp_path))
     assert installation.places(tmp_path) == (tmp_path,)
+
+
+def test_openvino_is_asked_for_where_a_model_needs_it(environment: Path, tmp_path: Path) -> None:
+    models = [Model(f"V-{engine}", tmp_path, engine) for engine in ("onnxruntime", "openvino")]
+    lacking = installation.find((environment,))
+    installation.require_engines(lacking, models[:1])
+    with pytest.raises(EngineMissing) as caught:
+        installation.require_engines(lacking, models)
+    assert (caught.value.model, caught.value.environment) == ("V-openvino", environment)
+    assert caught.value.requirements.is_file()
+    (environment / "lib/site-packages/openvino").mkdir()
+    (environment / "lib/site-packages/openvino/__init__.py").touch()
+    installation.require_engines(installation.find((environment,)), models)

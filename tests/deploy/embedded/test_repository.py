@@ -21,9 +21,9 @@ def path(make_repository: Callable[..., Path]) -> Path:
 
 
 def test_finds_every_model(path: Path) -> None:
-    assert [(model.name, model.path) for model in repository.models(path)] == [
-        ("Tiny-text", path / "Tiny-text"),
-        ("Tiny-vision", path / "Tiny-vision"),
+    assert [(model.name, model.path, model.engine) for model in repository.models(path)] == [
+        ("Tiny-text", path / "Tiny-text", "onnxruntime"),
+        ("Tiny-vision", path / "Tiny-vision", "onnxruntime"),
     ]
 
 
@@ -84,6 +84,16 @@ def test_an_engine_that_only_a_container_has(path: Path, line: str) -> None:
     with pytest.raises(EngineUnsupported) as caught:
         repository.models(path)
     assert caught.value.engine == "tensorrt"
+
+
+def test_each_engine_has_its_file_and_a_config_may_name_another(path: Path) -> None:
+    config = path / "Tiny-text/config.pbtxt"
+    config.write_text(config.read_text().replace("onnxruntime", "openvino"))
+    with pytest.raises(ModelIncomplete) as caught:
+        repository.models(path)
+    assert caught.value.lacks == "1/model.xml"
+    config.write_text(config.read_text() + 'default_model_filename: "model.onnx"\n')
+    assert repository.models(path)[0].engine == "openvino"
 
 
 def test_the_backend_has_the_say_over_the_platform(path: Path) -> None:

@@ -218,26 +218,44 @@ def test_no_triton_environment(pe_serve: Start, make_repository: MakeRepository,
     assert "make serve" in run.output
 
 
-def test_a_python_without_its_library(pe_serve: Start, make_repository: MakeRepository, tmp_path: Path) -> None:
-    """A Triton environment whose Python says that it is one no library can be found for."""
-    site_packages = tmp_path / "venv/lib"
+def skeleton(environment: Path, libpython_in: Path | None = None) -> Path:
+    """What looks like a Triton environment without OpenVINO, for a Python of which only its library may be there."""
+    site_packages = environment / "lib"
     for file in ("pytriton/tritonserver/bin/tritonserver", "onnxruntime/__init__.py", "nvidia_pytriton.libs/x"):
         (site_packages / file).parent.mkdir(parents=True)
         (site_packages / file).touch()
     stub = site_packages / "pytriton/tritonserver/python_backend_stubs/3.99/triton_python_backend_stub"
     stub.parent.mkdir(parents=True)
     stub.touch()
-    python = tmp_path / "venv/bin/python"
+    python = environment / "bin/python"
     python.parent.mkdir()
-    said = json.dumps({"version": "3.99", "directories": [None, "/nowhere"], "site_packages": str(site_packages)})
+    directories = [None, str(libpython_in or "/nowhere")]
+    said = json.dumps({"version": "3.99", "directories": directories, "site_packages": str(site_packages)})
     python.write_text(f"#!/bin/sh\necho '{said}'\n")
     python.chmod(0o755)
-    run = pe_serve(
-        "--repository", make_repository("Tiny-vision", "Tiny-text"), PE_TRITON_ENVIRONMENT=str(tmp_path / "venv")
-    )
+    return environment
+
+
+def test_a_python_without_its_library(pe_serve: Start, make_repository: MakeRepository, tmp_path: Path) -> None:
+    """A Triton environment whose Python says that it is one no library can be found for."""
+    environment = skeleton(tmp_path / "venv")
+    run = pe_serve("--repository", make_repository("Tiny-vision", "Tiny-text"), PE_TRITON_ENVIRONMENT=str(environment))
     assert run.wait() == 1
-    assert f"Triton needs libpython3.99.so.1.0, which {python} does not bring along" in run.output
+    assert f"Triton needs libpython3.99.so.1.0, which {environment}/bin/python does not bring along" in run.output
     assert "apt-get install libpython3.99" in run.output
+
+
+def test_an_openvino_model_without_openvino(pe_serve: Start, make_repository: MakeRepository, tmp_path: Path) -> None:
+    repository = make_repository("Tiny-vision", "Tiny-text")
+    config = repository / "Tiny-text/config.pbtxt"
+    named = config.read_text().replace("onnxruntime", "openvino") + 'default_model_filename: "model.onnx"\n'
+    config.write_text(named)
+    (tmp_path / "libpython3.99.so.1.0").touch()
+    environment = skeleton(tmp_path / "venv", libpython_in=tmp_path)
+    run = pe_serve("--repository", repository, PE_TRITON_ENVIRONMENT=str(environment))
+    assert run.wait() == 1
+    assert f"model Tiny-text needs OpenVINO, which {environment} lacks" in run.output
+    assert "requirements-openvino.txt" in run.output
 
 
 def test_paths_with_spaces(pe_serve: Start, make_repository: MakeRepository, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def installation(tmp_path: Path) -> Installation:
         wheel / "backend",
         wheel / "triton_python_backend_stub",
         wheel / "libpython3.11.so.1.0",
+        openvino=False,
     )
 
 
@@ -27,13 +28,13 @@ def test_lays_out_what_triton_wants(installation: Installation, tmp_path: Path) 
     run = tmp_path / "run"
     run.mkdir()
     (tmp_path / "V-text").mkdir()
-    triton._lay_out(run, installation, [Model("V-text", tmp_path / "V-text")])
+    triton._lay_out(run, installation, [Model("V-text", tmp_path / "V-text", "onnxruntime")])
     assert (run / "models/V-text").resolve() == tmp_path / "V-text"
     # Real files: Triton refuses a library that a link leads out of its directory.
     python = run / "backends/python"
     assert {entry.name for entry in python.iterdir()} == {"libtriton_python.so", "triton_python_backend_stub"}
     assert not any(entry.is_symlink() for entry in python.iterdir())
-    assert (run / "backends/onnxruntime/model.py").is_file()
+    assert (run / "backends/onnxruntime/model.py").samefile(run / "backends/openvino/model.py")
     assert (run / "lib/libpython3.11.so.1.0").resolve() == installation.libpython
 
 
