@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from deploy.embedded.installation import CHECKOUT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: measured. 1: could not."""
+    """0: measured. 1: could not. 130: interrupted."""
     options = _parse(arguments)
+    # As Ctrl-C does: everything that was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.render:
         _write(json.loads(options.render.read_text()), options.render.parent, options.render.stem)
         return 0
@@ -29,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (stack.StackFailed, HelperFailed, perf_analyzer.PerfAnalyzerFailed) as error:
         print(f"pe-bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("pe-bench: interrupted; nothing was written", file=sys.stderr)
+        return 130
     stem = options.name or results["variant"]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"{stem}.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
@@ -47,7 +53,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--variant", help="to measure, where several are served")
     parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
-    parser.add_argument("--seconds", type=float, help="of one measurement, at least")
+    parser.add_argument(
+        "--seconds", type=float, help="of one measurement, at least; slow models take up to nine times it"
+    )
+    parser.add_argument("--minutes", type=float, help="after which no round is begun (default: 15; quick: 2)")
     parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: %(default)s)")
     parser.add_argument("--name", help="of the files (default: the variant)")
     running = parser.add_argument_group("a stack that runs already, instead of one started for this")
@@ -71,9 +80,8 @@ def _stack(options: argparse.Namespace, directory: Path) -> Iterator[stack.Stack
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     perf_analyzer.find()  # now, and not after minutes
     effort = schedule.QUICK if options.quick else schedule.FULL
-    effort = schedule.Effort(
-        **{**asdict(effort), "rounds": options.rounds or effort.rounds, "seconds": options.seconds or effort.seconds}
-    )
+    given = {"rounds": options.rounds, "seconds": options.seconds, "minutes": options.minutes}
+    effort = replace(effort, **{name: value for name, value in given.items() if value})
     machine, began = cpu.machine(), time.time()
     with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name)) as served:
         directory = Path(name)

@@ -73,11 +73,11 @@ def _loads(results: Results) -> list[str]:
 def figure(results: Results, name: str, *keys: str) -> Spread | None:
     """One figure of a measurement over the rounds, by where it stands in the JSON."""
 
-    def get(sample: dict[str, Any]) -> float:
+    def get(sample: dict[str, Any]) -> Any:
         value: Any = sample
         for key in keys:
-            value = value.get(key, float("nan")) if isinstance(value, dict) else float("nan")
-        return float(value)
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
     return spread(values(results, name, get))
 

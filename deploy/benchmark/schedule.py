@@ -26,22 +26,25 @@ AT: Final = 8  # in flight, where one level must do: the targets' own
 OPEN_LOOP: Final = 0.7  # of the closed loop's rate: busy, and with room for bursts
 _HERE: Final = Path(__file__).parent
 _TEXTS_APART: Final = 60_000
-_SLOW_REQUESTS: Final = 24  # answers that a rate is made of, at least, however slow the model
+_FEW: Final = 24  # answers that a rate is made of, where the model is slow
+_MANY: Final = 80  # where a target hangs on it: slow answers come in bursts, one a batch
+_LONGEST: Final = 3.0  # times the usual length of a measurement
 
 
 @dataclass(frozen=True)
 class Effort:
     """How long it may take. ``levels``: concurrency of the sweeps."""
 
-    rounds: int
-    seconds: float  # a measurement
+    rounds: int  # at most: none is begun that would not end within the minutes
+    minutes: float
+    seconds: float  # a measurement, of a fast model
     levels: tuple[int, ...]
     memory_requests: int
     torch: bool
 
 
-FULL: Final = Effort(rounds=5, seconds=3.0, levels=(1, 2, 4, 8, 16), memory_requests=1000, torch=True)
-QUICK: Final = Effort(rounds=2, seconds=1.0, levels=(1, 8), memory_requests=300, torch=False)
+FULL: Final = Effort(rounds=5, minutes=15, seconds=3.0, levels=(1, 2, 4, 8, 16), memory_requests=1000, torch=True)
+QUICK: Final = Effort(rounds=2, minutes=2, seconds=1.0, levels=(1, 8), memory_requests=300, torch=False)
 
 
 @dataclass
@@ -78,9 +81,14 @@ class Bench:
             "files": [str(file) for file in payload.files],
             "items": payload.items,
             "concurrency": concurrency,
-            "seconds": seconds or self._seconds(name, payload.items),
-            "warmup": 0.2 + (2 * concurrency * payload.items * self.image_s if self.image_s > 0.05 and not bare else 0),
+            "seconds": seconds or self._seconds(name, concurrency),
+            "warmup": 0.2
+            if bare or name.startswith("text")
+            else 0.2 + min(concurrency * self.image_s, self.effort.seconds),
         }
+        if payload.items * self.image_s > self.effort.seconds / 6 and payload.items > 1:
+            requests = 2 * concurrency  # few and long: a window would mostly cut through them
+            spec["seconds"] = 300
         if payload.new_texts:
             self._texts += _TEXTS_APART
             spec["texts_from"] = self._texts
@@ -106,7 +114,7 @@ class Bench:
         """Asks Triton alone."""
         rate = OPEN_LOOP * self.last[open_loop_of]["items_per_s"] if open_loop_of else 0.0
         data = self.payloads.images if tower == "vision" else self.payloads.texts
-        seconds = self._seconds("image" if tower == "vision" else "text", 1)
+        seconds = self._seconds(f"triton {tower}", concurrency)
         batches = self.stack.batches(tower)
         with cpu.cpu_of(self.stack.pids) as spent:
             result = perf_analyzer.measure(
@@ -132,14 +140,14 @@ class Bench:
             files=[str(file) for file in files], size=self.stack.image_size, seconds=self.effort.seconds
         )
 
-    def _seconds(self, name: str, items: int) -> float:
-        alone = self.text_s if name.startswith("text") else self.image_s
-        if name.startswith("bare ready"):
+    def _seconds(self, name: str, concurrency: int | None) -> float:
+        """Longer for a slow model, but not without end."""
+        if name == "bare ready":
             return self.effort.seconds
-        # Lists count by their images, but a few requests there must be.
-        return max(
-            self.effort.seconds, _SLOW_REQUESTS * alone if items == 1 else max(_SLOW_REQUESTS, 3 * items) * alone
-        )
+        alone = self.text_s if "text" in name or name == "bare grpc" else self.image_s
+        if name in ("image base64", "triton vision") and concurrency == AT:
+            return max(self.effort.seconds, min(_MANY * alone, 3 * _LONGEST * self.effort.seconds))
+        return max(self.effort.seconds, min(_FEW * alone, _LONGEST * self.effort.seconds))
 
 
 @contextmanager
@@ -213,7 +221,7 @@ def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:
         found["gemm"] = lambda: gemm.ask(seconds=bench.effort.seconds)
     if bench.torch:
         torch = bench.torch
-        found["torch fp32"] = lambda: torch.ask(seconds=max(bench.effort.seconds, _SLOW_REQUESTS * bench.image_s))
+        found["torch fp32"] = lambda: torch.ask(seconds=bench._seconds("torch", None))
     found |= {
         "triton vision open": lambda: bench.triton("vision", open_loop_of=f"triton vision {AT}"),
         "http image base64 open": lambda: bench.http("image base64", 1, open_loop_of=f"http image base64 {AT}"),
@@ -225,16 +233,15 @@ def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:
 def run(bench: Bench, series: Series, say: Say) -> None:
     """All rounds, into ``series``. What fails is told and left out; the rest is still worth having."""
     planned = measurements(bench)
+    begun, longest = time.monotonic(), 0.0
     for number in range(bench.effort.rounds):
-        begun = time.monotonic()
-        names = list(planned)
+        started = time.monotonic()
+        if started - begun + longest > bench.effort.minutes * 60:
+            say(f"No time for a round {number + 1}.")
+            return
         # The open loops stay last.
-        order = (
-            names
-            if number % 2 == 0
-            else [n for n in names[::-1] if "open" not in n] + [n for n in names if "open" in n]
-        )
-        for name in order:
+        closed, opened = ([n for n in planned if ("open" in n) is is_open] for is_open in (False, True))
+        for name in (closed if number % 2 == 0 else closed[::-1]) + opened:
             try:
                 result = planned[name]() | {"round": number}
             except (HelperFailed, perf_analyzer.PerfAnalyzerFailed) as error:
@@ -242,7 +249,8 @@ def run(bench: Bench, series: Series, say: Say) -> None:
                 continue
             bench.last[name] = result
             series.setdefault(name, []).append(result)
-        say(f"Round {number + 1} of {bench.effort.rounds} took {time.monotonic() - begun:.0f} s.")
+        longest = max(longest, time.monotonic() - started)
+        say(f"Round {number + 1} of {bench.effort.rounds} took {time.monotonic() - started:.0f} s.")
 
 
 @contextmanager

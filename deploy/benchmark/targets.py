@@ -1,5 +1,6 @@
 """What was aimed at, and how near a run came: each a ratio of two things measured in the same round."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,11 +36,11 @@ class Target:
         return "met" if self.aim is None or not met(self.aim) else "aim met"
 
 
-def values(results: Results, name: str, get: Callable[[dict[str, Any]], float]) -> list[float]:
+def values(results: Results, name: str, get: Callable[[dict[str, Any]], Any]) -> list[float]:
     """One figure of a measurement, in the order of the rounds; NaN where that round lacks it."""
     by_round = {sample["round"]: sample for sample in results["series"].get(name, [])}
-    nan = float("nan")
-    return [get(by_round[i]) if i in by_round else nan for i in range(results["effort"]["rounds"])]
+    found = [get(by_round[i]) if i in by_round else None for i in range(results["effort"]["rounds"])]
+    return [math.nan if value is None else float(value) for value in found]  # JSON has null for NaN
 
 
 def rates(results: Results, name: str) -> list[float]:
@@ -48,13 +49,13 @@ def rates(results: Results, name: str) -> list[float]:
 
 def cpu(results: Results, name: str, role: str) -> list[float]:
     """CPU seconds of a role's processes an item."""
-    return values(results, name, lambda sample: sample["cpu_s"].get(role, float("nan")))
+    return values(results, name, lambda sample: sample["cpu_s"].get(role))
 
 
 def best(results: Results, names: Iterable[str]) -> list[float]:
     """The highest rate in each round."""
     known = [rates(results, name) for name in names if name in results["series"]]
-    return [max((v for v in column if v == v), default=float("nan")) for column in zip(*known, strict=True)]
+    return [max((v for v in column if v == v), default=math.nan) for column in zip(*known, strict=True)]
 
 
 def sweep(results: Results, kind: str) -> list[str]:
@@ -64,7 +65,7 @@ def sweep(results: Results, kind: str) -> list[str]:
 def gemm(results: Results, precision: str) -> list[float]:
     """GFLOP/s of the fastest library in each round."""
     return values(
-        results, "gemm", lambda s: max((v for k, v in s.items() if k.endswith(f" {precision}")), default=float("nan"))
+        results, "gemm", lambda s: max((v for k, v in s.items() if k.endswith(f" {precision}")), default=math.nan)
     )
 
 
