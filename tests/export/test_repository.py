@@ -1,5 +1,6 @@
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -119,14 +120,29 @@ def test_a_full_disk_leaves_no_part_of_a_model(repository: Repository, monkeypat
     assert tree(repository.path.parent) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_repository_is_refused_at_once(tmp_path: Path) -> None:
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
     tmp_path.chmod(0o500)
+    yield tmp_path
+    tmp_path.chmod(0o700)
+
+
+@pytest.fixture
+def unprivileged(read_only: Path) -> Iterator[None]:
+    """Not root, who may write anywhere, but nobody (65534 on every Linux)."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
     try:
-        with pytest.raises(RepositoryError, match="cannot make the repository"):
-            Repository(tmp_path / "models").require_writable()
+        yield
     finally:
-        tmp_path.chmod(0o700)
+        os.seteuid(user)
+
+
+@pytest.mark.usefixtures("unprivileged")
+def test_a_read_only_repository_is_refused_at_once(read_only: Path) -> None:
+    with pytest.raises(RepositoryError, match="cannot make the repository .*: Permission denied"):
+        Repository(read_only / "models").require_writable()
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
