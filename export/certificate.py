@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from export.engines import ENGINES
+from export.engines import ENGINES, Precision
 from export.errors import RepositoryError
 from export.files import sha256_of
 from export.parity import Parity
@@ -28,7 +28,7 @@ class Inputs:
     variant: str
     tower: str
     engine: str
-    precision: str
+    precision: Precision
     opset: int
     checkpoint_sha256: str
     exporter_version: str

@@ -65,6 +65,7 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
         variant,
         tower,
         ENGINES[certificate.inputs.engine],
+        certificate.inputs.precision,
         file=certificate.artifact,
         max_batch_size=actual.max_batch_size,
         parameters=certificate.parameters(),

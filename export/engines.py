@@ -37,6 +37,11 @@ class Engine:
     cuda_graphs: bool = False
     backend_parameters: Mapping[str, str] = field(default_factory=dict)
     """What the backend itself reads from `parameters`."""
+    bf16_parameters: Mapping[str, str] = field(default_factory=dict)
+    """What it reads besides, to run in BF16."""
+
+    def parameters_for(self, precision: Precision) -> dict[str, str]:
+        return {**self.backend_parameters, **(self.bf16_parameters if precision == "bf16" else {})}
 
     def precision_of_graph(self, precision: Precision) -> Precision:
         return self.graph_precision or precision
@@ -46,19 +51,21 @@ _ROWS = (
     Engine(
         name="onnx", backend="onnxruntime", file="model.onnx", attention="fused", precisions=("fp32", "fp16", "bf16")
     ),
-    # Parameters: README of github.com/triton-inference-server/openvino_backend. The FP32 graph is run in BF16 where the
-    # CPU has it (AMX, AVX512-BF16), in FP32 elsewhere; the backend cannot be asked for FP32 on a CPU that has BF16.
+    # Parameters: README of github.com/triton-inference-server/openvino_backend. The graph is FP32; with the hint it is
+    # run in BF16 where the CPU has it (AMX, AVX512-BF16). Without the hint the embedded server runs FP32, but Triton's
+    # own backend leaves the choice to OpenVINO, which is BF16 on such a CPU.
     Engine(
         name="openvino",
         backend="openvino",
         file="model.onnx",
         attention="elementary",
-        precisions=("bf16",),
+        precisions=("bf16", "fp32"),
         graph_precision="fp32",
         names_file=True,
         instances=2,
         device="KIND_CPU",
-        backend_parameters={"HINT_BF16": "YES", "PERFORMANCE_HINT": "THROUGHPUT"},
+        backend_parameters={"PERFORMANCE_HINT": "THROUGHPUT"},
+        bf16_parameters={"HINT_BF16": "YES"},
     ),
     # Two instances overlap one's copies with the other's work. A plan's name says what it is tied to: `names_file`.
     Engine(

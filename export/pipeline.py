@@ -179,6 +179,7 @@ def _config(order: Order, tower: Tower, certificate: Certificate) -> str:
         order.variant,
         tower,
         order.engine,
+        order.precision,
         file=certificate.artifact,
         max_batch_size=order.max_batch_size,
         parameters=certificate.parameters(),

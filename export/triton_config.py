@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export.engines import Engine
+from export.engines import Engine, Precision
 from export.variants import Tower, Variant
 
 # How long a batch that could still grow may wait, in microseconds: small beside one image's inference time on any GPU.
@@ -96,7 +96,14 @@ class TritonModel:
 
 
 def describe(
-    variant: Variant, tower: Tower, engine: Engine, *, file: str, max_batch_size: int, parameters: Mapping[str, str]
+    variant: Variant,
+    tower: Tower,
+    engine: Engine,
+    precision: Precision,
+    *,
+    file: str,
+    max_batch_size: int,
+    parameters: Mapping[str, str],
 ) -> TritonModel:
     """The contract with the gateway (tensor names, types and shapes of a variant's tower) for an engine's `file`."""
     name, data_type = INPUTS[tower]
@@ -109,7 +116,7 @@ def describe(
         max_batch_size=max_batch_size,
         input=TensorSpec(name, data_type, variant.input_shape(tower)),
         output=TensorSpec(OUTPUT, "TYPE_FP32", (variant.embed_dim,)),
-        parameters={**parameters, **engine.backend_parameters},
+        parameters={**parameters, **engine.parameters_for(precision)},
         warm_up_batch_sizes=tuple(sorted(warm_up)),
         default_model_filename=file if engine.names_file else "",
         instances=engine.instances,

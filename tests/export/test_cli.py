@@ -164,7 +164,7 @@ def test_an_engine_is_exported_only_in_what_it_has(
     tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "models", random_checkpoint, "--engine", "openvino", "--precision", "fp16") == 1
-    assert capsys.readouterr().err == "pe-export: openvino has no fp16, only bf16\n"
+    assert capsys.readouterr().err == "pe-export: openvino has no fp16, only bf16, fp32\n"
 
 
 def test_what_nothing_here_can_run_is_published_only_when_told(

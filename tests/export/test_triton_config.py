@@ -1,18 +1,19 @@
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export.engines import ENGINES
+from export.engines import ENGINES, Precision
 from export.triton_config import describe
 from export.variants import find_variant
 
 VARIANT = find_variant("PE-Core-L14-336")
 
 
-def parsed(tower: str, engine: str = "onnx", **parameters: str) -> pb.ModelConfig:
+def parsed(tower: str, engine: str = "onnx", precision: Precision = "fp32", **parameters: str) -> pb.ModelConfig:
     model = describe(
         VARIANT,
         "vision" if tower == "vision" else "text",
         ENGINES[engine],
+        precision,
         file="the.plan" if engine == "tensorrt" else "model.onnx",
         max_batch_size=32,
         parameters=parameters,
@@ -73,13 +74,14 @@ def test_parameters_survive_any_character() -> None:
 
 
 def test_openvino_is_told_file_device_and_precision() -> None:
-    config = parsed("vision", engine="openvino", variant="PE-Core-L14-336")
+    config = parsed("vision", engine="openvino", precision="bf16", variant="PE-Core-L14-336")
     assert config.backend == "openvino"
     assert config.default_model_filename == "model.onnx"
     [group] = config.instance_group
     assert (group.kind, group.count) == (pb.ModelInstanceGroup.KIND_CPU, 2)
     assert config.parameters["HINT_BF16"].string_value == "YES"
     assert config.parameters["variant"].string_value == "PE-Core-L14-336"
+    assert "HINT_BF16" not in parsed("vision", engine="openvino", precision="fp32").parameters
 
 
 def test_a_plan_is_named_and_gets_cuda_graphs_and_a_warm_up_of_one_and_full_batches() -> None:
