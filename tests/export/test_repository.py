@@ -141,7 +141,7 @@ def unprivileged(read_only: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("unprivileged")
 def test_a_read_only_repository_is_refused_at_once(read_only: Path) -> None:
-    with pytest.raises(RepositoryError, match="cannot make the repository .*: Permission denied"):
+    with pytest.raises(RepositoryError, match=r"cannot make the repository .*: Permission denied"):
         Repository(read_only / "models").require_writable()
 
 
