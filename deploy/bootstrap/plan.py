@@ -16,8 +16,7 @@ from deploy.bootstrap.environment import Environment, Processes
 
 Say = Callable[[str], None]
 ROOT = Path(__file__).parents[2]
-# What export shares with the gateway or with its tests; the versions stand in pyproject.toml once.
-_EXPORT_SHARES = ("tritonclient",)
+# What the exporter's tests share with the gateway's; the versions stand in pyproject.toml once.
 _EXPORT_TESTS = ("hypothesis", "mypy", "pytest", "pytest-asyncio", "scikit-image", "tokenizers")
 
 
@@ -88,7 +87,7 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
         "torch and the exporter",
         "export.txt",
         {
-            "export": [[*extras["export"], *_named(_EXPORT_SHARES, everything)], ["--no-deps", "-e", str(root)]],
+            "export": [extras["export"], ["--no-deps", "-e", str(root)]],
             **({"tests": [_named(_EXPORT_TESTS, everything)]} if with_tests else {}),
         },
     )
