@@ -261,6 +261,7 @@ def _bare(stack: Stack, payloads: Payloads) -> Iterator[tuple[int, int]]:
         [sys.executable, "-m", "deploy.benchmark.bare", str(port), stack.triton_grpc, f"{stack.variant}-text",
          str(payloads.tokens)],
         stdin=subprocess.DEVNULL,
+        process_group=0,
     )  # fmt: skip
     try:
         end = time.monotonic() + 30

@@ -96,7 +96,9 @@ def start(repository: Path, directory: Path, variant: str | None, options: Seque
     command = [sys.executable, "-m", "deploy.embedded.cli", "--port", "0", "--repository", str(repository), *options]
     with log.open("wb") as output:
         # Its log goes to a file, not to a pipe that would have to be read meanwhile.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, process_group=0
+        )
     try:
         url = _ready(process, log)
         triton = next(c for c in cpu.descendants(process.pid).values() if re.match(r"\S*tritonserver ", c))
