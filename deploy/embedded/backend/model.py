@@ -139,7 +139,7 @@ def _open(version: str, config: dict[str, Any]) -> Engine:
         return engine(path, parameters, instances=sum(group["count"] for group in config["instance_group"]))
     except Exception as error:
         raise pb_utils.TritonModelException(
-            f"{config['backend']} cannot open {path} (is the file whole?): {error}"
+            f"{config['backend']} cannot open {path} (is the file whole?): {str(error).strip()}"
         ) from error
 
 

@@ -67,6 +67,8 @@ class Compiled:
     opened: list["Compiled"]
 
     def __init__(self, path: str, device: str, options: dict[str, Any]) -> None:
+        if path.endswith("broken/1/model.xml"):
+            raise RuntimeError("Exception from core.cpp:132:\nModel can't be parsed\n\n\n")
         self.path, self.device, self.options = path, device, options
         self.inputs = [types.SimpleNamespace(any_name="tokens")]
         self.outputs = [types.SimpleNamespace(any_name="embedding")]
@@ -211,6 +213,11 @@ def test_a_file_by_another_name(load: Load) -> None:
 def openvino(load: Load, instances: int = 1, **parameters: str) -> Any:
     config = {"backend": "openvino", "instance_group": [{"count": instances}]}
     return load(**config, parameters={name: {"string_value": value} for name, value in parameters.items()})
+
+
+def test_a_file_broken_for_openvino_is_refused_by_name(load: Load) -> None:
+    with pytest.raises(ModelRefused, match=r"openvino cannot open /models/broken/1/model\.xml .*\n.*parsed$"):
+        load("/models/broken", backend="openvino")
 
 
 def test_openvino_runs_requests_together_too(load: Load) -> None:

@@ -176,7 +176,7 @@ TEXT = "Tiny-text/config.pbtxt"
         ),
         pytest.param(replace(TEXT, "max_batch_size", "max_bach_size"), 'no field named "max_bach_size"', id="syntax"),
         pytest.param(replace(TEXT, '"Tiny-text"', '"Other"'), "unexpected directory name 'Tiny-text'", id="other name"),
-        pytest.param(replace(TEXT, '"tokens"', '"ids"'), "names input ['ids'], but model.onnx has", id="tensor name"),
+        pytest.param(replace(TEXT, '"tokens"', '"ids"'), "names input ['ids'], but the model has", id="tensor name"),
         pytest.param(replace("Tiny-text/config.pbtxt", "TYPE_FP32", "TYPE_FP23"), "TYPE_FP23", id="bad dtype"),
     ],
 )
