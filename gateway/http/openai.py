@@ -13,7 +13,7 @@ from starlette.responses import Response
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidImage, InvalidInput
 from gateway.http.body import read_json
-from gateway.http.dependencies import RequestStages, Service
+from gateway.http.dependencies import service_of, stages_of
 from gateway.http.json import json_response
 from gateway.http.negotiate import EncodingFormat, rows
 from gateway.http.openapi import OPENAI_ERRORS, body
@@ -78,16 +78,17 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 
 @router.post("/embeddings", response_model=EmbeddingsResponse, openapi_extra=body(EmbeddingsRequest))
-async def embeddings(request: Request, service: Service, stages: RequestStages) -> Response:
+async def embeddings(request: Request) -> Response:
     """Embeddings of texts and images, in the order they came."""
     wire = await read_json(request, EmbeddingsRequest)
+    service = service_of(request)
     spec = service.select(wire.model)
     if wire.dimensions not in (None, spec.embed_dim):
         raise InvalidInput(f"{spec.variant} embeds in {spec.embed_dim} dimensions, and in no other number.")
     entries = wire.input if isinstance(wire.input, list) else [wire.input]
     if not entries:
         raise InvalidInput("The input is empty.")
-    embedded = await service.embed(spec, _items(entries), stages)
+    embedded = await service.embed(spec, _items(entries), stages_of(request))
     answer = {
         "object": "list",
         "data": [
@@ -108,9 +109,9 @@ async def models(request: Request) -> Response:
 
 
 @router.get("/models/{model}", response_model=Model)
-async def model(request: Request, service: Service, model: str) -> Response:
+async def model(request: Request, model: str) -> Response:
     """One of them."""
-    return json_response(_model(request, service.select(model)))
+    return json_response(_model(request, service_of(request).select(model)))
 
 
 def _model(request: Request, spec: EncoderSpec) -> dict[str, Any]:

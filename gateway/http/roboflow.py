@@ -16,7 +16,7 @@ from starlette.responses import Response
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidImage, InvalidInput
 from gateway.http.body import MULTIPART, media_type, read_json, read_parts
-from gateway.http.dependencies import IncumbentsQuery, RequestStages, Service
+from gateway.http.dependencies import IncumbentsQuery, service_of, stages_of
 from gateway.http.json import json_response
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
 from gateway.http.openapi import ERRORS, body
@@ -108,8 +108,6 @@ router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ER
 )
 async def embed_image(
     request: Request,
-    service: Service,
-    stages: RequestStages,
     perception_encoder_version_id: Annotated[
         str | None, Query(description="The variant, where the body is an image or a form and cannot say.")
     ] = None,
@@ -132,31 +130,34 @@ async def embed_image(
         sources = _sources(wire.image) if isinstance(wire.image, list) else [_source(wire.image)]
         if not sources:
             raise InvalidInput("The list of images is empty.")
+    service = service_of(request)
     spec = service.select(variant)
-    embedded = await service.embed(spec, sources, stages)
+    embedded = await service.embed(spec, sources, stages_of(request))
     return _embeddings(request, start, spec, embedded, encoding_format)
 
 
 @router.post("/embed_text", response_model=EmbeddingResponse, openapi_extra=body(EmbedTextRequest, answers=NPY))
-async def embed_text(request: Request, service: Service, stages: RequestStages) -> Response:
+async def embed_text(request: Request) -> Response:
     """Embeddings of one or several texts. `X-Truncated` lists those that were longer than the model reads."""
     start = time.perf_counter()
     wire = await read_json(request, EmbedTextRequest)
+    service = service_of(request)
     spec = service.select(wire.perception_encoder_version_id)
-    embedded = await service.embed(spec, wire.text if isinstance(wire.text, list) else [wire.text], stages)
+    embedded = await service.embed(spec, wire.text if isinstance(wire.text, list) else [wire.text], stages_of(request))
     return _embeddings(request, start, spec, embedded, wire.encoding_format)
 
 
 @router.post("/compare", response_model=CompareResponse, openapi_extra=body(CompareRequest))
-async def compare(request: Request, service: Service, stages: RequestStages) -> Response:
+async def compare(request: Request) -> Response:
     """Cosine similarity of one image or text to others."""
     start = time.perf_counter()
     require_json(request)
     wire = await read_json(request, CompareRequest)
+    service = service_of(request)
     spec = service.select(wire.perception_encoder_version_id)
     query = _query(wire)
     names, candidates = _candidates(wire)
-    similarities = await service.compare(spec, query, candidates, stages)
+    similarities = await service.compare(spec, query, candidates, stages_of(request))
     answer = {
         "inference_id": None,
         "frame_id": None,

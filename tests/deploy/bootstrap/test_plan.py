@@ -19,12 +19,13 @@ def test_serving_needs_two_environments_and_no_torch() -> None:
         assert "torch" not in str(environment.layers)
 
 
-def test_tests_add_to_all_three() -> None:
+def test_tests_need_everything() -> None:
     names = {environment.name: list(environment.layers) for environment in plan.describe("test")}
     assert names == {
-        ".venv": ["gateway", "tests"],
+        ".venv": ["gateway", "tests", "bench"],
         ".venv-triton": ["triton", "openvino"],
         ".venv-export": ["export", "tests"],
+        ".venv-bench": ["bench"],
     }
     assert "inference-sdk" in arguments("test", ".venv", "tests")
 
