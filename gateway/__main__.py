@@ -4,6 +4,8 @@ import logging
 import math
 import os
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import Final
 
@@ -21,8 +23,9 @@ _INCUMBENTS_KEYS: Final = frozenset({"API_KEY", "ROBOFLOW_API_KEY"})
 _log = logging.getLogger(__name__)
 
 
-def main() -> int:
-    """Serves until SIGTERM or SIGINT. Exit status 2 says that the environment is wrong."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT. Exit status 2 says that the environment, or the command, is wrong."""
+    _parser().parse_args(arguments)
     try:
         settings = Settings()
         _fetch_policy(settings)
@@ -53,6 +56,17 @@ def main() -> int:
             timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
         )
     return 0
+
+
+def _parser() -> ArgumentParser:
+    """No options, but a --help that lists the variables: nobody who asks for help wants a server."""
+    variables = [f"  {field.validation_alias}\n      {field.description}" for field in Settings.model_fields.values()]
+    return ArgumentParser(
+        prog="pe-gateway",
+        description="Serve a running Triton's Perception Encoder models over HTTP. Configured by environment:",
+        epilog="\n".join(variables),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
 
 
 def make_app() -> FastAPI:

@@ -86,7 +86,12 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
-        self.refused = Counter("pe_refused_total", "Requests refused unread.", ["reason"], registry=registry)
+        self.refused = Counter(
+            "pe_refused_total",
+            "Requests ended early: refused unread, or left by their client.",
+            ["reason"],
+            registry=registry,
+        )
         self.in_flight = Gauge(
             "pe_in_flight", "Inference requests being worked on.", registry=registry, multiprocess_mode="livesum"
         )

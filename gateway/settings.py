@@ -3,7 +3,7 @@
 import os
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 # A comma list, as the incumbent writes it, and not JSON, which pydantic-settings would expect.
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     )
     max_items: int = Field(
         default=64,
-        validation_alias=AliasChoices("CLIP_MAX_BATCH_SIZE", "PE_MAX_ITEMS"),
+        validation_alias="CLIP_MAX_BATCH_SIZE",
         ge=1,
         description="Images, texts or prompts in one request. The incumbent's default is 8.",
     )

@@ -24,8 +24,18 @@ def test_a_wrong_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert main() == 2
+    assert main([]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--port", "9002"], 2)])
+def test_a_question_starts_no_server(capsys: pytest.CaptureFixture[str], arguments: list[str], status: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == status
+    said = capsys.readouterr()
+    assert "usage: pe-gateway" in said.out + said.err
+    assert ("PE_TRITON_URL" in said.out) is (status == 0)
 
 
 async def test_workers_share_the_port_and_their_metrics_add_up(unused_tcp_port: int) -> None:
