@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gateway.fetch import FetchPolicy, ImageFetcher
 from gateway.http.app import create_app
 from gateway.settings import Settings
-from gateway.triton import TritonEncoder
+from gateway.triton.encoder import TritonEncoder
 
 _INCUMBENTS_KEYS: Final = frozenset({"API_KEY", "ROBOFLOW_API_KEY"})
 

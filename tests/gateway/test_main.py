@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from gateway.__main__ import main
-from tests.gateway.test_triton import FakeTriton, served
+from tests.fake_triton import FakeTriton, served
 
 
 @pytest.mark.parametrize(

@@ -1,89 +1,21 @@
-"""Against a real gRPC server on loopback that speaks Triton's protocol and says what the test wants it to say.
-
-The real Triton is in tests/e2e; it cannot be made to answer wrongly.
-"""
+"""Against a real gRPC server on loopback; see fake_triton."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
-from tritonclient.utils import InferenceServerException
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
-from gateway.triton import TritonEncoder, translate, translated_errors
+from gateway.triton.encoder import TritonEncoder
+from tests.fake_triton import CONFIGS, FakeTriton, eventually, served
 
-CONFIGS = {
-    "V-vision": """
-        name: "V-vision" backend: "onnxruntime" max_batch_size: 4
-        input { name: "image" data_type: TYPE_UINT8 dims: [2, 3, 3] }
-        output { name: "embedding" data_type: TYPE_FP32 dims: [5] }
-        parameters { key: "precision" value { string_value: "fp32" } }
-    """,
-    "V-text": """
-        name: "V-text" backend: "onnxruntime" max_batch_size: 16
-        input { name: "tokens" data_type: TYPE_INT32 dims: [7] }
-        output { name: "embedding" data_type: TYPE_FP32 dims: [5] }
-    """,
-}
-
-
-@dataclass
-class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    configs: dict[str, str] = field(default_factory=lambda: dict(CONFIGS))
-    version: str = "1"
-    answer: Callable[[np.ndarray], np.ndarray] = lambda batch: np.ones((len(batch), 5), np.float32)  # type: ignore[type-arg]
-    abort: tuple[grpc.StatusCode, str] | None = None
-    seconds: float = 0
-    received: list[tuple[str, np.ndarray]] = field(default_factory=list)  # type: ignore[type-arg]
-    cancelled: int = 0
-
-    async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
-        models = [{"name": name, "version": self.version, "state": "READY"} for name in self.configs]
-        return service_pb2.RepositoryIndexResponse(
-            models=[*models, {"name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": "no file"}]
-        )
-
-    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        config = text_format.Parse(self.configs[request.name], model_config_pb2.ModelConfig())
-        return service_pb2.ModelConfigResponse(config=config)
-
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        try:
-            await asyncio.sleep(self.seconds)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.abort:
-            await context.abort(*self.abort)
-        dtype = {"UINT8": np.uint8, "INT32": np.int32}[request.inputs[0].datatype]
-        batch = np.frombuffer(request.raw_input_contents[0], dtype).reshape(request.inputs[0].shape)
-        self.received.append((request.model_name, batch))
-        embedding = self.answer(batch)
-        datatype = {"float32": "FP32", "float64": "FP64"}[embedding.dtype.name]
-        return service_pb2.ModelInferResponse(
-            outputs=[{"name": "embedding", "datatype": datatype, "shape": embedding.shape}],
-            raw_output_contents=[embedding.tobytes()],
-        )
-
-
-@asynccontextmanager
-async def served(triton: FakeTriton, port: int = 0) -> AsyncIterator[int]:
-    server = grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(0)
+IMAGES = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
+TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
 @asynccontextmanager
@@ -93,16 +25,6 @@ async def encoder_of(triton: FakeTriton, call_seconds: float = 5) -> AsyncIterat
         TritonEncoder(f"127.0.0.1:{port}", call_seconds=call_seconds, watch_seconds=0.05) as encoder,
     ):
         yield encoder
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-IMAGES = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
-TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
 class TestWhatIsServed:
@@ -234,18 +156,3 @@ class TestInference:
             with pytest.raises(expected) as raised:
                 await encoder.encode_texts(encoder.specs["V"], TOKENS)
         assert message not in str(raised.value)
-
-
-class TestTranslation:
-    @pytest.mark.parametrize("code", list(grpc.StatusCode))
-    def test_every_status_has_an_error(self, code: grpc.StatusCode) -> None:
-        assert isinstance(translate(str(code), "anything"), ServerError)
-
-    def test_a_status_nobody_knows(self) -> None:
-        assert isinstance(translate(None, "broken"), EncoderFault)
-
-    def test_both_libraries_errors_are_translated(self) -> None:
-        with pytest.raises(EncoderUnavailable), translated_errors():
-            raise InferenceServerException("gone", status="StatusCode.UNAVAILABLE")
-        with pytest.raises(EncoderFault), translated_errors():
-            raise grpc.RpcError("odd")

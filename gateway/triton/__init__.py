@@ -1,0 +1,1 @@
+"""The encoder that is Triton: the only room that knows tritonclient and gRPC."""
