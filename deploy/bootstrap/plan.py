@@ -13,6 +13,7 @@ from typing import Any
 
 from deploy.bootstrap import system
 from deploy.bootstrap.environment import Environment, Processes
+from deploy.bootstrap.tools import PACKAGES, Tools
 
 Say = Callable[[str], None]
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,11 @@ def bring_up_to_date(target: str, say: Say) -> None:
         _build(environments, say)
 
 
-def _unfinished(target: str) -> list[Environment]:
-    return [environment for environment in describe(target) if environment.missing()]
+def _unfinished(target: str) -> list[Environment | Tools]:
+    everything: list[Environment | Tools] = [*describe(target)]
+    if target == "test":
+        everything.append(Tools(ROOT, PACKAGES))
+    return [part for part in everything if part.missing()]
 
 
 def describe(target: str, root: Path = ROOT) -> list[Environment]:
@@ -128,7 +132,7 @@ def _install_system_packages(target: str, say: Say) -> None:
         system.install(packages)
 
 
-def _build(environments: list[Environment], say: Say) -> None:
+def _build(environments: list[Environment | Tools], say: Say) -> None:
     """All at once: while one waits for the network, another unpacks."""
     processes = Processes()
     with ThreadPoolExecutor(len(environments)) as pool:
