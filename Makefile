@@ -12,4 +12,12 @@ check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --ch
 test: check ; @.venv/bin/pytest -m "not export and not gpu" \
 	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)
 
-.PHONY: serve bench check test
+# What the gateway's image installs, after a change of the dependencies or of constraints/gateway.txt.
+pins:   ; @$(setup) test && .venv/bin/uv pip compile --quiet pyproject.toml --constraint constraints/gateway.txt \
+	--python-platform linux --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins" \
+	--output-file constraints/gateway-hashed.txt
+
+# Known vulnerabilities of all that is pinned. Needs the network; what cannot be looked up counts as not verified.
+audit:  ; @$(setup) test && .venv/bin/python -m deploy.audit
+
+.PHONY: serve bench check test pins audit
