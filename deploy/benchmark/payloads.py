@@ -49,7 +49,7 @@ def write(stack: Stack, directory: Path) -> Payloads:
     small = [_put(directory / f"small-{i}.jpg", pictures.jpeg(p, pictures.SMALL)) for i, p in enumerate(images)]
     large = [_put(directory / f"large-{i}.jpg", pictures.jpeg(p, pictures.LARGE)) for i, p in enumerate(images[:2])]
     variant = {"perception_encoder_version_id": stack.variant}
-    encoded = [_wire(file) for file in small]
+    encoded, encoded_large = ([wire(file.read_bytes()) for file in files] for files in (small, large))
 
     def body(name: str, **fields: Any) -> Path:
         return _put(directory / f"{name}.json", json.dumps({**variant, **fields}).encode())
@@ -64,7 +64,7 @@ def write(stack: Stack, directory: Path) -> Payloads:
     http = {
         "image base64": Payload(image, [body(f"image-{i}", image=one) for i, one in enumerate(encoded)]),
         "image raw": Payload(f"{image}?perception_encoder_version_id={quote(stack.variant)}", small, "image/jpeg"),
-        "image 12 MP": Payload(image, [body(f"large-{i}", image=_wire(file)) for i, file in enumerate(large)]),
+        "image 12 MP": Payload(image, [body(f"large-{i}", image=one) for i, one in enumerate(encoded_large)]),
         "list of 8": Payload(image, [body("list-8", image=many(8))], items=8),
         "list of 32": Payload(image, [body("list-32", image=many(32))], items=32),
         "compare": Payload("/perception_encoder/compare", compared),
@@ -97,5 +97,5 @@ def _put(file: Path, data: bytes) -> Path:
     return file
 
 
-def _wire(file: Path) -> dict[str, str]:
-    return {"type": "base64", "value": base64.b64encode(file.read_bytes()).decode()}
+def wire(data: bytes) -> dict[str, str]:
+    return {"type": "base64", "value": base64.b64encode(data).decode()}

@@ -39,6 +39,12 @@ def find() -> Path:
     raise PerfAnalyzerFailed("perf_analyzer is neither on PATH nor in .venv-bench: `make bench` fetches it.")
 
 
+def libraries() -> str:
+    """The library path that a fetched one needs."""
+    cuda = [str(path) for path in _ENVIRONMENT.glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib")]
+    return ":".join([*cuda, os.environ.get("LD_LIBRARY_PATH", "")])
+
+
 def input_data(name: str, tensors: Sequence[NDArray[Any]], file: Path) -> Path:
     """Writes tensors [...] without batch axis as ``--input-data`` has them: raw little-endian bytes in base64."""
     entries = [
@@ -70,8 +76,7 @@ def measure(
         f"--measurement-interval={max(100, round(seconds / _WINDOWS * 1000))}", "--stability-percentage=999",
         f"--max-trials={_WINDOWS}", "--percentile=99", "--verbose-csv", "-f", str(report),
     ]  # fmt: skip
-    libraries = [str(path) for path in _ENVIRONMENT.glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib")]
-    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join([*libraries, os.environ.get("LD_LIBRARY_PATH", "")])}
+    environment = {**os.environ, "LD_LIBRARY_PATH": libraries()}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds * 10 + 300)
     if done.returncode != 0 or not report.exists():
         said = (done.stdout + done.stderr).strip().splitlines()[-8:]

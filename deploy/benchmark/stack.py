@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -32,6 +32,7 @@ class Stack:
     variant: str
     info: dict[str, Any]  # what the gateway says of the variant
     pids: dict[str, list[int]] = field(default_factory=dict)
+    triton_metrics: str = ""  # known of one that was started for this
 
     @property
     def host(self) -> str:
@@ -103,7 +104,8 @@ def start(repository: Path, directory: Path, variant: str | None, options: Seque
         url = _ready(process, log)
         triton = next(c for c in cpu.descendants(process.pid).values() if re.match(r"\S*tritonserver ", c))
         ports = dict(re.findall(r"--(\w+)-port=(\d+)", triton))
-        yield attach(url, f"127.0.0.1:{ports['grpc']}", f"127.0.0.1:{ports['http']}", variant, process.pid)
+        found = attach(url, f"127.0.0.1:{ports['grpc']}", f"127.0.0.1:{ports['http']}", variant, process.pid)
+        yield replace(found, triton_metrics=f"127.0.0.1:{ports['metrics']}")
     finally:
         process.terminate()
         process.wait(90)
