@@ -13,6 +13,7 @@ from gateway.cache import TextCache
 from gateway.encoder import Encoder
 from gateway.fetch import Fetch
 from gateway.http import errors, health, openai, openapi, roboflow
+from gateway.http.direct import Direct
 from gateway.http.middleware import Admission, Observe
 from gateway.image_embedder import ImageEmbedder
 from gateway.limits import InFlight
@@ -59,6 +60,7 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     # The last one added is the first to see a request.
+    app.add_middleware(Direct, routes=[*roboflow.router.routes, *openai.router.routes])
     app.add_middleware(
         Admission,
         in_flight=InFlight(settings.max_in_flight),

@@ -1,8 +1,8 @@
-"""What routes are handed: the service, the request's stage timer, and the incumbent's query parameters."""
+"""What routes are handed: the service, the request's stage timer, and what FastAPI documents beside their bodies."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 
 from gateway.observe import Stages
 from gateway.service import EmbeddingService
@@ -28,4 +28,16 @@ async def _incumbents_query(
     """Taken, and validated, since the incumbent's clients may send them. Async, or it would run in a thread."""
 
 
+async def _variant_beside_the_body(
+    perception_encoder_version_id: Annotated[
+        str | None, Query(description="The variant, where the body is an image or a form and cannot say.")
+    ] = None,
+    x_perception_encoder_version_id: Annotated[str | None, Header(description="The same, as a header.")] = None,
+) -> None:
+    """For the documentation; the route reads them itself."""
+
+
+# The one query parameter that can be wrong. A request with it is FastAPI's to judge; the others may go direct.
+VALIDATED: Final = b"countinference"
 IncumbentsQuery = Depends(_incumbents_query)
+VariantBesideTheBody = Depends(_variant_beside_the_body)

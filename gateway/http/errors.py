@@ -54,28 +54,46 @@ def internal_error(path: str) -> Response:
     return json_response({"message": "Internal error."}, 500)
 
 
+def answer_to(request: Request, error: Exception) -> Response | None:
+    """The answer to what a route may raise; None to what nobody foresaw."""
+    path: str = request.scope["path"]
+    match error:
+        case errors.GatewayError():
+            return error_response(error, path)
+        case RequestValidationError():
+            return _validation(error, path)
+        case HTTPException():
+            return _framework(error, path)
+        case _:
+            return None
+
+
 def install(app: FastAPI) -> None:
     """Makes the app answer with these."""
 
-    @app.exception_handler(errors.GatewayError)
-    async def _gateway(request: Request, error: errors.GatewayError) -> Response:
-        return error_response(error, request.url.path)
+    async def handler(request: Request, error: Exception) -> Response:
+        answer = answer_to(request, error)
+        assert answer is not None
+        return answer
 
-    @app.exception_handler(RequestValidationError)
-    async def _validation(request: Request, error: RequestValidationError) -> Response:
-        entries = [_validation_entry(entry) for entry in error.errors()]
-        if request.url.path.startswith(_OPENAI_PATH):
-            first = entries[0]
-            param = ".".join(map(str, first["loc"][1:])) or None
-            return _openai(400, f"{first['msg']}: {param or 'body'}", param)
-        return json_response({"detail": entries}, 422)
+    for kind in (errors.GatewayError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, handler)
 
-    @app.exception_handler(HTTPException)
-    async def _framework(request: Request, error: HTTPException) -> Response:
-        detail = _NOT_FOUND if error.status_code == 404 else error.detail
-        if request.url.path.startswith(_OPENAI_PATH):
-            return _openai(error.status_code, detail, headers=error.headers)
-        return json_response({"detail": detail}, error.status_code, error.headers)
+
+def _validation(error: RequestValidationError, path: str) -> Response:
+    entries = [_validation_entry(entry) for entry in error.errors()]
+    if path.startswith(_OPENAI_PATH):
+        first = entries[0]
+        param = ".".join(map(str, first["loc"][1:])) or None
+        return _openai(400, f"{first['msg']}: {param or 'body'}", param)
+    return json_response({"detail": entries}, 422)
+
+
+def _framework(error: HTTPException, path: str) -> Response:
+    detail = _NOT_FOUND if error.status_code == 404 else error.detail
+    if path.startswith(_OPENAI_PATH):
+        return _openai(error.status_code, detail, headers=error.headers)
+    return json_response({"detail": detail}, error.status_code, error.headers)
 
 
 def _validation_entry(error: Mapping[str, Any]) -> dict[str, Any]:

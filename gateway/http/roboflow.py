@@ -7,16 +7,16 @@ are the query and the candidates.
 
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidImage, InvalidInput
 from gateway.http.body import MULTIPART, media_type, read_json, read_parts
-from gateway.http.dependencies import IncumbentsQuery, service_of, stages_of
+from gateway.http.dependencies import IncumbentsQuery, VariantBesideTheBody, service_of, stages_of
 from gateway.http.json import json_response
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
 from gateway.http.openapi import ERRORS, body
@@ -104,23 +104,20 @@ router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ER
 @router.post(
     "/embed_image",
     response_model=EmbeddingResponse,
+    dependencies=[VariantBesideTheBody],
     openapi_extra=body(EmbedImageRequest, "image/*", MULTIPART, answers=NPY),
 )
-async def embed_image(
-    request: Request,
-    perception_encoder_version_id: Annotated[
-        str | None, Query(description="The variant, where the body is an image or a form and cannot say.")
-    ] = None,
-    x_perception_encoder_version_id: Annotated[str | None, Header(description="The same, as a header.")] = None,
-) -> Response:
+async def embed_image(request: Request) -> Response:
     """Embeddings of one or several images: JSON, or an image file as the body, or files as parts named `image`."""
     start = time.perf_counter()
-    variant = perception_encoder_version_id or x_perception_encoder_version_id
+    variant: str | None
     encoding_format: EncodingFormat = "float"
     sources: list[ImageSource]
     if (kind := media_type(request)).startswith("image/"):
+        variant = _variant_beside_the_body(request)
         sources = [EncodedImage(await request.body())]
     elif kind == MULTIPART:
+        variant = _variant_beside_the_body(request)
         sources = await read_parts(request, "image")
         if not sources:
             raise InvalidInput("The form has no part named `image`.")
@@ -169,6 +166,11 @@ async def compare(request: Request) -> Response:
 
 
 # -- between the wire and the service
+
+
+def _variant_beside_the_body(request: Request) -> str | None:
+    name = "perception_encoder_version_id"
+    return request.query_params.get(name) or request.headers.get(f"x-{name.replace('_', '-')}")
 
 
 def _source(image: InferenceRequestImage) -> ImageSource:
