@@ -39,6 +39,12 @@ class Settings(BaseSettings):
         validation_alias="ALLOW_ORIGINS",
         description="Web origins that browsers may call from (CORS), separated by commas; `*` is any.",
     )
+    root_path: str = Field(
+        default="",
+        validation_alias="PE_ROOT_PATH",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path below which a proxy shows the server, such as `/vision`. The proxy may remove it or not.",
+    )
 
     # -- what it serves
     triton_url: str = Field(

@@ -19,7 +19,7 @@ def row(name: str, field: FieldInfo) -> str:
     default = "one a CPU" if field.default_factory else getattr(Settings.model_fields[name], "default", None)
     if isinstance(default, frozenset):
         default = ",".join(sorted(default)) or None
-    shown = "" if default is None else f"`{default}`" if default != "one a CPU" else default
+    shown = "" if default in (None, "") else f"`{default}`" if default != "one a CPU" else default
     return f"| `{field.validation_alias}` | {shown} | {field.description} |"
 
 

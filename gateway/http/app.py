@@ -14,7 +14,7 @@ from gateway.encoder import Encoder
 from gateway.fetch import Fetch
 from gateway.http import errors, health, openai, openapi, roboflow
 from gateway.http.direct import Direct
-from gateway.http.middleware import Admission, Observe
+from gateway.http.middleware import Admission, Observe, Prefix
 from gateway.image_embedder import ImageEmbedder
 from gateway.limits import InFlight
 from gateway.observe import Metrics
@@ -76,4 +76,6 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         expose_headers=["Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After"],
     )
     app.add_middleware(Observe, metrics=metrics)
+    if settings.root_path:
+        app.add_middleware(Prefix, root_path=settings.root_path)
     return app

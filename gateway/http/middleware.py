@@ -22,8 +22,24 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _log = logging.getLogger(__name__)
 
 
+class Prefix:
+    """Outermost, behind a proxy that shows the server below ``root_path``: documents name that, routes never see it."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "root_path": self._root_path, "path": self._inner(scope["path"])}
+        await self._app(scope, receive, send)
+
+    def _inner(self, path: str) -> str:
+        return path.removeprefix(self._root_path) if path.startswith(f"{self._root_path}/") else path
+
+
 class Observe:
-    """Outermost: a request id, a stage timer, the metrics and the log line, and an answer to what nobody caught."""
+    """Then: a request id, a stage timer, the metrics and the log line, and an answer to what nobody caught."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

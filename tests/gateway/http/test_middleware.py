@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, GatewayError, Overloaded
@@ -30,6 +31,31 @@ def metric(client: TestClient, name: str, **labels: str) -> float:
             if found == labels:
                 return float(line.rsplit(" ", 1)[1])
     return 0
+
+
+class TestPrefix:
+    @pytest.mark.parametrize("prefix", ["", "/vision"])
+    def test_a_proxy_may_remove_its_path_or_leave_it(self, make_client: MakeClient, prefix: str) -> None:
+        client = make_client(root_path="/vision")
+        assert client.post(prefix + TEXT, json=BODY).status_code == 200
+        assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": "/vision"}]
+        assert "'/vision/openapi.json'" in client.get(f"{prefix}/docs").text
+        assert client.post(f"{prefix}/v1/embeddings", json={"input": 7}).json()["error"]["type"]
+        assert metric(client, "pe_requests_total", route=TEXT, status="200") == 1
+
+    def test_paths_of_others_are_not_found(self, make_client: MakeClient) -> None:
+        client = make_client(root_path="/vision")
+        assert client.post(f"/another{TEXT}", json=BODY).status_code == 404
+        assert client.post(f"/visionary{TEXT}", json=BODY).status_code == 404
+
+    def test_none_unless_told(self, client: TestClient) -> None:
+        assert client.post(f"/vision{TEXT}", json=BODY).status_code == 404
+        assert "servers" not in client.get("/openapi.json").json()
+
+    @pytest.mark.parametrize("path", ["vision", "/", "/vision/", "/a b", "//x", "/<script>"])
+    def test_what_is_no_path_is_refused(self, path: str) -> None:
+        with pytest.raises(ValidationError):
+            Settings(root_path=path)
 
 
 class TestIdentity:
