@@ -12,10 +12,11 @@ check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --ch
 test: check ; @.venv/bin/pytest -m "not export and not gpu" \
 	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)
 
-# What the gateway's image installs, after a change of the dependencies or of constraints/gateway.txt.
-pins:   ; @$(setup) test && .venv/bin/uv pip compile --quiet pyproject.toml --constraint constraints/gateway.txt \
-	--python-platform linux --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins" \
-	--output-file constraints/gateway-hashed.txt
+# What the gateway's image installs, and builds with, after a change of the dependencies or of constraints/gateway.txt.
+compile = .venv/bin/uv pip compile --quiet --constraint constraints/gateway.txt --python-platform linux --python-version 3.11 \
+	--generate-hashes --no-annotate --custom-compile-command "make pins"
+pins:   ; @$(setup) test && $(compile) pyproject.toml --output-file constraints/gateway-hashed.txt \
+	&& $(compile) deploy/build-requirements.txt --output-file constraints/build-hashed.txt
 
 # Known vulnerabilities of all that is pinned. Needs the network; what cannot be looked up counts as not verified.
 audit:  ; @$(setup) test && .venv/bin/python -m deploy.audit

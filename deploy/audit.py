@@ -14,7 +14,9 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
 _VERDICTS: Final = ("No known vulnerability.", "VULNERABLE.", "NOT VERIFIED: this says nothing of their safety.")
-PINS: Final = tuple(ROOT / "constraints" / name for name in ("gateway.txt", "triton.txt", "export.txt"))
+PINS: Final = tuple(
+    ROOT / "constraints" / name for name in ("gateway.txt", "triton.txt", "export.txt", "build-hashed.txt")
+)
 
 
 @dataclass

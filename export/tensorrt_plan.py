@@ -8,7 +8,7 @@ The network is strongly typed: what precision a product is in stands in the grap
 import importlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,14 @@ def plan_on_gpu(path: Path) -> Iterator[Embed]:
 
 
 def _tensorrt() -> Any:
-    """The library: imported by name, because it has no types and is not there where there is no GPU."""
-    try:
-        return importlib.import_module("tensorrt")
-    except ImportError as error:
-        raise TargetError(f"the tensorrt package is not installed: {_HOW}") from error
+    """The library: imported by name, because it has no types and is not there where there is no GPU.
+
+    Its bindings alone will do where the library itself is the system's, as in the serving image.
+    """
+    for name in ("tensorrt", "tensorrt_bindings"):
+        with suppress(ImportError):
+            return importlib.import_module(name)
+    raise TargetError(f"the tensorrt package is not installed: {_HOW}")
 
 
 def _timing_cache_file(target: Target) -> Path:

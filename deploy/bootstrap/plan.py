@@ -13,9 +13,11 @@ from typing import Any
 
 from deploy.bootstrap import system
 from deploy.bootstrap.environment import Environment, Processes
+from deploy.bootstrap.kustomize import Kustomize
 from deploy.bootstrap.tools import PACKAGES, Tools
 
 Say = Callable[[str], None]
+Part = Environment | Tools | Kustomize
 ROOT = Path(__file__).parents[2]
 # What the exporter's tests share with the gateway's; the versions stand in pyproject.toml once.
 _EXPORT_TESTS = ("hypothesis", "mypy", "pytest", "pytest-asyncio", "scikit-image", "tokenizers")
@@ -34,10 +36,10 @@ def bring_up_to_date(target: str, say: Say) -> None:
         _build(environments, say)
 
 
-def _unfinished(target: str) -> list[Environment | Tools]:
-    everything: list[Environment | Tools] = [*describe(target)]
+def _unfinished(target: str) -> list[Part]:
+    everything: list[Part] = [*describe(target)]
     if target == "test":
-        everything.append(Tools(ROOT, PACKAGES))
+        everything += [Tools(ROOT, PACKAGES), Kustomize(ROOT)]
     return [part for part in everything if part.missing()]
 
 
@@ -124,7 +126,7 @@ def _install_system_packages(target: str, say: Say) -> None:
         system.require_linux_x86_64()
         packages += system.missing_for_triton()
     if target == "test":
-        packages += system.missing_for_opencv()
+        packages += system.missing_for_opencv() + system.missing_for_kustomize()
     if target in ("bench", "test"):
         packages += system.missing_for_perf_analyzer()
     if packages:
@@ -132,7 +134,7 @@ def _install_system_packages(target: str, say: Say) -> None:
         system.install(packages)
 
 
-def _build(environments: list[Environment | Tools], say: Say) -> None:
+def _build(environments: list[Part], say: Say) -> None:
     """All at once: while one waits for the network, another unpacks."""
     processes = Processes()
     with ThreadPoolExecutor(len(environments)) as pool:

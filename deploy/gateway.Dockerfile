@@ -1,0 +1,32 @@
+# The gateway: docker build --file deploy/gateway.Dockerfile --tag perception-encoder-gateway .
+# Needs a Triton at PE_TRITON_URL. Runs as nobody in particular, on a read-only root, with a /tmp to write to.
+FROM docker.io/library/python:3.11.14-slim-bookworm AS python
+
+FROM python AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+# Without pip: the environment is copied to where nothing is installed any more.
+RUN python -m venv --without-pip /opt/gateway && python -m venv /opt/build
+# Every file by its hash, and none that would need a compiler.
+COPY constraints/build-hashed.txt constraints/gateway-hashed.txt ./
+RUN /opt/build/bin/python -m pip install --no-deps --require-hashes --only-binary :all: -r build-hashed.txt \
+ && python -m pip --python /opt/gateway/bin/python install \
+    --no-deps --require-hashes --only-binary :all: -r gateway-hashed.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY gateway gateway
+# The project's other commands live elsewhere, and would not run here.
+RUN /opt/build/bin/python -m pip --python /opt/gateway/bin/python install --no-deps .  \
+ && rm /opt/gateway/bin/pe-bench /opt/gateway/bin/pe-export /opt/gateway/bin/pe-serve
+
+FROM python
+LABEL org.opencontainers.image.title="Perception Encoder gateway" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN python -m pip uninstall --yes --quiet --root-user-action ignore pip setuptools wheel
+COPY --from=build /opt/gateway /opt/gateway
+# The bytecode is in the image.
+ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+EXPOSE 9001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 9001)}/readiness\", timeout=4)"]
+ENTRYPOINT ["pe-gateway"]
