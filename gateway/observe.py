@@ -114,8 +114,10 @@ class Metrics:
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
 
-    def record(self, *, route: str, status: int, seconds: float, stages: Stages, request_id: str) -> None:
-        """One answered request: counts it, and writes its line of the log."""
+    def record(
+        self, *, route: str, status: int, seconds: float, stages: Stages, request_id: str, client: str | None
+    ) -> None:
+        """One answered request: counts it, and writes its line of the log. ``client``: the address that asked."""
         self.requests.labels(route, str(status)).inc()
         self.duration.labels(route).observe(seconds)
         for stage, spent in stages.seconds.items():
@@ -125,6 +127,7 @@ class Metrics:
         if _log.isEnabledFor(level):
             entry = {
                 "request_id": request_id,
+                "client": client,
                 "route": route,
                 "status": status,
                 "ms": round(seconds * 1e3, 2),

@@ -14,7 +14,8 @@ from typing import Final
 from deploy.bootstrap.environment import Processes
 from deploy.bootstrap.errors import BootstrapError
 
-PACKAGES: Final = {"prometheus": "prometheus", "promtool": "prometheus", "nginx": "nginx"}  # of each program
+# Of each program.
+PACKAGES: Final = {"nginx": "nginx", "openssl": "openssl", "prometheus": "prometheus", "promtool": "prometheus"}
 _FOLDERS: Final = ("usr/bin", "usr/sbin")
 
 

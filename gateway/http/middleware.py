@@ -83,6 +83,7 @@ class Observe:
                 seconds=time.perf_counter() - start,
                 stages=stages,
                 request_id=request_id,
+                client=scope["client"][0] if scope.get("client") else None,
             )
 
 
