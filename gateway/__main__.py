@@ -78,6 +78,10 @@ def make_app() -> FastAPI:
 
 
 def _configure_logging() -> None:
+    # Our lines name no thread, process or place in the code, so none is looked up for each: a third of a line's cost.
+    # https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
 

@@ -52,14 +52,18 @@ class TextEmbedder:
         longest = max(map(len, texts))
         if longest > self._max_characters:
             raise InvalidInput(f"A text has {longest} characters; at most {self._max_characters} are allowed.")
-        known = {text: self._cache.get(spec, text) for text in dict.fromkeys(texts)}
-        missing = [text for text, entry in known.items() if entry is None]
-        entries = {text: entry for text, entry in known.items() if entry is not None}
+        entries: dict[str, TextEmbedding] = {}
+        missing: list[str] = []
+        for text in dict.fromkeys(texts):
+            if (entry := self._cache.get(spec, text)) is None:
+                missing.append(text)
+            else:
+                entries[text] = entry
         if missing:
             entries |= zip(missing, await self._embed(spec, missing, stages), strict=True)
         found = [entries[text] for text in texts]
         return TextEmbeddings(
-            embeddings=np.stack([entry.embedding for entry in found]),
+            embeddings=found[0].embedding[np.newaxis] if len(found) == 1 else np.stack([e.embedding for e in found]),
             truncated=[i for i, entry in enumerate(found) if entry.truncated],
             tokens=sum(entry.tokens for entry in found),
         )

@@ -7,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from gateway.cache import TextCache
 from gateway.encoder import Encoder
 from gateway.fetch import Fetch
 from gateway.http import errors, health, openai, openapi, roboflow
 from gateway.http.direct import Direct
-from gateway.http.middleware import Admission, Observe, Prefix
+from gateway.http.middleware import Admission, Cors, Observe, Prefix
 from gateway.image_embedder import ImageEmbedder
 from gateway.limits import InFlight
 from gateway.observe import Metrics
@@ -69,7 +68,7 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         deadline_seconds=settings.deadline_seconds,
     )
     app.add_middleware(
-        CORSMiddleware,
+        Cors,
         allow_origins=sorted(settings.allow_origins),
         allow_methods=["*"],
         allow_headers=["*"],

@@ -7,12 +7,14 @@ without a Content-Type as JSON, and one route takes several media types.
 import json
 from typing import Any, Final, TypeVar
 
+import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
+from gateway.http.exchange import header
 from gateway.sources import EncodedImage, ImageSource, undeclared
 
 MULTIPART: Final = "multipart/form-data"
@@ -24,7 +26,25 @@ _Wire = TypeVar("_Wire", bound=BaseModel)
 
 def media_type(request: Request) -> str:
     """The Content-Type without its parameters, in lower case; "" if there is none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return header(request.scope, b"content-type").partition(";")[0].strip().lower()
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The whole body, as it came where it came at once.
+
+    Raises:
+        ClientDisconnect: the client left before its end.
+        PayloadTooLarge: from the middleware that counts what is read.
+    """
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
@@ -33,9 +53,9 @@ async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
     Raises:
         RequestValidationError: not JSON, or not such an object.
         HTTPException: 400, bytes that cannot even be read as text.
-        PayloadTooLarge: from the middleware that counts what is read.
+        ClientDisconnect, PayloadTooLarge: as the bytes were read.
     """
-    data = await request.body()
+    data = await read_bytes(request)
     value: Any = None
     if data:
         value = _parse(data) if _is_json(media_type(request)) else data.decode("latin-1")
@@ -67,6 +87,12 @@ def _is_json(kind: str) -> bool:
 
 
 def _parse(data: bytes) -> Any:
+    try:
+        # Ten times as fast, and what it can read it reads as the other does, but for integers beyond 64 bits, which
+        # become floats, and for which no field has a use.
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass  # it is stricter: NaN, lone surrogates and UTF-16 are JSON to Python, and so to the incumbent
     try:
         return json.loads(data)
     except json.JSONDecodeError as error:

@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Header, Query, Request
 
+from gateway.http.exchange import exchange_of
 from gateway.observe import Stages
 from gateway.service import EmbeddingService
 
@@ -15,9 +16,8 @@ def service_of(request: Request) -> EmbeddingService:
 
 
 def stages_of(request: Request) -> Stages:
-    """The request's own, which ``Observe`` made."""
-    stages: Stages = request.state.stages
-    return stages
+    """The request's own."""
+    return exchange_of(request.scope).stages
 
 
 async def _incumbents_query(

@@ -1,9 +1,15 @@
 """Work ends when nobody waits for it: a client that hangs up cancels its request, down to the call to Triton."""
 
 import asyncio
+from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.http.exchange import exchange_of
+
+# Before that nobody looks whether the client is still there. What is answered by then is not worth a second task.
+_UNWATCHED_SECONDS: Final = 0.01
 
 
 async def run_while_connected(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -12,40 +18,47 @@ async def run_while_connected(app: ASGIApp, scope: Scope, receive: Receive, send
     Raises:
         ClientDisconnect: it left; Starlette raises the same while a body is read.
     """
+    loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
+    exchange = exchange_of(scope)
+    due: asyncio.TimerHandle | None = None
     watcher: asyncio.Task[Message] | None = None
-    answered = left = False
+    left = False
 
     async def watch() -> Message:
         nonlocal left
         message = await receive()  # after the body there is nothing else to come
-        if not answered:
+        if not exchange.finished:
             left = True
             task.cancel()
         return message
 
-    async def received() -> Message:
+    def start_watching() -> None:
         nonlocal watcher
-        if watcher is not None:
+        watcher = loop.create_task(watch())
+
+    async def received() -> Message:
+        nonlocal due
+        if due is not None:
+            due.cancel()
+            if watcher is None:
+                start_watching()
+            assert watcher is not None
             return await asyncio.shield(watcher)
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
-            watcher = asyncio.create_task(watch())
+            due = loop.call_later(_UNWATCHED_SECONDS, start_watching)
         return message
 
-    async def sent(message: Message) -> None:
-        nonlocal answered
-        # Set before it goes out: servers report a finished answer as a disconnect, too.
-        answered = message["type"] == "http.response.body" and not message.get("more_body", False)
-        await send(message)
-
     try:
-        await app(scope, received, sent)
+        await app(scope, received, send)
     except asyncio.CancelledError:
         if left and task.uncancel() == 0:
             raise ClientDisconnect from None
         raise
     finally:
+        if due is not None:
+            due.cancel()
         if watcher is not None:
             watcher.cancel()

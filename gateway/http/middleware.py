@@ -2,22 +2,18 @@
 
 import asyncio
 import logging
-import re
 import time
-import uuid
-from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import DeadlineExceeded, GatewayError, Overloaded, PayloadTooLarge
 from gateway.http.disconnect import run_while_connected
 from gateway.http.errors import error_response, internal_error
+from gateway.http.exchange import Exchange, exchange_of, header
 from gateway.limits import InFlight
-from gateway.observe import Metrics, Stages
-
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+from gateway.observe import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -49,42 +45,36 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start = time.perf_counter()
-        stages = Stages()
-        given = Headers(scope=scope).get("x-request-id", "")
-        # A new id where the client's could not stand in a header or a log as it is.
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {}).update(stages=stages, request_id=request_id)
-        status = 0
-
-        async def send_observed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["x-inference-engine"] = "triton"
-                headers["server-timing"] = stages.server_timing(time.perf_counter() - start)
-            await send(message)
-
+        exchange = Exchange(scope, send)
         try:
-            await self._app(scope, receive, send_observed)
+            await self._app(scope, receive, exchange.send)
         except Exception:
-            _log.exception("request %s failed", request_id)
-            if status:
+            _log.exception("request %s failed", exchange.request_id)
+            if exchange.status:
                 raise  # half an answer is out; closing the connection is all that is left
-            await internal_error(scope["path"])(scope, receive, send_observed)
+            await internal_error(scope["path"])(scope, receive, exchange.send)
         finally:
             route = scope.get("route")
             self._metrics.record(
                 # The route's pattern: paths as sent would make the number of time series anyone's choice.
                 route=getattr(route, "path", "other"),
-                status=status or 499,
-                seconds=time.perf_counter() - start,
-                stages=stages,
-                request_id=request_id,
+                status=exchange.status or 499,
+                seconds=time.perf_counter() - exchange.start,
+                stages=exchange.stages,
+                request_id=exchange.request_id,
                 client=scope["client"][0] if scope.get("client") else None,
             )
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, for requests that a browser sends: only those name an origin."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Without one there is nothing to allow; `Vary` is for caches, and an answer to POST is in none.
+        if scope["type"] == "http" and scope["method"] == "POST" and not header(scope, b"origin"):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class Admission:
@@ -103,25 +93,19 @@ class Admission:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        exchange = exchange_of(scope)
         try:
             with self._in_flight.admit():
                 self._metrics.in_flight.set(self._in_flight.count)
-                length = Headers(scope=scope).get("content-length", "")
+                length = header(scope, b"content-length")
                 if length.isdecimal() and int(length[:20]) > self._max_body_bytes:
                     raise self._too_large()
                 async with asyncio.timeout(self._deadline_seconds):
-                    await run_while_connected(self._app, scope, self._counted(receive), send_noted)
+                    await run_while_connected(self._app, scope, self._counted(receive), send)
         except ClientDisconnect:
             self._metrics.refused.labels("ClientLeft").inc()
         except (GatewayError, TimeoutError) as error:
-            if started:
+            if exchange.status:
                 raise
             if isinstance(error, Overloaded | PayloadTooLarge):
                 self._metrics.refused.labels(type(error).__name__).inc()

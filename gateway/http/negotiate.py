@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.encoder import Embeddings
+from gateway.http.exchange import header
 
 NPY: Final = "application/x-npy"
 
@@ -49,5 +50,5 @@ def rows(embeddings: Embeddings, encoding_format: EncodingFormat) -> Sequence[An
 
 
 def _accepted(request: Request) -> list[str]:
-    values = request.headers.get("accept", "").split(",")
+    values = header(request.scope, b"accept").split(",")
     return [media_type for value in values if (media_type := value.partition(";")[0].strip().lower())]

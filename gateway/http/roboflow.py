@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidImage, InvalidInput
-from gateway.http.body import MULTIPART, media_type, read_json, read_parts
+from gateway.http.body import MULTIPART, media_type, read_bytes, read_json, read_parts
 from gateway.http.dependencies import IncumbentsQuery, VariantBesideTheBody, service_of, stages_of
 from gateway.http.json import json_response
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
@@ -115,7 +115,7 @@ async def embed_image(request: Request) -> Response:
     sources: list[ImageSource]
     if (kind := media_type(request)).startswith("image/"):
         variant = _variant_beside_the_body(request)
-        sources = [EncodedImage(await request.body())]
+        sources = [EncodedImage(await read_bytes(request))]
     elif kind == MULTIPART:
         variant = _variant_beside_the_body(request)
         sources = await read_parts(request, "image")
