@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from gateway.fetch import FetchPolicy, ImageFetcher
 from gateway.http.app import create_app
 from gateway.settings import Settings
+from gateway.triton import addresses
 from gateway.triton.encoder import TritonEncoder
 
 _INCUMBENTS_KEYS: Final = frozenset({"API_KEY", "ROBOFLOW_API_KEY"})
@@ -29,11 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings()
         _fetch_policy(settings)
+        addresses.parse(settings.triton_url)
     except ValidationError as error:
         for problem in error.errors():
             print(f"pe-gateway: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
         return 2
-    except ValueError as error:  # an entry of a host list that is no host
+    except ValueError as error:  # a list with an entry that is no host, or no address
         print(f"pe-gateway: {error}", file=sys.stderr)
         return 2
     # Workers write their metrics here, for whichever is asked to add them up.

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         default="127.0.0.1:8001",
         validation_alias="PE_TRITON_URL",
-        description="Triton's gRPC address, `host:port`, or a gRPC name such as `dns:///triton:8001`.",
+        description="Triton's gRPC address: `host:port`, several with commas; or `dns:///name:port`, all that it has.",
     )
     default_variant: str | None = Field(
         default=None,

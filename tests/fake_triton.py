@@ -4,10 +4,14 @@ The real Triton is in tests/e2e; it cannot be made to answer wrongly.
 """
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -29,14 +33,22 @@ CONFIGS = {
 }
 
 
+def unit_rows(batch: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """Unit vectors [N, 5] that tell the rows of a batch apart."""
+    rows = 1 + batch.reshape(len(batch), -1)[:, :5].astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
 @dataclass
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     configs: dict[str, str] = field(default_factory=lambda: dict(CONFIGS))
     version: str = "1"
-    answer: Callable[[np.ndarray], np.ndarray] = lambda batch: np.ones((len(batch), 5), np.float32)  # type: ignore[type-arg]
+    answer: Callable[[np.ndarray], np.ndarray] = unit_rows  # type: ignore[type-arg]
     abort: tuple[grpc.StatusCode, str] | None = None
     seconds: float = 0
     received: list[tuple[str, np.ndarray]] = field(default_factory=list)  # type: ignore[type-arg]
+    versions: list[str] = field(default_factory=list)  # that inferences asked for
+    asked: int = 0
     cancelled: int = 0
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -50,6 +62,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return service_pb2.ModelConfigResponse(config=config)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.asked += 1
+        self.versions.append(request.model_version)
         try:
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
@@ -84,3 +98,35 @@ async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+class FakeTritonProcess:
+    """A ``FakeTriton`` of its own, to be killed or stopped. A context manager: it answers when entered."""
+
+    def __init__(self, seconds: float = 0) -> None:
+        command = [sys.executable, "-m", "tests.fake_triton", str(seconds)]
+        self.process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        assert self.process.stdout is not None
+        self.target = f"127.0.0.1:{int(self.process.stdout.readline())}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdout is not None
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def signal(self, signum: signal.Signals) -> None:
+        self.process.send_signal(signum)
+
+
+async def _main(seconds: float) -> None:
+    async with served(FakeTriton(seconds=seconds)) as port:
+        print(port, flush=True)  # noqa: T201
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(float(sys.argv[1])))

@@ -1,16 +1,21 @@
-"""``TritonEncoder``: the ``Encoder`` whose towers run in Triton."""
+"""``TritonEncoder``: the ``Encoder`` whose towers run in Triton, or in several."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
-from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens
-from gateway.errors import EncoderUnavailable, ServerError
-from gateway.triton import models
-from gateway.triton.connection import Connection
+from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens, TowerSpec
+from gateway.errors import EncoderUnavailable
+from gateway.triton import addresses, models
+from gateway.triton.errors import Unsent
+from gateway.triton.fleet import Fleet
+from gateway.triton.replica import Replica
+
+_RESOLVE_SECONDS: Final = 5.0
+# A server that is being restarted on the spot may be back as soon as that; a client is told to try again after one.
+_RECONNECT_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -18,60 +23,104 @@ _log = logging.getLogger(__name__)
 class TritonEncoder:
     """Implements the ``Encoder`` protocol over gRPC. An async context manager: enter it on the loop that uses it.
 
+    Embedding is pure, so a call that was lost with its Triton is made once more on another; where there is no other,
+    only if it never left.
+
     Args:
-        url: gRPC address, such as ``127.0.0.1:8001`` or ``dns:///triton:8001``.
+        url: where the Tritons are, as ``addresses`` has it.
         call_seconds: no call may last longer.
         watch_seconds: how often to look for models that appeared, changed or went away.
+        resolve: addresses to ``host:port`` targets; raises OSError.
     """
 
-    def __init__(self, url: str, call_seconds: float = 30, watch_seconds: float = 1) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: str,
+        call_seconds: float = 30,
+        watch_seconds: float = 1,
+        resolve: Callable[[Sequence[addresses.Address]], Awaitable[list[str]]] = addresses.resolve,
+        resolve_seconds: float = _RESOLVE_SECONDS,
+    ) -> None:
+        self._addresses = addresses.parse(url)
         self._call_seconds = call_seconds
         self._watch_seconds = watch_seconds
-        self._specs: dict[str, EncoderSpec] = {}
-        self._served: dict[str, str] = {}  # ready models and their versions, as of the last look
+        self._resolve = resolve
+        self._resolve_seconds = resolve_seconds
+        self._fleet = Fleet()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._connection = Connection(self._url, self._call_seconds)
-        await self._look()
-        self._watcher = asyncio.create_task(self._watch())
+        await self._update()
+        if any(address.every for address in self._addresses):
+            self._start(self._keep_updating())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._watcher
-        await self._connection.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(replica.close() for replica in self._fleet.replicas.values()))
 
     @property
     def specs(self) -> Mapping[str, EncoderSpec]:
-        return self._specs
+        return self._fleet.specs
 
     async def encode_images(self, spec: EncoderSpec, images: Pixels) -> Embeddings:
-        return await self._connection.infer(spec.variant + models.VISION, "image", "UINT8", images, spec.embed_dim)
+        return await self._infer(spec, models.VISION, spec.vision, "image", images)
 
     async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
-        return await self._connection.infer(spec.variant + models.TEXT, "tokens", "INT32", tokens, spec.embed_dim)
+        return await self._infer(spec, models.TEXT, spec.text, "tokens", tokens)
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._watch_seconds)
-            await self._look()
-
-    async def _look(self) -> None:
-        """Brings ``specs`` up to date with what Triton serves now."""
+    async def _infer(
+        self, spec: EncoderSpec, suffix: str, tower: TowerSpec, name: str, batch: Pixels | Tokens
+    ) -> Embeddings:
+        call = (spec.variant + suffix, tower.version, name, batch, spec.embed_dim)
+        if (replica := self._fleet.choose(spec)) is None:
+            raise EncoderUnavailable("The model is not available now. Try again in a moment.")
         try:
-            served = await self._connection.served()
-            if served != self._served:
-                specs = models.specs(served, await self._connection.configs(served))
-                _log.info("Triton at %s serves %s", self._url, ", ".join(specs) or "no variant")
-                self._specs, self._served = specs, served
+            return await replica.infer(*call)
         except EncoderUnavailable as error:
-            if self._specs:
-                _log.warning("Triton at %s is gone: %s", self._url, error)
-            self._specs, self._served = {}, {}
-        except ServerError as error:
-            # Busy, perhaps; that alone takes nothing out of service.
-            _log.warning("Triton at %s does not say what it serves: %s", self._url, error)
+            if (other := self._fleet.choose(spec, besides=replica)) is None:
+                if not (isinstance(error, Unsent) and await replica.connected(_RECONNECT_SECONDS)):
+                    raise
+                other = replica
+            return await other.infer(*call)
+
+    async def _keep_updating(self) -> None:
+        while True:
+            await asyncio.sleep(self._resolve_seconds)
+            await self._update()
+
+    async def _update(self) -> None:
+        """Follows the addresses: meets new Tritons, and lets go of those that are not named any more."""
+        try:
+            targets = await self._resolve(self._addresses)
+        except OSError as error:  # those that are known go on
+            _log.warning("No answer to where the Tritons are: %s", error.strerror or error)
+            return
+        replicas = self._fleet.replicas
+        gone = [replicas.pop(target) for target in list(replicas) if target not in targets]
+        new = [
+            Replica(target, self._changed, self._call_seconds, self._watch_seconds)
+            for target in targets
+            if target not in replicas
+        ]
+        replicas.update((replica.target, replica) for replica in new)
+        self._changed()
+        for replica in gone:
+            _log.info("Triton at %s is not named any more", replica.target)
+            self._start(replica.close(grace=self._call_seconds))
+        await asyncio.gather(*(replica.open() for replica in new))
+
+    def _changed(self) -> None:
+        self._fleet.refresh()
+        for replica in self._fleet.replicas.values():
+            if replica.state == "hung" and replica.outstanding and self._fleet.can_replace(replica):
+                replica.abandon()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

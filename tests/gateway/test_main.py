@@ -17,6 +17,7 @@ from tests.fake_triton import FakeTriton, served
     [
         ("PORT", "x", "pe-gateway: PORT: "),
         ("PE_MAX_IN_FLIGHT", "0", "pe-gateway: PE_MAX_IN_FLIGHT: "),
+        ("PE_TRITON_URL", "http://a.example", "pe-gateway: PE_TRITON_URL: "),
         ("BLACKLISTED_DESTINATIONS_FOR_URL_INPUT", "https://a.example/", "https://a.example/"),
     ],
 )

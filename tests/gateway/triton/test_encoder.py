@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
 from gateway.triton.encoder import TritonEncoder
-from tests.fake_triton import CONFIGS, FakeTriton, eventually, served
+from tests.fake_triton import CONFIGS, FakeTriton, eventually, served, unit_rows
 
 IMAGES = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
 TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
@@ -100,12 +100,12 @@ def unused_port() -> int:
 
 class TestInference:
     async def test_tensors_arrive_and_answers_return(self) -> None:
-        triton = FakeTriton(answer=lambda batch: np.arange(len(batch) * 5, dtype=np.float32).reshape(-1, 5))
+        triton = FakeTriton()
         async with encoder_of(triton) as encoder:
             images = await encoder.encode_images(encoder.specs["V"], IMAGES)
             texts = await encoder.encode_texts(encoder.specs["V"], TOKENS)
-        assert images.tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-        assert texts.shape == (3, 5)
+        np.testing.assert_array_equal(images, unit_rows(IMAGES))
+        np.testing.assert_array_equal(texts, unit_rows(TOKENS))
         (vision, sent_images), (text, sent_tokens) = triton.received
         assert (vision, text) == ("V-vision", "V-text")
         np.testing.assert_array_equal(sent_images, IMAGES)
@@ -114,13 +114,16 @@ class TestInference:
     @pytest.mark.parametrize(
         "answer",
         [
-            lambda batch: np.ones((len(batch), 4), np.float32),
-            lambda batch: np.ones((len(batch) + 1, 5), np.float32),
-            lambda batch: np.ones((len(batch), 5), np.float64),
-            lambda batch: np.full((len(batch), 5), np.nan, np.float32),
+            lambda batch: unit_rows(batch)[:, :4],
+            lambda batch: unit_rows(batch)[1:],
+            lambda batch: unit_rows(batch).astype(np.float64),
+            lambda batch: unit_rows(batch) * np.array([[1], [1], [np.nan]], np.float32),
             lambda batch: np.full((len(batch), 5), np.inf, np.float32),
+            lambda batch: np.full((len(batch), 5), 1e30, np.float32),
+            lambda batch: np.zeros((len(batch), 5), np.float32),
+            lambda batch: unit_rows(batch) * np.float32(1.02),
         ],
-        ids=["dimension", "rows", "type", "nan", "inf"],
+        ids=["dimension", "rows", "type", "nan", "inf", "overflow", "zero", "length"],
     )
     async def test_wrong_answers_are_not_passed_on(self, answer: Any) -> None:
         async with encoder_of(FakeTriton(answer=answer)) as encoder:

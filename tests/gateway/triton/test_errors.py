@@ -1,22 +1,38 @@
 import grpc
 import pytest
-from tritonclient.utils import InferenceServerException
 
-from gateway.errors import EncoderFault, EncoderUnavailable, ServerError
-from gateway.triton.errors import translate, translated_errors
+from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
+from gateway.http.errors import STATUS
+from gateway.triton.errors import Unsent, translate
+
+C = grpc.StatusCode
+ERRORS = {C.RESOURCE_EXHAUSTED: Overloaded, C.DEADLINE_EXCEEDED: DeadlineExceeded} | dict.fromkeys(
+    (C.UNAVAILABLE, C.CANCELLED, C.NOT_FOUND), EncoderUnavailable
+)
 
 
-@pytest.mark.parametrize("code", list(grpc.StatusCode))
-def test_every_status_has_an_error(code: grpc.StatusCode) -> None:
-    assert isinstance(translate(str(code), "anything"), ServerError)
+@pytest.mark.parametrize("code", list(C))
+def test_every_status_has_an_error_that_has_an_answer(code: grpc.StatusCode) -> None:
+    error = translate(code, "/secret/path")
+    assert type(error) is ERRORS.get(code, EncoderFault)
+    assert STATUS[type(error)] in (429, 502, 503, 504)
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ("Exceeds maximum queue size", Overloaded),
+        ("Request timeout expired", DeadlineExceeded),
+        ("Server is stopping, scheduler for model has stopped accepting new inference requests", EncoderUnavailable),
+        ("Socket closed", EncoderUnavailable),
+        ("failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused", Unsent),
+        ("connections to all backends failing; last error: UNKNOWN", Unsent),
+    ],
+)
+def test_unavailable_means_several_things(details: str, expected: type[ServerError]) -> None:
+    assert type(translate(C.UNAVAILABLE, details)) is expected
 
 
 def test_a_status_nobody_knows() -> None:
-    assert isinstance(translate(None, "broken"), EncoderFault)
-
-
-def test_both_libraries_errors_are_translated() -> None:
-    with pytest.raises(EncoderUnavailable), translated_errors():
-        raise InferenceServerException("gone", status="StatusCode.UNAVAILABLE")
-    with pytest.raises(EncoderFault), translated_errors():
-        raise grpc.RpcError("odd")
+    assert type(translate(None, None)) is EncoderFault
