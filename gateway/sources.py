@@ -5,6 +5,7 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
+import pybase64
 import regex
 
 from gateway.errors import InvalidImage
@@ -96,7 +97,7 @@ def decode_base64(text: str) -> bytes:
         data = data[head.end() :] if head else data
     try:
         # The common case, and the fast one: plain base64, padded.
-        decoded = base64.b64decode(data, validate=True)
+        decoded = pybase64.b64decode(data, validate=True)
     except binascii.Error:
         data = _OUTSIDE_ALPHABET.sub(b"", data.translate(_URL_SAFE))
         try:
