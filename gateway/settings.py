@@ -58,6 +58,12 @@ class Settings(BaseSettings):
         description="The variant that answers requests naming none. Unset: the only one loaded, else PE-Core-L14-336.",
     )
 
+    playground: bool = Field(
+        default=True,
+        validation_alias="PE_PLAYGROUND",
+        description="Whether `/` is a page to try the models on, in a browser.",
+    )
+
     # -- how much it takes on
     max_in_flight: int = Field(
         default=64,

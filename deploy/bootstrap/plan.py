@@ -126,7 +126,7 @@ def _install_system_packages(target: str, say: Say) -> None:
         system.require_linux_x86_64()
         packages += system.missing_for_triton()
     if target == "test":
-        packages += system.missing_for_opencv() + system.missing_for_kustomize()
+        packages += system.missing_for_opencv() + system.missing_for_kustomize() + system.missing_for_browser()
     if target in ("bench", "test"):
         packages += system.missing_for_perf_analyzer()
     if packages:

@@ -41,6 +41,11 @@ def missing_for_opencv() -> list[str]:
     return [package for library, package in _OPENCV.items() if not _loads(library)]
 
 
+def missing_for_browser() -> list[str]:
+    """What the page is tried in."""
+    return [] if shutil.which("chromium") else ["chromium"]
+
+
 def missing_for_perf_analyzer() -> list[str]:
     """The library for base64 that NVIDIA's binary links."""
     return [] if _loads("libb64.so.0d") else ["libb64-0d"]

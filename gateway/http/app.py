@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from gateway.cache import TextCache
 from gateway.encoder import Encoder
 from gateway.fetch import Fetch
-from gateway.http import errors, health, openai, openapi, roboflow
+from gateway.http import errors, health, openai, openapi, page, roboflow
 from gateway.http.direct import Direct
 from gateway.http.middleware import Admission, Cors, Observe, Prefix
 from gateway.image_embedder import ImageEmbedder
@@ -51,11 +51,14 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     app.state.encoder = encoder
     app.state.started = int(time.time())
     app.state.metrics = metrics
+    app.state.limits = {"max_items": settings.max_items, "max_body_bytes": settings.max_body_bytes}
     app.state.instance = secrets.token_hex(3)
     app.state.service = EmbeddingService(encoder, images, texts, settings.max_items, settings.default_variant)
     app.include_router(roboflow.router)
     app.include_router(openai.router)
     app.include_router(health.router)
+    if settings.playground:
+        page.install(app)
     errors.install(app)
     openapi.install(app)
     # The last one added is the first to see a request.

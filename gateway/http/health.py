@@ -30,13 +30,14 @@ async def readiness(request: Request) -> Response:
 
 @router.get("/info")
 async def info(request: Request) -> Response:
-    """Name and version, as the incumbent gives them, then what is served and what it is."""
+    """Name and version, as the incumbent gives them, then what is served, and how much one request may hold."""
     return json_response(
         {
             "name": _NAME,
             "version": gateway_version(),
             "uuid": request.app.state.instance,
             "models": {name: describe(spec) for name, spec in request.app.state.encoder.specs.items()},
+            "limits": request.app.state.limits,
         }
     )
 

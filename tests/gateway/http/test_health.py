@@ -13,7 +13,7 @@ def test_ready_and_alive(client: TestClient) -> None:
 
 def test_info_has_the_incumbents_keys_first_and_says_what_is_served(make_client: MakeClient) -> None:
     info = make_client(FakeEncoder(fake_spec("A"), fake_spec("B"))).get("/info").json()
-    assert list(info) == ["name", "version", "uuid", "models"]
+    assert list(info) == ["name", "version", "uuid", "models", "limits"]
     assert list(info["models"]) == ["A", "B"]
     model = info["models"]["A"]
     assert model["image_size"] == [16, 16]

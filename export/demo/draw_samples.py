@@ -1,0 +1,81 @@
+"""Draws the pictures that the playground offers to those who have none at hand, and lists them for it.
+
+    .venv-export/bin/python -m export.demo.draw_samples
+
+The demo knows drawn shapes only, so it is given those; a variant for real pictures is given photographs, reduced from
+export/photographs. The same seed draws the same pictures.
+"""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from export.demo.pictures import COLOURS, SHAPES, Group, Scene, draw, single_scene
+
+_OUT: Final = Path(__file__).parents[2] / "gateway/http/page/static"
+_PHOTOGRAPHS: Final = Path(__file__).parents[1] / "photographs"
+_SEED: Final = 8
+_SIDE: Final = 256  # of a photograph, at most
+
+# The first ones are shown beneath the picture, so they differ in both.
+_FIRST: Final = (
+    ("red", "circle"),
+    ("blue", "square"),
+    ("green", "triangle"),
+    ("yellow", "star"),
+    ("purple", "heart"),
+    ("orange", "ring"),
+    ("pink", "diamond"),
+    ("black", "arrow"),
+)
+_DRAWN: Final = 36
+_ALT: Final = {
+    "chelsea": "A cat's face",
+    "astronaut": "An astronaut in an orange suit",
+    "coffee": "A cup of coffee",
+    "rocket": "A rocket on its launch pad",
+    "clock": "A clock",
+    "camera": "A man behind a camera",
+}
+
+
+def main() -> None:
+    samples = _OUT / "samples"
+    samples.mkdir(exist_ok=True)
+    listed = []
+    for colour, shape in _combinations():
+        rng = np.random.default_rng([_SEED, list(COLOURS).index(colour), SHAPES.index(shape)])
+        file = f"{colour}-{shape}.jpg"
+        # In the middle and not small: most are looked at in small squares.
+        group = Group(colour, shape, 1, str(rng.choice(("medium", "large"))), "middle", "middle")
+        background = single_scene(rng, (colour, shape)).background
+        draw(rng, Scene((group,), background)).save(samples / file, quality=82, optimize=True)
+        article = "An" if colour[0] in "aeiou" else "A"
+        listed.append({"kind": "drawn", "file": file, "alt": f"{article} {colour} {shape}"})
+    for name, alt in _ALT.items():
+        photograph = Image.open(_PHOTOGRAPHS / f"{name}.jpg").convert("RGB")
+        photograph.thumbnail((_SIDE, _SIDE))
+        photograph.save(samples / f"{name}.jpg", quality=82, optimize=True)
+        listed.append({"kind": "photograph", "file": f"{name}.jpg", "alt": alt})
+    rows = ",\n".join(f"  {json.dumps(sample)}" for sample in listed)
+    (_OUT / "samples.js").write_text(
+        f"// Written by export/demo/draw_samples.py.\nexport const SAMPLES = [\n{rows},\n];\n"
+    )
+
+
+def _combinations() -> list[tuple[str, str]]:
+    """Those of the first row, then others: every colour and every shape about equally often."""
+    others = [
+        (colour, SHAPES[(i + turn) % len(SHAPES)])
+        for turn in range(len(SHAPES))
+        for i, colour in enumerate(COLOURS)
+        if (colour, SHAPES[(i + turn) % len(SHAPES)]) not in _FIRST
+    ]
+    return [*_FIRST, *others[: _DRAWN - len(_FIRST)]]
+
+
+if __name__ == "__main__":
+    main()

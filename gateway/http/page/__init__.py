@@ -1,0 +1,27 @@
+"""The playground at ``/``: a static page that asks this server alone, by relative URLs, so that a path prefix works."""
+
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.responses import FileResponse, Response
+
+from gateway.http.static import secured, serve
+
+_FILES: Final = Path(__file__).parent / "static"
+
+# Nothing inline, nothing from elsewhere. Pictures that a visitor chose are shown by blob: URLs.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+
+
+def install(app: FastAPI) -> None:
+    """Adds the page, and the files it is made of below ``/page/``."""
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def playground() -> Response:
+        return secured(FileResponse(_FILES / "index.html"), _POLICY)
+
+    serve(app, "/page", _FILES)
