@@ -111,10 +111,7 @@ def _check(options: argparse.Namespace) -> int:
 def _preflight(options: argparse.Namespace) -> int:
     from export import preflight
 
-    lines = list(preflight.misfits(options.repository, preflight.this_machine()))
-    for line in lines:
-        print(line, file=sys.stderr)
-    return 1 if lines else 0
+    return preflight.report(options.repository)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -127,11 +127,12 @@ def message(error: e.LaunchError) -> str:
             )
         case e.VariantIncomplete(repository, missing):
             return f"the model repository {repository} holds no variant whole: {missing} is missing. Export it as well."
-        case e.EngineUnsupported(model, engine):
+        case e.EngineUnsupported(model, engine, built_for):
             return (
                 f"model {model.name} is for Triton's {engine} backend, which the embedded server does not have:\n"
-                "it runs onnxruntime and OpenVINO on the CPU. Export with --engine onnx, serve this one with a Triton\n"
-                f"container, or move {model} away."
+                + (f"{built_for};\n" if built_for else "")
+                + "it runs onnxruntime and OpenVINO on the CPU. Export with --engine onnx, serve this one with a\n"
+                f"Triton container, or move {model} away."
             )
         case e.ModelsNotLoaded(reasons, log):
             lines = "\n".join(f"  {model}: {reason}" for model, reason in reasons.items())

@@ -119,6 +119,7 @@ class EngineUnsupported(RepositoryError):
 
     model: Path
     engine: str
+    built_for: str = ""  # what a plan was built for, as its certificate says
 
 
 class ProcessError(LaunchError):

@@ -15,6 +15,7 @@ from deploy.embedded.errors import (
     RepositoryMissing,
     VariantIncomplete,
 )
+from export import preflight
 
 # config.pbtxt is protobuf text. Only these fields are needed here, and this environment's only parser for it takes
 # longer to import than everything else in pe-serve.
@@ -67,7 +68,7 @@ def _check(path: Path) -> Model:
     fields = dict(_FIELD.findall(config.read_text(errors="replace")))
     engine = fields.get("backend") or fields.get("platform") or "none"
     if engine not in _WEIGHTS:
-        raise EngineUnsupported(path, engine)
+        raise EngineUnsupported(path, engine, preflight.misfit(path, preflight.NEITHER))
     versions = [int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()]
     if not any(versions):
         raise ModelIncomplete(path, "a version directory (1)")

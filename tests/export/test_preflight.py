@@ -1,5 +1,15 @@
+"""Plans that do not fit, seen before Triton sees them: by the module, by its file alone, and by pe-export."""
+
+import ast
+import ctypes
+import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,17 +18,27 @@ from export.cli import main
 from export.preflight import Machine
 
 HOPPER = Machine("11.1.0", ("90",))
+FITS = "tensorrt 11.1.0.106 sm90 batch 32"
+COMMAND = "pe-export PE-Core-L14-336 --from hub --engine tensorrt"
+SOURCE = Path(preflight.__file__)
 
 
-def plan(repository: Path, model: str, version: int, target: str, engine: str = "tensorrt") -> None:
+def plan(repository: Path, model: str, version: int, target: str, backend: str = "tensorrt") -> Path:
     directory = repository / model / str(version)
     directory.mkdir(parents=True)
-    inputs = {"variant": "PE-Core-L14-336", "engine": engine, "precision": "fp16", "target": target}
-    (directory / "parity.json").write_text(json.dumps({"inputs": inputs}))
+    (directory / "a.plan").write_bytes(b"a plan")
+    certificate = {
+        "inputs": {"engine": backend, "target": target},
+        "files": {"a.plan": hashlib.sha256(b"a plan").hexdigest()},
+        "command": COMMAND,
+    }
+    (directory / "parity.json").write_text(json.dumps(certificate))
+    (repository / model / "config.pbtxt").write_text(f'name: "{model}"\nbackend: "{backend}"\n')
+    return directory
 
 
 def test_a_plan_of_this_machine_fits(tmp_path: Path) -> None:
-    plan(tmp_path, "a-vision", 1, "tensorrt 11.1.0.106 sm90 batch 32")
+    plan(tmp_path, "a-vision", 1, FITS)
     assert list(preflight.misfits(tmp_path, HOPPER)) == []
 
 
@@ -27,9 +47,10 @@ def test_a_plan_of_this_machine_fits(tmp_path: Path) -> None:
     [
         ("tensorrt 10.13.3.9 sm90 batch 32", HOPPER, "it is a plan of TensorRT 10.13.3.9, and here is 11.1.0"),
         ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "it is for compute capability 89, and here is 90"),
-        ("tensorrt 11.1.0.106 sm90 batch 32", Machine("11.1.0", ()), "and there is no GPU here"),
-        ("tensorrt 11.1.0.106 sm90 batch 32", Machine("", ("90",)), "and there is no TensorRT here"),
-        ("tensorrt 11.1.0.106 sm90 batch 32", Machine("11.1.0", ("90", "89")), "and here is 90, 89"),
+        (FITS, Machine("11.1.0", ()), "and there is no GPU here"),
+        (FITS, Machine("", ("90",)), "and there is no TensorRT here"),
+        (FITS, Machine("11.1.0", ("90", "89")), "and here is 90, 89"),
+        ("", HOPPER, "parity.json of version 1 does not say what the plan was built for"),
     ],
 )
 def test_one_that_does_not_fit_is_told_with_the_remedy(
@@ -39,27 +60,123 @@ def test_one_that_does_not_fit_is_told_with_the_remedy(
     [line] = preflight.misfits(tmp_path, machine)
     assert line.startswith("a-vision: ")
     assert reason in line
-    assert line.endswith("pe-export PE-Core-L14-336 --engine tensorrt --precision fp16")
+    assert line.endswith(f"Build it anew where it is served: {COMMAND}")
 
 
 def test_only_what_triton_would_serve_is_asked_about(tmp_path: Path) -> None:
     plan(tmp_path, "a-vision", 9, "tensorrt 10.0.0.1 sm75 batch 1")
-    plan(tmp_path, "a-vision", 10, "tensorrt 11.1.0.106 sm90 batch 32")
-    plan(tmp_path, "a-text", 1, "", engine="onnx")
+    plan(tmp_path, "a-vision", 10, FITS)
+    plan(tmp_path, "a-text", 1, "", backend="onnxruntime")
+    (plan(tmp_path, "foreign", 1, "") / "parity.json").unlink()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "README.md").touch()
     assert list(preflight.misfits(tmp_path, HOPPER)) == []
 
 
-def test_the_command_fails_if_a_plan_does_not_fit(
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"inputs": {"target": 7}, "files": {}}', "\xff"])
+def test_a_certificate_that_cannot_be_read_is_no_proof(tmp_path: Path, content: str) -> None:
+    (plan(tmp_path, "a-vision", 1, FITS) / "parity.json").write_bytes(content.encode("latin-1"))
+    [line] = preflight.misfits(tmp_path, HOPPER)
+    assert line.startswith("a-vision: parity.json of version 1 cannot be read (")
+
+
+def test_a_torn_copy_is_found(tmp_path: Path) -> None:
+    artifact = plan(tmp_path, "a-vision", 1, FITS) / "a.plan"
+    os.truncate(artifact, 3)
+    [line] = preflight.misfits(tmp_path, HOPPER)
+    assert "a-vision: 1/a.plan is not the file that was built." in line
+    artifact.unlink()
+    [line] = preflight.misfits(tmp_path, HOPPER)
+    assert "a-vision: 1/a.plan is missing." in line
+
+
+def test_pe_export_preflight_fails_if_a_plan_does_not_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "this_machine", lambda: HOPPER)
-    plan(tmp_path, "a-vision", 1, "tensorrt 11.1.0.106 sm90 batch 32")
+    plan(tmp_path, "a-vision", 1, FITS)
     assert main(["preflight", "--repository", str(tmp_path)]) == 0
+    said = "preflight: 1 TensorRT plan fits this machine: TensorRT 11.1.0, compute capability 90\n"
+    assert capsys.readouterr().out == said
     plan(tmp_path, "b-vision", 1, "tensorrt 11.1.0.106 sm80 batch 32")
     assert main(["preflight", "--repository", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith("b-vision: it is for compute capability 80")
+    assert capsys.readouterr().err.startswith("preflight: b-vision: it is for compute capability 80")
+
+
+def run_alone(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The file by itself, in a Python that sees nothing of this project, where there is neither TensorRT nor a GPU."""
+    alone = shutil.copy(SOURCE, directory)
+    command = [sys.executable, "-I", "-S", "-W", "error", alone, *arguments]
+    return subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_file_alone_runs_with_nothing_but_python(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    plan(models, "a-text", 1, "", backend="onnxruntime")
+    result = run_alone(tmp_path, str(models))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    plan(models, "a-vision", 1, "tensorrt 1.0.0.1 sm10 batch 32")
+    result = run_alone(tmp_path, str(models))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("preflight: a-vision: it is a plan of TensorRT 1.0.0.1, and ")
+    assert result.stderr.endswith(f"{COMMAND}\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_file_alone_says_that_there_is_no_repository(tmp_path: Path) -> None:
+    result = run_alone(tmp_path, str(tmp_path / "absent"))
+    assert (result.returncode, result.stdout) == (2, "")
+    said = f"preflight: cannot read the model repository {tmp_path / 'absent'}: No such file or directory\n"
+    assert result.stderr == said
+    assert run_alone(tmp_path).returncode == 2
+
+
+def test_it_is_python_3_10_and_imports_only_what_python_has() -> None:
+    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 10))
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {module.partition(".")[0] for module in modules} <= sys.stdlib_module_names
+
+
+def test_the_version_is_read_off_the_library_that_the_loader_would_take(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory, version in ((first, "10.13.3"), (second, "11.1.0")):
+        directory.mkdir()
+        (directory / f"libnvinfer.so.{version}").touch()
+        (directory / f"libnvinfer.so.{version.partition('.')[0]}").symlink_to(f"libnvinfer.so.{version}")
+    assert preflight._tensorrt_version([tmp_path / "absent", second, first]) == "11.1.0"
+    assert preflight._tensorrt_version([tmp_path]) == ""
+
+
+class Driver:
+    """CUDA's driver interface as its header declares it, with GPUs of these compute capabilities."""
+
+    def __init__(self, *capabilities: tuple[int, int], status: int = 0) -> None:
+        self.capabilities, self.status = capabilities, status
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802 - the driver's own names
+        return self.status
+
+    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = len(self.capabilities)
+        return 0
+
+    def cuDeviceGet(self, device: Any, ordinal: int) -> int:  # noqa: N802
+        device._obj.value = ordinal
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: ctypes.c_int) -> int:  # noqa: N802
+        value._obj.value = self.capabilities[device.value][attribute - 75]
+        return 0
+
+
+def test_every_gpu_that_the_driver_gives_is_named() -> None:
+    assert preflight._compute_capabilities(Driver((9, 0), (12, 0))) == ("90", "120")
+    assert preflight._compute_capabilities(Driver((9, 0), status=100)) == ()  # CUDA_ERROR_NO_DEVICE
+    assert preflight._compute_capabilities(None) == ()
 
 
 def test_a_machine_without_either_is_described_without_an_error() -> None:
     machine = preflight.this_machine()
     assert all(capability.isdecimal() for capability in machine.compute_capabilities)
+    assert str(preflight.NEITHER) == "no TensorRT, no GPU"

@@ -20,6 +20,7 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.ModelIncomplete(HERE / "V-text", "config.pbtxt"), "V-text is incomplete: /srv/models/V-text has no config"),
     (errors.VariantIncomplete(HERE, "V-text"), "V-text is missing"),
     (errors.EngineUnsupported(HERE / "V-text", "tensorrt"), "V-text is for Triton's tensorrt backend"),
+    (errors.EngineUnsupported(HERE / "V-text", "tensorrt", "it is a plan"), "not have:\nit is a plan;\nit runs onnx"),
     (errors.ModelsNotLoaded({"V-text": "it is torn"}, Path("/log")), "  V-text: it is torn\nTriton's log: /log"),
     (
         errors.ProcessDied("Triton", -11, "last words", Path("/log")),

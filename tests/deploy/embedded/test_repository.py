@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,17 @@ def test_an_engine_that_only_a_container_has(path: Path, line: str) -> None:
     with pytest.raises(EngineUnsupported) as caught:
         repository.models(path)
     assert caught.value.engine == "tensorrt"
+    assert caught.value.built_for == ""
+
+
+def test_a_plan_says_what_it_was_built_for(path: Path) -> None:
+    config = path / "Tiny-text/config.pbtxt"
+    config.write_text(config.read_text().replace("onnxruntime", "tensorrt"))
+    certificate = {"inputs": {"target": "tensorrt 11.1.0.106 sm90 batch 32"}, "files": {}, "command": ""}
+    (path / "Tiny-text/1/parity.json").write_text(json.dumps(certificate))
+    with pytest.raises(EngineUnsupported) as caught:
+        repository.models(path)
+    assert "it is a plan of TensorRT 11.1.0.106, and there is no TensorRT here" in caught.value.built_for
 
 
 def test_each_engine_has_its_file_and_a_config_may_name_another(path: Path) -> None:
