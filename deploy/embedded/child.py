@@ -50,11 +50,15 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def status(self) -> int | None:
+        """None while it runs, then as in subprocess: negative for a signal."""
+        return self._process.poll()
+
     def require_alive(self) -> None:
         """Raises ProcessDied."""
-        status = self._process.poll()
-        if status is not None:
-            raise ProcessDied(self.name, status, self.tail(), self.log)
+        if self.status is not None:
+            raise ProcessDied(self.name, self.status, self.tail(), self.log)
 
     def not_ready(self, seconds: float) -> ProcessNotReady:
         return ProcessNotReady(self.name, seconds, self.tail(), self.log)
@@ -79,11 +83,11 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self._end_group(signals)
+        self.end_group(signals)
 
-    def _end_group(self, signals: Signals) -> None:
+    def end_group(self, signals: Signals, grace: float = _GRACE_S) -> None:
         """Its own children notice its end by themselves (Triton's stubs do within a second); help those that do not."""
-        end = time.monotonic() + _GRACE_S
+        end = time.monotonic() + grace
         while _signal_group(self.pid, 0) and time.monotonic() < end:
             signals.pause(0.05)
         if _signal_group(self.pid, signal.SIGKILL):

@@ -11,6 +11,7 @@ from typing import Any
 
 from deploy.embedded import banner
 from deploy.embedded import errors as e
+from deploy.embedded import events as ev
 from deploy.embedded.installation import CHECKOUT
 from deploy.embedded.run_directory import cache
 from deploy.embedded.server import Options, serve
@@ -27,8 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def on_ready(url: str, info: dict[str, Any]) -> None:
         print(banner.banner(url, info, local=options.host in _LOCAL), flush=True)
 
+    def tell(event: ev.Event) -> None:
+        print(f"pe-serve: {news(event)}", file=sys.stderr, flush=True)
+
     try:
-        serve(options, on_ready)
+        serve(options, on_ready, tell)
     except StopRequested as request:
         print(f"pe-serve: stopped before it was ready ({request})", file=sys.stderr)
         return 128 + request.signum
@@ -139,10 +143,32 @@ def message(error: e.LaunchError) -> str:
             return f"Triton could not load\n{lines}{_log(log)}"
         case e.ProcessDied(process, status, tail, log):
             return f"{process} ended unexpectedly ({_status(status)}).{_said(tail, log)}"
+        case e.DiedTooOften(process, deaths, seconds, status, tail, log):
+            return (
+                f"{process} was started again and again, and ended {deaths} times within {seconds:.0f} s or before it "
+                f"was ready, last with {_status(status)}: giving up.{_said(tail, log)}"
+            )
         case e.ProcessNotReady(process, seconds, tail, log):
             return f"{process} was not ready after {seconds:.0f} s.{_said(tail, log)}"
         case _:
             raise AssertionError(f"no message for {error!r}")
+
+
+def news(event: ev.Event) -> str:
+    """What happened while it serves."""
+    match event:
+        case ev.TritonDied(status, pause, log):
+            return f"Triton ended unexpectedly ({_status(status)}); starting it again in {pause:.1f} s.{_log(log)}"
+        case ev.TritonBack(seconds):
+            return f"Triton is back, after {seconds:.1f} s."
+        case ev.ModelLoaded(model, version):
+            return f"model {model}: version {version} is served now."
+        case ev.ModelRefused(model, version, reason):
+            return f"model {model}: version {version} could not be loaded, and is left out until it changes: {reason}"
+        case ev.ModelGone(model):
+            return f"model {model} is not in the repository any more, and not served."
+        case ev.ModelPassedOver(error):
+            return f"{message(error)}\nUntil then what is loaded is served on."
 
 
 def _command() -> str:

@@ -18,6 +18,7 @@ LaunchError
 └── ProcessError               a process did not do its part
     ├── ModelsNotLoaded          Triton runs but refused models
     ├── ProcessDied
+    ├── DiedTooOften             it was started again, in vain
     └── ProcessNotReady
 """
 
@@ -139,6 +140,18 @@ class ProcessDied(ProcessError):
     """`status` as in subprocess: negative for a signal. `tail` is empty when its output went to the terminal."""
 
     process: str
+    status: int
+    tail: str
+    log: Path | None
+
+
+@dataclass(eq=False)
+class DiedTooOften(ProcessError):
+    """As ProcessDied, after `deaths` within `seconds`, or as many starts in vain."""
+
+    process: str
+    deaths: int
+    seconds: float
     status: int
     tail: str
     log: Path | None

@@ -5,6 +5,7 @@ half-done copy or export leaves behind is named here. Whether the content is sou
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from deploy.embedded.errors import (
     EngineUnsupported,
     ModelIncomplete,
     RepositoryEmpty,
+    RepositoryError,
     RepositoryMissing,
     VariantIncomplete,
 )
@@ -32,24 +34,54 @@ _WEIGHTS = {
 
 @dataclass(frozen=True)
 class Model:
+    """A model as it was when it was looked at; unequal to what it is once one of its files has changed."""
+
     name: str
     path: Path
     engine: str  # the backend that its config names
+    config: bytes  # config.pbtxt
+    versions: tuple[int, ...]
+    files: tuple[tuple[str, int, int], ...]  # of all versions: name, size, and time of change in ns
+
+    @property
+    def latest(self) -> int:
+        """What Triton serves, unless the config says otherwise."""
+        return self.versions[-1]
 
 
 def models(repository: Path) -> list[Model]:
-    """Every model in the repository. A directory whose name starts with a dot is a running export's, and no model.
+    """Every model in the repository.
 
     Raises RepositoryMissing, RepositoryEmpty, ModelIncomplete, EngineUnsupported or VariantIncomplete.
+    """
+    found, wrong = look(repository)
+    for error in wrong.values():
+        raise error
+    _require_variant(repository, {model.name for model in found})
+    return found
+
+
+def look(repository: Path) -> tuple[list[Model], dict[str, RepositoryError]]:
+    """Every model that is whole, and what is wrong with the others, by name.
+
+    A directory whose name starts with a dot is a running export's, and no model.
+
+    Raises RepositoryMissing or RepositoryEmpty.
     """
     if not repository.is_dir():
         raise RepositoryMissing(repository)
     directories = sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not directories:
         raise RepositoryEmpty(repository)
-    found = [_check(path) for path in directories]
-    _require_variant(repository, {model.name for model in found})
-    return found
+    found, wrong = [], {}
+    for path in directories:
+        try:
+            found.append(_check(path))
+        except RepositoryError as error:
+            wrong[path.name] = error
+        except OSError:  # it was moved away just now
+            wrong[path.name] = ModelIncomplete(path, "config.pbtxt")
+    return found, wrong
 
 
 def _require_variant(repository: Path, names: set[str]) -> None:
@@ -62,18 +94,27 @@ def _require_variant(repository: Path, names: set[str]) -> None:
 
 
 def _check(path: Path) -> Model:
-    config = path / "config.pbtxt"
-    if not config.is_file():
+    file = path / "config.pbtxt"
+    if not file.is_file():
         raise ModelIncomplete(path, "config.pbtxt")
-    fields = dict(_FIELD.findall(config.read_text(errors="replace")))
+    config = file.read_bytes()
+    fields = dict(_FIELD.findall(config.decode(errors="replace")))
     engine = fields.get("backend") or fields.get("platform") or "none"
     if engine not in _WEIGHTS:
         raise EngineUnsupported(path, engine, preflight.misfit(path, preflight.NEITHER))
-    versions = [int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()]
+    versions = sorted(int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal())
     if not any(versions):
         raise ModelIncomplete(path, "a version directory (1)")
-    file = fields.get("default_model_filename") or _WEIGHTS[engine]
-    weights = path / str(max(versions)) / file  # Triton loads the latest unless a config says otherwise
+    name = fields.get("default_model_filename") or _WEIGHTS[engine]
+    weights = path / str(versions[-1]) / name
     if not weights.is_file() or weights.stat().st_size == 0:
         raise ModelIncomplete(path, str(weights.relative_to(path)))
-    return Model(path.name, path.resolve(), engine)
+    resolved = path.resolve()
+    return Model(path.name, resolved, engine, config, tuple(versions), tuple(_files(resolved, versions)))
+
+
+def _files(path: Path, versions: list[int]) -> Iterator[tuple[str, int, int]]:
+    for version in versions:
+        for file in sorted((path / str(version)).rglob("*")):
+            status = file.stat()
+            yield str(file.relative_to(path)), status.st_size, status.st_mtime_ns

@@ -8,7 +8,10 @@ from typing import Any
 
 from deploy.embedded import installation, ports, repository
 from deploy.embedded.child import adopt_orphans
+from deploy.embedded.events import Event
+from deploy.embedded.follower import Follower
 from deploy.embedded.gateway import Gateway
+from deploy.embedded.keeper import Keeper
 from deploy.embedded.run_directory import run_directory
 from deploy.embedded.signals import Signals, StopRequested
 from deploy.embedded.triton import Triton
@@ -24,8 +27,8 @@ class Options:
     verbose: bool  # Triton's log to the terminal instead of a file
 
 
-def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None]) -> None:
-    """Serves until asked to stop; calls `on_ready` once, with the base URL and the gateway's /info.
+def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None], tell: Callable[[Event], None]) -> None:
+    """Serves until asked to stop; calls `on_ready` once, with the base URL and the gateway's /info, then `tell`.
 
     Raises any LaunchError, or StopRequested if asked to stop before it was ready. Leaves no process in any case.
     """
@@ -46,10 +49,11 @@ def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None]) -> 
         gateway.wait_until_ready(signals)
         on_ready(gateway.url, gateway.info())
 
+        follower = Follower(options.repository, triton_installation, triton.layout, models, triton.reason)
+        keeper = Keeper(triton, follower, tell)
         try:
             while True:
-                triton.require_alive()
                 gateway.require_alive()
-                signals.wait(60)  # the end of a child ends the wait
+                signals.wait(keeper.step(signals))  # the end of a child ends the wait
         except StopRequested:
             return

@@ -2,44 +2,55 @@
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.embedded import ports, probe, shared_memory
 from deploy.embedded.child import Child
 from deploy.embedded.errors import ModelsNotLoaded
 from deploy.embedded.installation import Installation
+from deploy.embedded.layout import Layout
 from deploy.embedded.repository import Model
 from deploy.embedded.signals import Signals
 
-# One for all engines, under each of their names.
-BACKEND = Path(__file__).with_name("backend")
 # Loading ends by itself, in success or failure; this only bounds a hang. The largest variant is 10 GB on a cold disk.
 _LOAD_S = 900.0
 _STOP_S = 15.0
+_UNKNOWN = "Triton's log says why"
 
 
 class Triton:
-    """Starts at once; `wait_until_ready` tells how it went."""
+    """Starts at once; `wait_until_ready` tells how it went. `start` starts it again, at the same addresses."""
 
     def __init__(self, installation: Installation, models: Sequence[Model], directory: Path, verbose: bool) -> None:
         self._models = models
-        self._started = time.time()
+        self._installation = installation
+        self._log = None if verbose else directory / "triton.log"
         self._http, self.grpc, self._metrics = ports.free(3)
-        _lay_out(directory, installation, models)
+        self.layout = Layout(directory, installation)
+        for model in models:
+            self.layout.show(model)
+        self.start()
+
+    def start(self) -> None:
+        if self._log and self._log.exists():
+            self._log.replace(previous(self._log))
+        self._started = time.time()
         self._child = Child(
             "Triton",
-            [installation.server, *self._arguments(directory)],
-            _environment(installation, directory),
-            log=None if verbose else directory / "triton.log",
+            [self._installation.server, *self._arguments()],
+            _environment(self._installation, self.layout.libraries),
+            self._log,
         )
 
-    def _arguments(self, directory: Path) -> list[str]:
+    def _arguments(self) -> list[str]:
         return [
-            f"--model-repository={directory / 'models'}",
-            f"--backend-directory={directory / 'backends'}",
+            f"--model-repository={self.layout.models}",
+            f"--backend-directory={self.layout.backends}",
+            "--model-control-mode=poll",
+            "--repository-poll-secs=1",
             f"--http-address={ports.LOOPBACK}",
             f"--http-port={self._http}",
             f"--grpc-address={ports.LOOPBACK}",
@@ -56,25 +67,45 @@ class Triton:
     def wait_until_ready(self, signals: Signals) -> None:
         """Raises ProcessDied, ModelsNotLoaded, ProcessNotReady or StopRequested."""
         end = time.monotonic() + _LOAD_S
-        # The endpoints open when loading is over, so the first answer is the final one.
-        while (reply := probe.request("POST", ports.LOOPBACK, self._http, "/v2/repository/index")) is None:
+        while (states := self._outcome()) is None:
             self._child.require_alive()
             if time.monotonic() > end:
                 raise self._child.not_ready(_LOAD_S)
             signals.wait(0.05)
-        _, index = reply
-        states = {entry["name"]: entry for entry in index or ()}
-        reasons = {
-            model.name: _plain(states.get(model.name, {}).get("reason") or self._reason_from_log(model.name))
-            for model in self._models
-            if states.get(model.name, {}).get("state") != "READY"
-        }
-        if reasons:
-            raise ModelsNotLoaded(reasons, self._child.log)
+        if reasons := {name: reason for name, reason in states.items() if reason is not None}:
+            raise ModelsNotLoaded(reasons, self._log)
 
-    def require_alive(self) -> None:
-        """Raises ProcessDied."""
-        self._child.require_alive()
+    def _outcome(self) -> dict[str, str | None] | None:
+        """Why each model could not be loaded, or None if it could; None in all while that is not known."""
+        # The endpoints open when loading is over, but what failed is being tried again soon.
+        if (index := self.index()) is None or any(entry.get("state") == "LOADING" for entry in index):
+            return None
+        ready = {entry["name"] for entry in index if entry.get("state") == "READY"}
+        reasons = {entry["name"]: entry["reason"] for entry in index if entry["reason"]}
+        return {
+            name: None if name in ready else reasons.get(name) or self.reason(name) or _UNKNOWN
+            for name in (model.name for model in self._models)
+        }
+
+    def index(self) -> list[dict[str, Any]] | None:
+        """Triton's own list of models, versions and states; None while it does not answer, as when it loads them."""
+        reply = probe.request("POST", ports.LOOPBACK, self._http, "/v2/repository/index")
+        if reply is None or not isinstance(reply[1], list):
+            return None
+        return [{**entry, "reason": _plain(entry.get("reason", ""))} for entry in reply[1]]
+
+    @property
+    def status(self) -> int | None:
+        """None while it runs, then as in subprocess: negative for a signal."""
+        return self._child.status
+
+    def tail(self) -> str:
+        return self._child.tail()
+
+    def clear_away(self, signals: Signals) -> None:
+        """What a Triton that died leaves: stubs, which hold its connections open, and shared memory."""
+        self._child.end_group(signals, grace=0)
+        shared_memory.sweep(self._started)
 
     def stop(self, signals: Signals) -> None:
         self._child.stop(signals, patience=_STOP_S)
@@ -82,19 +113,26 @@ class Triton:
 
     @property
     def log(self) -> Path | None:
-        return self._child.log
+        return self._log
 
-    def _reason_from_log(self, model: str) -> str:
-        """For a config that Triton could not read, the index has no reason, only the log."""
-        if self._child.log is None:
-            return "Triton's log, above, says why"
-        log = self._child.log.read_text(errors="replace")
-        found = re.search(rf"model(?: directory)? '{re.escape(model)}': (.*?)\"?$", log, re.MULTILINE)
+    def reason(self, model: str) -> str | None:
+        """Why it could not be loaded, by the log: of a config that it cannot read, Triton says nothing elsewhere."""
+        if self._log is None:
+            return None
+        log = self._log.read_text(errors="replace")
+        found = re.findall(rf"model(?: directory)? '{re.escape(model)}': (.*?)\"?$", log, re.MULTILINE)
+        if not found:
+            return None
+        reason = _plain(found[-1])
         details = re.findall(
             r"^\[libprotobuf ERROR .*?\] Error parsing text-format inference\.ModelConfig: (.*)$", log, re.MULTILINE
         )
-        reason = found[1] if found else "Triton's log says why"
-        return f"{reason} ({'; '.join(details)})" if "text proto" in reason and details else reason
+        return f"{reason} ({details[-1]})" if "text proto" in reason and details else reason
+
+
+def previous(log: Path) -> Path:
+    """Where the log of the Triton before is."""
+    return log.with_suffix(".previous.log")
 
 
 def _plain(reason: str) -> str:
@@ -103,30 +141,12 @@ def _plain(reason: str) -> str:
     return re.sub(r"^(Internal|Invalid argument|Not found|Unavailable): (TritonModelException: )?", "", first)
 
 
-def _lay_out(directory: Path, installation: Installation, models: Sequence[Model]) -> None:
-    """`models/`, `backends/` and `lib/` as Triton wants them."""
-    # Links to what was checked, so that nothing else in the repository (an export's half-made directory) is touched.
-    (directory / "models").mkdir()
-    for model in models:
-        (directory / "models" / model.name).symlink_to(model.path)
-    # Copies (3 MB): Triton refuses a library that a link leads out of the backend directory, and wants the stub beside.
-    python = directory / "backends/python"
-    shutil.copytree(installation.python_backend, python, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(installation.stub, python)
-    for engine in ("onnxruntime", "openvino"):
-        (directory / "backends" / engine).symlink_to(BACKEND)
-    # A link of its own: the library's own directory may hold a whole distribution that must not take precedence.
-    (directory / "lib").mkdir()
-    if installation.libpython.is_absolute():
-        (directory / "lib" / installation.libpython.name).symlink_to(installation.libpython)
-
-
-def _environment(installation: Installation, directory: Path) -> dict[str, str]:
+def _environment(installation: Installation, libraries: Path) -> dict[str, str]:
     """Ours, without what would lead the stub's Python astray."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONHOME", "PYTHONPATH"}}
-    libraries = [str(directory / "lib"), str(installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
+    paths = [str(libraries), str(installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
     return environment | {
-        "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
+        "LD_LIBRARY_PATH": ":".join(filter(None, paths)),
         # The stub embeds Python, which finds its packages by way of the first python3 on the path.
         "PATH": f"{installation.environment / 'bin'}:{environment.get('PATH', os.defpath)}",
         "PYTHONNOUSERSITE": "1",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.embedded.triton import BACKEND
+from deploy.embedded.layout import BACKEND
 
 
 class ModelRefused(Exception):

@@ -1,9 +1,10 @@
 import inspect
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from deploy.embedded import cli, errors, installation
+from deploy.embedded import cli, errors, events, installation
 from deploy.embedded.server import Options
 from deploy.embedded.signals import StopRequested
 
@@ -25,6 +26,10 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (
         errors.ProcessDied("Triton", -11, "last words", Path("/log")),
         "(signal SIGSEGV). The end of its log:\nlast words",
+    ),
+    (
+        errors.DiedTooOften("Triton", 5, 60, -9, "last words", Path("/log")),
+        "ended 5 times within 60 s or before it was ready, last with signal SIGKILL: giving up. The end of its log:",
     ),
     (
         errors.ProcessNotReady("The gateway", 30, "", None),
@@ -53,10 +58,29 @@ def test_every_error_has_a_message() -> None:
     assert {type(error) for error, _ in EXAMPLES} == leaves
 
 
+NEWS: list[tuple[events.Event, str]] = [
+    (events.TritonDied(-9, 0.5, Path("/log")), "(signal SIGKILL); starting it again in 0.5 s.\nTriton's log: /log"),
+    (events.TritonBack(3.21), "Triton is back, after 3.2 s."),
+    (events.ModelLoaded("V-text", 2), "model V-text: version 2 is served now."),
+    (events.ModelRefused("V-text", 2, "it is torn"), "version 2 could not be loaded, and is left out"),
+    (events.ModelGone("V-text"), "model V-text is not in the repository any more"),
+    (events.ModelPassedOver(errors.ModelIncomplete(HERE, "config.pbtxt")), "has no config.pbtxt. Export it again"),
+]
+
+
+@pytest.mark.parametrize(("event", "said"), NEWS, ids=lambda value: type(value).__name__)
+def test_tells_what_happens_meanwhile(event: events.Event, said: str) -> None:
+    assert said in cli.news(event)
+
+
+def test_every_event_has_words() -> None:
+    assert {type(event) for event, _ in NEWS} == set(get_args(events.Event))
+
+
 def run(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None, *arguments: str) -> tuple[int, Options]:
     seen: list[Options] = []
 
-    def serve(options: Options, on_ready: object) -> None:
+    def serve(options: Options, on_ready: object, tell: object) -> None:
         seen.append(options)
         if outcome:
             raise outcome

@@ -71,7 +71,7 @@ def test_the_checkout_comes_before_the_cache_and_a_choice_before_both(
 
 
 def test_openvino_is_asked_for_where_a_model_needs_it(environment: Path, tmp_path: Path) -> None:
-    models = [Model(f"V-{engine}", tmp_path, engine) for engine in ("onnxruntime", "openvino")]
+    models = [Model(f"V-{engine}", tmp_path, engine, b"", (1,), ()) for engine in ("onnxruntime", "openvino")]
     lacking = installation.find((environment,))
     installation.require_engines(lacking, models[:1])
     with pytest.raises(EngineMissing) as caught:

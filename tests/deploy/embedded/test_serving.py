@@ -91,19 +91,11 @@ def test_killed_it_takes_everything_along(serving: PeServe) -> None:
     assert not any(segment.exists() for segment in segments)
 
 
-@pytest.mark.parametrize(("part", "name"), [("tritonserver", "Triton"), ("gateway", "The gateway")])
-def test_says_which_process_died(serving: PeServe, part: str, name: str) -> None:
-    os.kill(serving.pid_of(part), signal.SIGKILL)
+def test_says_which_process_died(serving: PeServe) -> None:
+    os.kill(serving.pid_of("gateway"), signal.SIGKILL)
     assert serving.wait() == 1
-    assert f"{name} ended unexpectedly (signal SIGKILL)" in serving.output
+    assert "The gateway ended unexpectedly (signal SIGKILL)" in serving.output
     assert serving.processes() == {}
-
-
-def test_the_log_survives_a_death_and_is_shown(serving: PeServe) -> None:
-    os.kill(serving.pid_of("tritonserver"), signal.SIGABRT)
-    assert serving.wait() == 1
-    last_before = [line for line in serving.log().read_text().splitlines() if "Started HTTPService" in line]
-    assert last_before[0] in serving.output
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 0.6, 1.0, 1.5])

@@ -1,0 +1,50 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import repository
+from deploy.embedded.installation import Installation
+from deploy.embedded.layout import Layout
+
+
+@pytest.fixture
+def layout(installation: Installation, tmp_path: Path) -> Layout:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    return Layout(directory, installation)
+
+
+def test_lays_out_what_triton_wants(layout: Layout, installation: Installation) -> None:
+    # Real files: Triton refuses a library that a link leads out of its directory.
+    python = layout.backends / "python"
+    assert {entry.name for entry in python.iterdir()} == {"libtriton_python.so", "triton_python_backend_stub"}
+    assert not any(entry.is_symlink() for entry in python.iterdir())
+    assert (layout.backends / "onnxruntime/model.py").samefile(layout.backends / "openvino/model.py")
+    assert (layout.libraries / "libpython3.11.so.1.0").resolve() == installation.libpython
+
+
+def test_shows_a_model_as_it_was_found(layout: Layout, make_repository: Callable[..., Path]) -> None:
+    path = make_repository("Tiny-vision", "Tiny-text")
+    text, _ = repository.models(path)
+    layout.show(text)
+    (path / "Tiny-text/2").mkdir()
+    (path / "Tiny-text/config.pbtxt").write_text("half")
+    shown = layout.models / "Tiny-text"
+    assert {entry.name for entry in shown.iterdir()} == {"config.pbtxt", "1"}
+    assert (shown / "config.pbtxt").read_bytes() == text.config
+    assert (shown / "1").resolve() == path / "Tiny-text/1"
+
+
+def test_what_is_not_shown_any_more_leaves_nothing(
+    layout: Layout, make_repository: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = make_repository("Tiny-vision", "Tiny-text")
+    for model in repository.models(path) * 2:
+        layout.show(model)
+    assert len(list((tmp_path / "run/views").iterdir())) == 2
+    layout.hide("Tiny-text")
+    layout.hide("Tiny-text")
+    assert [entry.name for entry in layout.models.iterdir()] == ["Tiny-vision"]
+    assert (path / "Tiny-text/1/model.onnx").exists()
+    assert len(list((tmp_path / "run/views").iterdir())) == 1
