@@ -47,6 +47,9 @@ class Encoder(Protocol):
     def specs(self) -> Mapping[str, EncoderSpec]:
         """The variants that can be asked for now, by name; empty while nothing is served."""
 
+    async def ready(self) -> bool:
+        """Whether embeddings of every variant come back now; soon answered, whatever becomes of them."""
+
     async def encode_images(self, spec: EncoderSpec, images: Pixels) -> Embeddings:
         """RGB images, uint8 [N, H, W, 3], N at most ``spec.vision.max_batch_size``, to unit embeddings [N, D]."""
 

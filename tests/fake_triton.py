@@ -103,8 +103,8 @@ async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
 class FakeTritonProcess:
     """A ``FakeTriton`` of its own, to be killed or stopped. A context manager: it answers when entered."""
 
-    def __init__(self, seconds: float = 0) -> None:
-        command = [sys.executable, "-m", "tests.fake_triton", str(seconds)]
+    def __init__(self, seconds: float = 0, port: int = 0) -> None:
+        command = [sys.executable, "-m", "tests.fake_triton", str(seconds), str(port)]
         self.process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
@@ -122,11 +122,11 @@ class FakeTritonProcess:
         self.process.send_signal(signum)
 
 
-async def _main(seconds: float) -> None:
-    async with served(FakeTriton(seconds=seconds)) as port:
+async def _main(seconds: float, port: int) -> None:
+    async with served(FakeTriton(seconds=seconds), port) as port:
         print(port, flush=True)  # noqa: T201
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(float(sys.argv[1])))
+    asyncio.run(_main(float(sys.argv[1]), int(sys.argv[2])))

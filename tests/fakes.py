@@ -45,6 +45,9 @@ class FakeEncoder:
     ) -> None:
         self.entered = False
 
+    async def ready(self) -> bool:
+        return bool(self.specs)
+
     async def encode_images(self, spec: EncoderSpec, images: Pixels) -> Embeddings:
         assert images.dtype == np.uint8
         assert images.shape[1:] == (*spec.image_size, 3)

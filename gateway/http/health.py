@@ -21,10 +21,10 @@ async def healthz() -> Response:
     return json_response({"status": "healthy"})
 
 
-@router.get("/readiness", responses={503: {"description": "No model is ready."}})
+@router.get("/readiness", responses={503: {"description": "No embeddings come back."}})
 async def readiness(request: Request) -> Response:
-    """Whether embeddings can be had now."""
-    ready = bool(request.app.state.encoder.specs)
+    """Whether embeddings come back now, of every model that is served. Being busy makes no difference."""
+    ready = await request.app.state.encoder.ready()
     return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
 

@@ -23,7 +23,7 @@ _CHANNEL: Final = [
     # A channel made anew is to dial anew, and not to share the old one's connection.
     ("grpc.use_local_subchannel_pool", 1),
 ]
-_DATATYPES: Final = {"image": "UINT8", "tokens": "INT32"}
+_DATATYPES: Final[dict[models.InputName, str]] = {"image": "UINT8", "tokens": "INT32"}
 # Towers give unit length; FP16 engines miss it by 1e-3.
 _UNIT_TOLERANCE: Final = 0.01
 
@@ -65,7 +65,7 @@ class Connection:
         return True
 
     async def infer(
-        self, model: str, version: str, name: str, batch: Pixels | Tokens, embed_dim: int, seconds: float
+        self, model: str, version: str, name: models.InputName, batch: Pixels | Tokens, embed_dim: int, seconds: float
     ) -> Embeddings:
         """Unit embeddings float32 [N, D] of a batch of N, which goes to the model as the input ``name``.
 

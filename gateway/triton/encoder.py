@@ -6,11 +6,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens, TowerSpec
+import numpy as np
+
+from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens
 from gateway.errors import EncoderUnavailable
 from gateway.triton import addresses, models
 from gateway.triton.errors import Unsent
 from gateway.triton.fleet import Fleet
+from gateway.triton.readiness import Readiness
 from gateway.triton.replica import Replica
 
 _RESOLVE_SECONDS: Final = 5.0
@@ -50,6 +53,7 @@ class TritonEncoder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        self._readiness = Readiness(self._canary)
         await self._update()
         if any(address.every for address in self._addresses):
             self._start(self._keep_updating())
@@ -58,6 +62,7 @@ class TritonEncoder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._readiness.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -68,14 +73,26 @@ class TritonEncoder:
         return self._fleet.specs
 
     async def encode_images(self, spec: EncoderSpec, images: Pixels) -> Embeddings:
-        return await self._infer(spec, models.VISION, spec.vision, "image", images)
+        return await self._infer(spec, "image", images)
 
     async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
-        return await self._infer(spec, models.TEXT, spec.text, "tokens", tokens)
+        return await self._infer(spec, "tokens", tokens)
 
-    async def _infer(
-        self, spec: EncoderSpec, suffix: str, tower: TowerSpec, name: str, batch: Pixels | Tokens
-    ) -> Embeddings:
+    async def ready(self) -> bool:
+        return await self._readiness.ready()
+
+    async def _infer(self, spec: EncoderSpec, name: models.InputName, batch: Pixels | Tokens) -> Embeddings:
+        with self._readiness.call(spec, name):
+            return await self._call(spec, name, batch)
+
+    async def _canary(self, spec: EncoderSpec, name: models.InputName) -> Embeddings:
+        """The embedding of a gray image, or of no text."""
+        if name == "image":
+            return await self._call(spec, name, np.full((1, *spec.image_size, 3), 128, np.uint8))
+        return await self._call(spec, name, np.zeros((1, spec.context_length), np.int32))
+
+    async def _call(self, spec: EncoderSpec, name: models.InputName, batch: Pixels | Tokens) -> Embeddings:
+        suffix, tower = (models.VISION, spec.vision) if name == "image" else (models.TEXT, spec.text)
         call = (spec.variant + suffix, tower.version, name, batch, spec.embed_dim)
         if (replica := self._fleet.choose(spec)) is None:
             raise EncoderUnavailable("The model is not available now. Try again in a moment.")
@@ -116,6 +133,7 @@ class TritonEncoder:
 
     def _changed(self) -> None:
         self._fleet.refresh()
+        self._readiness.follow(self._fleet.specs)
         for replica in self._fleet.replicas.values():
             if replica.state == "hung" and replica.outstanding and self._fleet.can_replace(replica):
                 replica.abandon()

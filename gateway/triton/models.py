@@ -6,7 +6,7 @@ the models' own configuration, so nothing about a variant is written down here.
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tritonclient.grpc import model_config_pb2
 
@@ -14,6 +14,9 @@ from gateway.encoder import EncoderSpec, TowerSpec
 
 VISION: Final = "-vision"
 TEXT: Final = "-text"
+
+InputName = Literal["image", "tokens"]
+INPUT_NAMES: Final[tuple[InputName, ...]] = ("image", "tokens")
 
 _log = logging.getLogger(__name__)
 

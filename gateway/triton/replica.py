@@ -76,7 +76,9 @@ class Replica:
         """The smaller, the sooner it should be given the next call."""
         return (self._rests_until > self._loop.time(), self.outstanding, self.turn)
 
-    async def infer(self, model: str, version: str, name: str, batch: Pixels | Tokens, embed_dim: int) -> Embeddings:
+    async def infer(
+        self, model: str, version: str, name: models.InputName, batch: Pixels | Tokens, embed_dim: int
+    ) -> Embeddings:
         """See ``Connection.infer``."""
         self.outstanding += 1
         try:
