@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana are given; README.md tells how."""

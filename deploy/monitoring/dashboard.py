@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Writes grafana/dashboard.json, from the table below: python3 deploy/monitoring/dashboard.py [--check]
+
+With `--check` nothing is written, and a difference is exit status 1. The form is Grafana's dashboard model
+(https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/); the metrics are the
+gateway's (README.md) and Triton's (docs/user_guide/metrics.md of triton-inference-server/server).
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+FILE: Final = Path(__file__).with_name("grafana") / "dashboard.json"
+_COLUMNS: Final = 24  # Grafana's grid
+_SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: PromQL by legend. ``help`` is what its reader should know, and do."""
+
+    title: str
+    queries: Mapping[str, str]
+    help: str = ""
+    unit: str = "short"
+    kind: str = "timeseries"
+    width: int = 8
+    height: int = 7
+    stacked: bool = False
+    gpu: bool = False  # empty where Triton sees no GPU
+
+
+def _per_request(part: str) -> str:
+    """Seconds that Triton's requests spent in a part of their way, on average."""
+    return (
+        f"sum by (model) (rate(nv_inference_{part}_duration_us[$__rate_interval])) / 1e6"
+        " / (sum by (model) (rate(nv_inference_request_success[$__rate_interval])) > 0)"
+    )
+
+
+def _quantile(q: float, *by: str) -> str:
+    buckets = f'pe_request_seconds_bucket{{route=~"{_INFERENCE}"}}'
+    return f"histogram_quantile({q}, sum by ({', '.join(('le', *by))}) (rate({buckets}[$__rate_interval])))"
+
+
+_INFERENCE: Final = "/perception_encoder/.*|/v1/embeddings"
+_REQUESTS: Final = 'pe_requests_total{route!~"/healthz|/readiness|/metrics"}'  # what is refused unread has no route
+
+ROWS: Final[Mapping[str, list[Panel]]] = {
+    "At a glance": [
+        Panel(
+            "Requests", {"": f"sum(rate({_REQUESTS}[$__rate_interval]))"}, unit="reqps", kind="stat", width=4, height=4
+        ),
+        Panel(
+            "Images",
+            {"": 'sum(rate(nv_inference_count{model=~".*-vision"}[$__rate_interval]))'},
+            "That Triton embedded.",
+            unit="cps",
+            kind="stat",
+            width=4,
+            height=4,
+        ),
+        Panel(
+            "Slowest in a hundred",
+            {"": _quantile(0.99)},
+            unit="s",
+            kind="stat",
+            width=4,
+            height=4,
+        ),
+        Panel(
+            "Failed",
+            {
+                "": '(sum(rate(pe_requests_total{status=~"5..",route!="/readiness"}[$__rate_interval])) or vector(0))'
+                f" / (sum(rate({_REQUESTS}[$__rate_interval])) > 0)"
+            },
+            "Answers of 500 and more, of all answers.",
+            unit="percentunit",
+            kind="stat",
+            width=4,
+            height=4,
+        ),
+        Panel("Gateways", {"": 'sum(up{job="gateway"})'}, "That answer Prometheus.", kind="stat", width=4, height=4),
+        Panel("Tritons", {"": 'sum(up{job="triton"})'}, "That answer Prometheus.", kind="stat", width=4, height=4),
+    ],
+    "Gateway": [
+        Panel(
+            "Requests by route", {"{{route}}": f"sum by (route) (rate({_REQUESTS}[$__rate_interval]))"}, unit="reqps"
+        ),
+        Panel(
+            "Answers by status",
+            {"{{status}}": f"sum by (status) (rate({_REQUESTS}[$__rate_interval]))"},
+            "4xx are the clients' doing, 5xx ours; 499 left before they were answered.",
+            unit="reqps",
+            stacked=True,
+        ),
+        Panel(
+            "Refused or left early",
+            {"{{reason}}": "sum by (reason) (rate(pe_refused_total[$__rate_interval]))"},
+            "Overloaded: PE_MAX_IN_FLIGHT was reached. More Tritons, if their queues are long; else more gateways.",
+            unit="reqps",
+        ),
+        Panel("Half are faster", {"{{route}}": _quantile(0.5, "route")}, unit="s"),
+        Panel("Slowest in a hundred, by route", {"{{route}}": _quantile(0.99, "route")}, unit="s"),
+        Panel(
+            "Time by stage",
+            {
+                "{{stage}}": "sum by (stage) (rate(pe_stage_seconds_sum[$__rate_interval]))"
+                " / (sum by (stage) (rate(pe_stage_seconds_count[$__rate_interval])) > 0)"
+            },
+            "Of a request that has the stage, summed over its items. `encode` is Triton with its queue, the others "
+            "are the gateway's own.",
+            unit="s",
+        ),
+        Panel(
+            "In flight",
+            {"{{instance}}": "sum by (instance) (pe_in_flight)"},
+            "Of at most PE_MAX_IN_FLIGHT for each worker.",
+        ),
+        Panel(
+            "Texts found in the cache",
+            {
+                "found": 'sum(rate(pe_text_cache_lookups_total{result="hit"}[$__rate_interval]))'
+                " / (sum(rate(pe_text_cache_lookups_total[$__rate_interval])) > 0)"
+            },
+            "Of all texts. Few though prompts repeat: more PE_TEXT_CACHE_BYTES.",
+            unit="percentunit",
+        ),
+        Panel("Memory of cached texts", {"{{instance}}": "sum by (instance) (pe_text_cache_bytes)"}, unit="bytes"),
+    ],
+    "Triton": [
+        Panel(
+            "Images and texts",
+            {"{{model}}": "sum by (model) (rate(nv_inference_count[$__rate_interval]))"},
+            unit="cps",
+        ),
+        Panel(
+            "Mean batch",
+            {
+                "{{model}}": "sum by (model) (rate(nv_inference_count[$__rate_interval]))"
+                " / (sum by (model) (rate(nv_inference_exec_count[$__rate_interval])) > 0)"
+            },
+            "Near 1 under load: the models are faster than they are asked, or dynamic batching is off.",
+        ),
+        Panel(
+            "Waiting",
+            {"{{model}}": "sum by (model) (nv_inference_pending_request_count)"},
+            "Requests in Triton that no model instance works on yet. Kubernetes scales by it.",
+        ),
+        Panel("Time in the queue", {"{{model}}": _per_request("queue")}, "For each request, on average.", unit="s"),
+        Panel(
+            "Time in the model",
+            {
+                "{{model}}": _per_request("compute_infer"),
+                "{{model}}, copying": _per_request("compute_input"),
+            },
+            "For each request, on average; the batch's whole time counts for each request in it.",
+            unit="s",
+        ),
+        Panel(
+            "Failed in Triton",
+            {"{{model}} {{reason}}": "sum by (model, reason) (rate(nv_inference_request_failure[$__rate_interval]))"},
+            "BACKEND: the engine failed. CANCELED: the client left, or its deadline passed. REJECTED: a full queue.",
+            unit="reqps",
+        ),
+    ],
+    "Replicas": [
+        Panel(
+            "Images by Triton",
+            {"{{instance}}": 'sum by (instance) (rate(nv_inference_count{model=~".*-vision"}[$__rate_interval]))'},
+            "Alike, unless one is slower or new.",
+            unit="cps",
+        ),
+        Panel(
+            "Requests by gateway",
+            {"{{instance}}": f"sum by (instance) (rate({_REQUESTS}[$__rate_interval]))"},
+            unit="reqps",
+        ),
+        Panel(
+            "CPU of Triton's machines",
+            {"{{instance}}": "max by (instance) (nv_cpu_utilization)"},
+            unit="percentunit",
+        ),
+    ],
+    "GPU": [
+        Panel("In use", {"{{instance}} {{gpu_uuid}}": "nv_gpu_utilization"}, unit="percentunit", gpu=True),
+        Panel(
+            "Memory",
+            {
+                "{{instance}} {{gpu_uuid}}": "nv_gpu_memory_used_bytes",
+                "{{instance}} {{gpu_uuid}}, all": "nv_gpu_memory_total_bytes",
+            },
+            unit="bytes",
+            gpu=True,
+        ),
+        Panel(
+            "Power",
+            {
+                "{{instance}} {{gpu_uuid}}": "nv_gpu_power_usage",
+                "{{instance}} {{gpu_uuid}}, limit": "nv_gpu_power_limit",
+            },
+            "At its limit the GPU lowers its clock: L4 and T4 do so under this load.",
+            unit="watt",
+            gpu=True,
+        ),
+    ],
+}
+
+
+def dashboard() -> dict[str, Any]:
+    """The whole of ``ROWS`` in Grafana's form."""
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for title, row in ROWS.items():
+        panels.append(
+            {"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": _place(0, y, _COLUMNS, 1)}
+        )
+        x, y = 0, y + 1
+        for panel in row:
+            if x + panel.width > _COLUMNS:
+                x, y = 0, y + panel.height
+            panels.append(_panel(panel, _place(x, y, panel.width, panel.height)))
+            x += panel.width
+        y += row[-1].height
+    return {
+        "uid": "perception-encoder",
+        "title": "Perception Encoder",
+        "tags": ["perception-encoder", "triton"],
+        "schemaVersion": 39,
+        "editable": True,
+        "graphTooltip": 1,  # one crosshair for all
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [{"name": "source", "label": "Source", "type": "datasource", "query": "prometheus"}]},
+        "panels": [{"id": number, **panel} for number, panel in enumerate(panels, 1)],
+    }
+
+
+def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
+    return {"x": x, "y": y, "w": width, "h": height}
+
+
+def _panel(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    custom: dict[str, Any] = {"fillOpacity": 20 if panel.stacked else 0, "showPoints": "never"}
+    if panel.stacked:
+        custom["stacking"] = {"mode": "normal", "group": "A"}
+    return {
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.help,
+        "datasource": _SOURCE,
+        "gridPos": place,
+        "fieldConfig": {
+            "defaults": {"unit": panel.unit, "min": 0, **({"custom": custom} if panel.kind == "timeseries" else {})},
+            "overrides": [],
+        },
+        "options": {"tooltip": {"mode": "multi", "sort": "desc"}} if panel.kind == "timeseries" else {},
+        "targets": [
+            {"refId": chr(ord("A") + number), "datasource": _SOURCE, "expr": expr, "legendFormat": legend or "__auto"}
+            for number, (legend, expr) in enumerate(panel.queries.items())
+        ],
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """0: written, or as it should be. 1: it is not."""
+    text = json.dumps(dashboard(), indent=1) + "\n"
+    if arguments == ["--check"]:
+        if not FILE.exists() or FILE.read_text() != text:
+            sys.stderr.write(f"{FILE} is not what {__file__} writes; run it\n")
+            return 1
+        return 0
+    FILE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
