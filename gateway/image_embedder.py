@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image
 
+from gateway.arrays import stacked
 from gateway.concurrency import together
 from gateway.decode import decode
 from gateway.encoder import Embeddings, Encoder, EncoderSpec, Pixels
@@ -59,7 +60,7 @@ class ImageEmbedder:
     ) -> Embeddings:
         pixels = await together([self._pixels(source, index, spec.image_size, stages) for index, source in images])
         with stages.measure("encode"):
-            return await self._encoder.encode_images(spec, np.stack(pixels))
+            return await self._encoder.encode_images(spec, stacked(pixels))
 
     async def _pixels(self, source: ImageSource, index: int, image_size: tuple[int, int], stages: Stages) -> Pixels:
         """One image as the tower takes it; the CPU's part of the way in a thread."""

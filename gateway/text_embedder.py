@@ -6,8 +6,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Final, NamedTuple
 
-import numpy as np
-
+from gateway.arrays import stacked
 from gateway.cache import TextCache, TextEmbedding
 from gateway.concurrency import together
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
@@ -63,7 +62,7 @@ class TextEmbedder:
             entries |= zip(missing, await self._embed(spec, missing, stages), strict=True)
         found = [entries[text] for text in texts]
         return TextEmbeddings(
-            embeddings=found[0].embedding[np.newaxis] if len(found) == 1 else np.stack([e.embedding for e in found]),
+            embeddings=stacked([entry.embedding for entry in found]),
             truncated=[i for i, entry in enumerate(found) if entry.truncated],
             tokens=sum(entry.tokens for entry in found),
         )
@@ -75,7 +74,7 @@ class TextEmbedder:
                 encodings = tokenize()
             else:
                 encodings = await asyncio.get_running_loop().run_in_executor(self._pool, tokenize)
-        tokens = np.stack([encoding.tokens for encoding in encodings])
+        tokens = stacked([encoding.tokens for encoding in encodings])
         size = spec.text.max_batch_size
         groups = [tokens[i : i + size] for i in range(0, len(tokens), size)]
         with stages.measure("encode"):

@@ -65,7 +65,9 @@ def load_vocabulary() -> None:
 
 def clean(text: str) -> str:
     """The reference's cleaning: mojibake repaired, entities decoded twice, white space collapsed, lower case."""
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    # Printable ASCII without entities is what both leave as it is, and what most prompts are.
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 

@@ -42,6 +42,7 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         version=health.gateway_version(),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # FastAPI's own; ours are in observe.py
         redirect_slashes=False,  # they would lead to wherever a Host header says, with the body sent twice
     )
     cache = TextCache(settings.text_cache_bytes)

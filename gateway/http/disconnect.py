@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.http.exchange import exchange_of
 
 # Before that nobody looks whether the client is still there. What is answered by then is not worth a second task.
-_UNWATCHED_SECONDS: Final = 0.01
+_UNWATCHED_SECONDS: Final = 0.05
 
 
 async def run_while_connected(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,11 @@
+import html
 import time
 
+import ftfy
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.tokenizer import Tokenizer, clean
 
@@ -66,3 +70,9 @@ def test_a_context_has_room_for_two() -> None:
     assert ids("anything", 2) == [START, END]
     with pytest.raises(ValueError, match="at least"):
         Tokenizer(1)
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_what_is_left_uncleaned_would_come_out_unchanged(text: str) -> None:
+    thoroughly = html.unescape(html.unescape(ftfy.fix_text(text)))
+    assert clean(text) == " ".join(thoroughly.split()).lower()
