@@ -17,7 +17,7 @@ from export.errors import GraphError, ParityError, TargetError
 from export.parity import Array, Embed
 
 _HOW = (
-    "plans are built where they are served: on the serving machine, with the extra [export,gpu] installed, "
+    "plans are built where they are served: on the serving machine, with the extra [gpu] in place of [export], "
     "or inside the serving image with --gpus all"
 )
 
