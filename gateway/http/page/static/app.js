@@ -7,6 +7,8 @@ import * as search from "./search.js";
 
 const PARTS = { compare, search };
 let part = "compare";
+let model = null; // that was chosen
+const told = {}; // by part, the model that it knows of
 
 function show(name) {
   part = name;
@@ -16,6 +18,7 @@ function show(name) {
     $(`tab-${other}`).tabIndex = selected ? 0 : -1;
     $(other).hidden = !selected;
   }
+  tell();
   history.replaceState(null, "", name === "compare" ? location.pathname + location.search : `#${name}`);
 }
 
@@ -85,11 +88,18 @@ function models(info) {
   return found.sort((a, b) => (a.kind === "drawn") - (b.kind === "drawn")); // real ones first
 }
 
-function use(model) {
+function use(chosen) {
+  model = chosen;
   $("notice").hidden = !model.notice;
   $("notice").textContent = model.notice ?? "";
-  compare.use(model);
-  search.use(model);
+  tell();
+}
+
+/** The part that is shown, of the model. The other one learns of it when it is shown: it need not ask anything before. */
+function tell() {
+  if (model === null || told[part] === model) return;
+  told[part] = model;
+  PARTS[part].use(model);
 }
 
 async function connect() {

@@ -1,0 +1,560 @@
+"""The playground in a real browser, against the real stack."""
+
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, Route, expect
+
+from gateway.http import page as playground
+from tests.browsing import Visit, chromium
+from tests.pictures import base64_image, encoded
+from tests.running import PeServe
+
+pytestmark = pytest.mark.triton
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = Path(playground.__file__).parent / "static/samples"
+HOSTILE = ['it\'s "100%" $HOME `id` \\n', "ein rotes Quadrat — 赤い四角 🟥", "-o /tmp/x", "a red circle"]
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[tuple[Browser, dict[str, Any]]]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(device: tuple[Browser, dict[str, Any]]) -> Iterator[Callable[..., Visit]]:
+    """Opens a page of its own; at the end none may have asked elsewhere, or run into its policy or an error."""
+    visits: list[Visit] = []
+
+    def opened(url: str, **context: Any) -> Visit:
+        visits.append(Visit(device[0], url, **context))
+        visits[-1].page.goto(url)
+        return visits[-1]
+
+    yield opened
+    for one in visits:
+        one.close()
+
+
+@pytest.fixture
+def compare(visit: Callable[..., Visit], base_url: str) -> Page:
+    page = visit(base_url).page
+    page.wait_for_selector(".best")
+    return page
+
+
+@pytest.fixture
+def search(visit: Callable[..., Visit], base_url: str) -> Page:
+    page = visit(f"{base_url}/#search").page
+    expect(page.locator("#variant")).to_have_value("PE-Demo-T8-64")
+    return page
+
+
+def label(page: Page, index: int) -> Any:
+    return page.get_by_label(f"Label {index}", exact=True)
+
+
+def scores(page: Page) -> dict[str, str]:
+    """What each label has, once every label has something."""
+    rows = page.locator("#labels li")
+    expect(page.locator("#labels .value").filter(has_text=re.compile(r"\d"))).to_have_count(rows.count())
+    return {row.locator("input").input_value(): row.locator(".value").inner_text() for row in rows.all()}
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-").removesuffix(" %"))
+
+
+def best(page: Page) -> Any:
+    return page.locator(".best input")
+
+
+def cosines(base_url: str, picture: bytes, labels: list[str]) -> list[float]:
+    """The interface's own word on it."""
+    body = {"subject": base64_image(picture), "prompt": labels}
+    answer = httpx2.post(f"{base_url}/perception_encoder/compare", json=body)
+    return answer.json()["similarity"]  # type: ignore[no-any-return]
+
+
+def add_samples(page: Page) -> None:
+    page.click("#use-samples")
+    expect(page.locator("#results li")).to_have_count(36)
+    expect(page.locator("#progress")).to_be_hidden()
+
+
+def results(page: Page) -> list[str]:
+    return [button.get_attribute("data-name") or "" for button in page.locator("#results button").all()]
+
+
+def give(page: Page, kind: str, files: dict[str, bytes], target: str = "body") -> None:
+    """Drops or pastes files: the events that a browser sends, around a real DataTransfer."""
+    page.evaluate(
+        """([kind, files, target]) => {
+            const transfer = new DataTransfer();
+            for (const [name, data] of Object.entries(files)) {
+                const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+                transfer.items.add(new File([bytes], name, {type: name.endsWith("txt") ? "text/plain" : "image/png"}));
+            }
+            const options = {bubbles: true, cancelable: true};
+            const event = kind === "paste"
+                ? new ClipboardEvent("paste", {...options, clipboardData: transfer})
+                : new DragEvent(kind, {...options, dataTransfer: transfer});
+            document.querySelector(target).dispatchEvent(event);
+        }""",
+        [kind, {name: base64.b64encode(data).decode() for name, data in files.items()}, target],
+    )
+
+
+def numbered(count: int) -> dict[str, bytes]:
+    """Small pictures, all different."""
+    rng = np.random.default_rng(0)
+    return {f"{i:03}.png": encoded(Image.fromarray(rng.integers(0, 256, (24, 24, 3), np.uint8))) for i in range(count)}
+
+
+# -- compare
+
+
+def test_a_picture_and_labels_are_compared_as_one_types(compare: Page, base_url: str) -> None:
+    assert best(compare).input_value() == "a red circle"
+    compare.click("[data-sample='blue-square.jpg']")
+    expect(best(compare)).to_have_value("a blue square")
+    label(compare, 4).fill("blue")
+    expect(compare.locator("#labels li").nth(3).locator(".value")).to_have_text(re.compile(r"\d"))
+    shown = scores(compare)
+    told = cosines(base_url, (SAMPLES / "blue-square.jpg").read_bytes(), list(shown))
+    assert [number(text) for text in shown.values()] == pytest.approx(told, abs=6e-4)
+    expect(compare.locator("#best")).to_have_text(re.compile("Best: (a )?blue"))
+
+
+def test_softmax_is_at_the_models_own_scale(compare: Page, base_url: str) -> None:
+    scale = float(httpx2.get(f"{base_url}/info").json()["models"]["PE-Demo-T8-64"]["logit_scale"])
+    label(compare, 2).fill("a red ring")
+    scores(compare)
+    compare.get_by_label("Softmax").check(force=True)
+    shown = scores(compare)
+    logits = scale * np.array(cosines(base_url, (SAMPLES / "red-circle.jpg").read_bytes(), list(shown)))
+    powers = np.exp(logits - logits.max())
+    assert [number(text) for text in shown.values()] == pytest.approx(100 * powers / powers.sum(), abs=0.11)
+    expect(compare.locator("#scale")).to_contain_text(f"{scale:.4g}")
+
+
+@pytest.mark.parametrize("way", ["pick", "drop", "paste"])
+def test_a_picture_comes_in_by(compare: Page, way: str, tmp_path: Path) -> None:
+    data = (SAMPLES / "green-triangle.jpg").read_bytes()
+    if way == "pick":
+        (tmp_path / "mine.png").write_bytes(data)
+        compare.set_input_files("#choose-file", tmp_path / "mine.png")
+    else:
+        give(compare, way, {"notes.txt": b"no", "mine.png": data})
+    expect(compare.locator("#picture-name")).to_have_text("mine.png, 3 kB")
+    expect(best(compare)).to_have_value("a green triangle")
+
+
+def test_typing_asks_once_it_pauses_and_a_late_answer_is_dropped(compare: Page) -> None:
+    held: list[Route] = []
+    asked: list[list[str]] = []
+    dropped: list[str] = []
+
+    def hold_the_first(route: Route) -> None:
+        asked.append(json.loads(route.request.post_data or "")["text"])
+        if len(asked) == 1:
+            held.append(route)
+        else:
+            route.continue_()
+
+    def type_quickly(*texts: str) -> None:
+        """No slower than the debounce, however busy the machine is."""
+        label(compare, 4).evaluate(
+            """(input, texts) => texts.forEach((text) => {
+                input.value = text;
+                input.dispatchEvent(new Event("input"));
+            })""",
+            texts,
+        )
+
+    compare.route("**/embed_text", hold_the_first)
+    compare.on("requestfailed", lambda request: dropped.append(request.failure or ""))
+    with compare.expect_request("**/embed_text"):
+        type_quickly("a", "a r", "a red")
+    with compare.expect_response("**/embed_text"):
+        type_quickly("a red r", "a red ring")
+    expect(compare.locator("#labels li").nth(3).locator(".value")).to_have_text(re.compile(r"\d"))
+    assert len(held) == 1
+    assert asked == [["a red"], ["a red ring"]]
+    assert dropped == ["net::ERR_ABORTED"]
+
+
+@pytest.mark.parametrize("language", ["curl", "python"])
+def test_the_request_shown_runs_word_for_word(compare: Page, language: str, tmp_path: Path) -> None:
+    for index, text in enumerate(HOSTILE, 1):
+        label(compare, index).fill(text)
+    shown = scores(compare)
+    assert list(shown) == [text.strip() for text in HOSTILE]
+    file = 'it\'s "mine".png'  # the browser may take any name
+    data = (SAMPLES / "red-circle.jpg").read_bytes()
+    (tmp_path / file).write_bytes(data)
+    compare.set_input_files("#choose-file", tmp_path / file)
+    expect(compare.locator("#picture-name")).to_contain_text("mine")
+    compare.locator("summary").click()
+    compare.get_by_label(language, exact=False).and_(compare.locator("[name=language]")).check(force=True)
+    code = compare.locator("#snippet").inner_text()
+    command = ["bash", "-c", code] if language == "curl" else [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 0, run.stderr
+    told = [number(text) for text in scores(compare).values()]
+    if language == "curl":
+        assert json.loads(run.stdout)["similarity"] == pytest.approx(told, abs=6e-4)
+    else:
+        lines = [line.split("  ", 1) for line in run.stdout.splitlines()]
+        assert [text for _, text in lines] == list(shown)
+        assert [float(value) for value, _ in lines] == pytest.approx(told, abs=6e-4)
+
+
+@pytest.mark.parametrize("language", ["curl", "python"])
+def test_the_request_with_a_sample_fetches_it_first(compare: Page, language: str, tmp_path: Path) -> None:
+    compare.locator("summary").click()
+    compare.locator(f"[name=language][value={language}]").check(force=True)
+    code = compare.locator("#snippet").inner_text()
+    command = ["bash", "-c", code] if language == "curl" else [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "red-circle.jpg").read_bytes() == (SAMPLES / "red-circle.jpg").read_bytes()
+
+
+def test_the_request_is_copied(compare: Page) -> None:
+    compare.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    compare.locator("summary").click()
+    compare.click("#copy")
+    expect(compare.locator("#copy")).to_have_text("Copied")
+    assert compare.evaluate("navigator.clipboard.readText()") == compare.locator("#snippet").inner_text()
+
+
+def test_the_time_is_shown_by_stage(compare: Page) -> None:
+    label(compare, 1).fill(f"something new {time.time()}")
+    scores(compare)
+    picture, labels = compare.locator("#timing > div").all()
+    for name in ("decode", "preprocess", "encode", "rest of the server", "network and browser"):
+        assert re.search(rf"{name} \d+\.\d ms", picture.inner_text())
+    for name in ("tokenize", "encode"):
+        assert re.search(rf"{name} \d+\.\d ms", labels.inner_text())
+
+
+def test_a_label_that_the_model_does_not_read_to_its_end_is_marked(compare: Page) -> None:
+    label(compare, 1).fill("dog " * 40)
+    expect(compare.locator("#labels li").first).to_have_class(re.compile("cut"))
+
+
+# -- search
+
+
+def test_pictures_are_added_searched_and_kept(search: Page) -> None:
+    add_samples(search)
+    search.fill("#query", "a green heart")
+    expect(search.locator("#found-text")).to_have_text("36 pictures, “a green heart” first")
+    assert results(search)[0] == "green-heart.jpg"
+    search.reload()
+    expect(search.locator("#results li")).to_have_count(36)
+    search.click("#use-samples")
+    expect(search.locator("#search-trouble")).to_have_text("These pictures are all here already.")
+    search.click("#clear")
+    expect(search.locator("#found")).to_be_hidden()
+    search.reload()
+    expect(search.locator("#variant")).to_have_value("PE-Demo-T8-64")
+    search.wait_for_timeout(200)
+    expect(search.locator("#found")).to_be_hidden()
+
+
+def test_search_by_a_picture(search: Page, base_url: str, tmp_path: Path) -> None:
+    add_samples(search)
+    search.locator("[data-name='purple-heart.jpg']").click()  # one that is here: nothing is sent
+    expect(search.locator("#like-name")).to_have_text("Like purple-heart.jpg")
+    assert results(search)[0] == "purple-heart.jpg"
+    assert "heart" in results(search)[1]
+    assert search.locator("#results b").first.inner_text() == "1.000"
+    search.click("#like-clear")
+    expect(search.locator("#like")).to_be_hidden()
+    (tmp_path / "mine.jpg").write_bytes((SAMPLES / "blue-ring.jpg").read_bytes())
+    search.set_input_files("#query-file", tmp_path / "mine.jpg")
+    expect(search.locator("#like-name")).to_have_text("Like mine.jpg")
+    assert results(search)[0] == "blue-ring.jpg"
+
+
+def test_a_folder_with_a_broken_and_a_too_large_file(search: Page, tmp_path: Path) -> None:
+    for name, data in numbered(40).items():
+        (tmp_path / "inner").mkdir(exist_ok=True)
+        (tmp_path / "inner" / name).write_bytes(data)
+    (tmp_path / "inner/0171-broken.jpg").write_bytes(b"no picture at all")
+    (tmp_path / "notes.txt").write_text("not sent")
+    with (tmp_path / "large.png").open("wb") as large:
+        large.truncate(65 * 2**20)
+    search.set_input_files("#folder-files", tmp_path)
+    expect(search.locator("#results li")).to_have_count(40)
+    expect(search.locator("#search-trouble")).to_contain_text("2 files left out")
+    assert any(name.endswith("/inner/000.png") for name in results(search))
+
+
+def test_a_drop_is_searched_through(search: Page) -> None:
+    give(search, "drop", {**numbered(3), "notes.txt": b"no"})
+    expect(search.locator("#results li")).to_have_count(3)
+
+
+def test_adding_shows_how_far_it_is_and_can_be_cancelled(search: Page) -> None:
+    seen = 0
+
+    def let_three_through(route: Route) -> None:
+        nonlocal seen
+        seen += 1
+        if seen <= 3:
+            route.continue_()  # the others hang until they are cancelled
+
+    search.route("**/embed_image*", let_three_through)
+    give(search, "drop", numbered(100))
+    expect(search.locator("#progress-text")).to_have_text("48 of 100 pictures")
+    assert search.locator("#progress-bar").evaluate("bar => bar.value / bar.max") == pytest.approx(0.48)
+    search.click("#cancel")
+    expect(search.locator("#progress")).to_be_hidden()
+    expect(search.locator("#results li")).to_have_count(48)
+    expect(search.locator("#search-trouble")).to_be_hidden()
+
+
+def test_the_map_shows_all_and_is_walked_by_keys(search: Page) -> None:
+    add_samples(search)
+    search.get_by_label("Map", exact=True).check(force=True)
+    canvas = search.locator("#map")
+    expect(canvas).to_have_attribute("aria-label", "Map of 36 pictures")
+    search.wait_for_timeout(300)  # the copies are loaded
+    drawn = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB"), int)
+    colourful = (drawn.max(axis=2) - drawn.min(axis=2) > 60).mean()
+    assert colourful > 0.03
+    canvas.focus()
+    visited = set()
+    for key in ["ArrowRight"] * 4 + ["ArrowDown"] * 4 + ["ArrowLeft"] * 4 + ["ArrowUp"] * 4:
+        search.keyboard.press(key)
+        visited.add(search.locator("#map-here").inner_text())
+    assert len(visited) > 5
+    here = search.locator("#map-here").inner_text()
+    search.keyboard.press("Enter")
+    expect(search.locator("#like-name")).to_have_text(f"Like {here}")
+
+
+def test_the_plane_is_that_of_the_two_principal_components(search: Page) -> None:
+    rows = np.random.default_rng(3).normal(size=(200, 24)) * np.geomspace(8, 0.5, 24)
+    script = "async (rows) => (await import('./page/maths.js')).plane(rows.map((row) => Float32Array.from(row)))"
+    ours = np.array(search.evaluate(script, rows.tolist()))
+    centred = rows - rows.mean(axis=0)
+    theirs = centred @ np.linalg.svd(centred)[2][:2].T
+    for axis in (0, 1):
+        assert abs(np.corrcoef(ours[:, axis], theirs[:, axis])[0, 1]) > 0.999
+    assert ours.std(axis=0) == pytest.approx(theirs.std(axis=0), rel=1e-3)
+    for alike in ([[1.0, 0.0]] * 5, [[0.5, 0.5]], []):
+        assert np.isfinite(np.array(search.evaluate(script, alike))).all()
+
+
+def test_waits_are_read_as_seconds_and_as_dates(search: Page) -> None:
+    script = """async ([header, now]) => (await import('./page/api.js')).retryAfter(header, Date.parse(now))"""
+    now = "Tue, 24 Nov 2026 12:00:00 GMT"
+    for header, seconds in {
+        "3": 3,
+        "Tue, 24 Nov 2026 12:00:07 GMT": 7,
+        "Tue, 24 Nov 2026 11:00:00 GMT": 0,
+        "86400": 30,
+        "soon": 1,
+        None: 1,
+    }.items():
+        assert search.evaluate(script, [header, now]) == seconds, header
+
+
+# -- when something is wrong
+
+
+def test_a_broken_file_is_called_that(compare: Page, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes((SAMPLES / "red-circle.jpg").read_bytes()[:300])
+    compare.set_input_files("#choose-file", tmp_path / "broken.png")
+    expect(compare.locator("#picture-trouble")).to_have_text("This file is not a picture that the server can read.")
+    expect(compare.locator(".best")).to_have_count(0)
+    compare.click("[data-sample='blue-square.jpg']")
+    expect(compare.locator("#picture-trouble")).to_be_hidden()
+    expect(best(compare)).to_have_value("a blue square")
+
+
+def test_a_too_large_file_is_called_that(compare: Page, tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as large:
+        large.truncate(65 * 2**20)
+    compare.set_input_files("#choose-file", tmp_path / "large.png")
+    expect(compare.locator("#picture-trouble")).to_have_text("That is more than this server takes in one request.")
+
+
+def test_what_is_dropped_may_be_no_picture(compare: Page) -> None:
+    give(compare, "drop", {"notes.txt": b"no"})
+    expect(compare.locator("#picture-trouble")).to_contain_text("no picture file")
+
+
+def test_no_network_is_said_and_tried_again(compare: Page) -> None:
+    compare.context.set_offline(True)
+    label(compare, 1).fill("a red ring")
+    trouble = compare.locator("#labels-trouble")
+    expect(trouble).to_contain_text("The server does not answer.")
+    compare.context.set_offline(False)
+    trouble.get_by_role("button", name="Try again").click()
+    expect(trouble).to_be_hidden()
+    assert "a red ring" in scores(compare)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[tuple[PeServe, str]]:
+    """A server below a path, that takes one small request at a time; it, and where the page is."""
+    settings = {"PE_ROOT_PATH": "/vision", "PE_MAX_IN_FLIGHT": "1", "PE_MAX_BODY_BYTES": "100000"}
+    stack = PeServe(tmp_path, "--port", "0", "--repository", ROOT / "model_repository", **settings)
+    try:
+        yield stack, stack.wait_until_ready() + "/vision/"
+    finally:
+        stack.kill()
+
+
+def test_below_a_path_of_a_busy_server_that_ends(small: tuple[PeServe, str], visit: Callable[..., Visit]) -> None:
+    stack, url = small
+    page = visit(url).page
+    assert page.wait_for_selector(".best")
+    page.set_input_files("#choose-file", {"name": "a.png", "mimeType": "image/png", "buffer": bytes(100_001)})
+    expect(page.locator("#picture-trouble")).to_have_text("That is more than this server takes in one request.")
+    asked: list[tuple[str, int]] = []
+    page.on("response", lambda response: asked.append((response.url, response.status)))
+    page.click("#tab-search")
+    give(page, "drop", {**numbered(80), "large.png": bytes(97_000)})
+    expect(page.locator("#progress-text")).to_contain_text("The server is busy; trying again in 1 s.")
+    expect(page.locator("#found-text")).to_have_text("80 pictures", timeout=30_000)
+    expect(page.locator("#search-trouble")).to_have_text("Left out: large.png is too large for this server.")
+    assert {status for _, status in asked} == {200, 429}
+    assert all(address.startswith((url, "blob:")) for address, _ in asked)
+    stack.stop()
+    page.fill("#query", "anything")
+    expect(page.locator("#search-trouble")).to_contain_text("The server does not answer.")
+
+
+# -- by keyboard, by ear, on a phone
+
+
+def test_everything_works_by_keyboard(visit: Callable[..., Visit], base_url: str) -> None:
+    page = visit(base_url).page
+    page.wait_for_selector(".best")
+    focused = """(({id, ariaLabel, dataset, name, tagName}) => id || ariaLabel || dataset.sample || name || tagName)
+        (document.activeElement)"""
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(focused))
+        outline = page.evaluate(
+            "getComputedStyle(document.activeElement.closest('.bars li, label') ?? document.activeElement).outlineStyle"
+        )
+        assert reached[-1] == "BODY" or outline != "none" or reached[-1] in ("scores", "language"), reached[-1]
+        if reached[-1] == "SUMMARY":
+            break
+    for needed in ("choose", "blue-square.jpg", "scores", "Label 1", "Remove label 4", "add-label"):
+        assert needed in reached
+    page.locator("[data-sample='green-triangle.jpg']").focus()
+    page.keyboard.press("Enter")
+    expect(best(page)).to_have_value("a green triangle")
+    label(page, 2).focus()
+    page.keyboard.press("Enter")
+    page.keyboard.type("a green thing")
+    expect(label(page, 3)).to_have_value("a green thing")
+    assert "a green thing" in scores(page)
+    page.keyboard.press("ArrowUp")
+    expect(label(page, 2)).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    for _ in "a green thing":
+        page.keyboard.press("Backspace")
+    page.keyboard.press("Backspace")
+    expect(page.locator("#labels li")).to_have_count(4)
+    expect(label(page, 2)).to_be_focused()
+    page.locator("[name=scores]").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#scale")).to_contain_text("Softmax")
+    page.locator("#tab-compare").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#tab-search")).to_be_focused()
+    expect(page.locator("#search")).to_be_visible()
+    page.keyboard.press("Tab")
+    while page.evaluate(focused) != "use-samples":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#results li")).to_have_count(36)
+
+
+def test_several_lines_are_several_labels(compare: Page) -> None:
+    label(compare, 4).fill("")
+    label(compare, 4).focus()
+    compare.evaluate(
+        """() => {
+            const transfer = new DataTransfer();
+            transfer.setData("text", "a red ring\\r\\n\\n a pink heart \\n");
+            document.activeElement.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
+        }"""
+    )
+    assert list(scores(compare))[3:] == ["a red ring", "a pink heart"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(visit: Callable[..., Visit], base_url: str, scheme: str) -> None:
+    page = visit(base_url, color_scheme=scheme).page
+    page.wait_for_selector(".best")
+    page.locator("summary").click()
+    found(page, "compare")
+    give(page, "drop", {"notes.txt": b"no"})
+    expect(page.locator("#picture-trouble")).to_be_visible()
+    found(page, "compare with a trouble")
+    page.click("#tab-search")
+    found(page, "search, empty")
+    add_samples(page)
+    page.fill("#query", "a heart")
+    expect(page.locator("#found-text")).to_contain_text("heart")
+    found(page, "search")
+    page.get_by_label("Map", exact=True).check(force=True)
+    found(page, "map")
+
+
+def found(page: Page, where: str) -> None:
+    page.wait_for_timeout(300)  # colours on their way to others are neither
+    violations = Axe().run(page).response["violations"]
+    told = [f"{where}: {one['id']}: {[node['html'] for node in one['nodes']]}" for one in violations]
+    assert told == []
+
+
+def test_on_a_phone(
+    visit: Callable[..., Visit], device: tuple[Browser, dict[str, Any]], base_url: str, tmp_path: Path
+) -> None:
+    page = visit(base_url, **device[1]).page
+    page.wait_for_selector(".best")
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
+    with page.expect_file_chooser():
+        page.get_by_role("button", name="Take a photo").tap()
+    for button in page.locator("#compare button:visible").all():
+        box = button.bounding_box()
+        assert box, button
+        assert min(box["width"], box["height"]) >= 40, button.inner_html()
+    page.locator("#tab-search").tap()
+    expect(page.locator("#choose-folder")).to_be_hidden()
+    page.locator("#use-samples").tap()
+    expect(page.locator("#results li")).to_have_count(36)
+    assert page.evaluate(overflow) == 0
+    found(page, "search on a phone")
