@@ -88,18 +88,16 @@ def decode_base64(text: str) -> bytes:
     Raises:
         InvalidImage: nothing in it, or no whole number of bytes.
     """
-    try:
-        data = text.encode("ascii")
-    except UnicodeEncodeError:
-        raise InvalidImage("Malformed base64 input image.") from None
-    if data[:5].lower() == b"data:" or data[:1].isspace():
+    if not text.isascii():
+        raise InvalidImage("Malformed base64 input image.")
+    if text[:5].lower() == "data:" or text[:1].isspace():
         head = _DATA_URI.match(text)
-        data = data[head.end() :] if head else data
+        text = text[head.end() :] if head else text
     try:
-        # The common case, and the fast one: plain base64, padded.
-        decoded = pybase64.b64decode(data, validate=True)
+        # The common case, and the fast one: plain base64, padded. The text is not copied for it.
+        decoded = pybase64.b64decode(text, validate=True)
     except binascii.Error:
-        data = _OUTSIDE_ALPHABET.sub(b"", data.translate(_URL_SAFE))
+        data = _OUTSIDE_ALPHABET.sub(b"", text.encode("ascii").translate(_URL_SAFE))
         try:
             decoded = base64.b64decode(data + b"=" * (-len(data) % 4))
         except binascii.Error:

@@ -1,5 +1,6 @@
 """What operators and orchestrators ask: alive, ready, what is this, how is it doing."""
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -69,7 +70,9 @@ async def registry(request: Request) -> Response:
     return json_response({"models": models, **dict.fromkeys((*memory, *more_memory))})
 
 
+@cache
 def gateway_version() -> str:
+    """Read from the installation's files, so once."""
     try:
         return version("perception-encoder-server")
     except PackageNotFoundError:
