@@ -22,13 +22,24 @@ _UNKNOWN = "Triton's log says why"
 
 
 class Triton:
-    """Starts at once; `wait_until_ready` tells how it went. `start` starts it again, at the same addresses."""
+    """Starts at once; `wait_until_ready` tells how it went. `start` starts it again, at the same addresses.
 
-    def __init__(self, installation: Installation, models: Sequence[Model], directory: Path, verbose: bool) -> None:
+    `grpc`: address and port for gRPC, where several are to be told apart by their address alone.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        models: Sequence[Model],
+        directory: Path,
+        verbose: bool,
+        grpc: tuple[str, int] | None = None,
+    ) -> None:
         self._models = models
         self._installation = installation
         self._log = None if verbose else directory / "triton.log"
-        self._http, self.grpc, self._metrics = ports.free(3)
+        self.http, free, self._metrics = ports.free(3)
+        self._host, self.grpc = grpc or (ports.LOOPBACK, free)
         self.layout = Layout(directory, installation)
         for model in models:
             self.layout.show(model)
@@ -52,8 +63,8 @@ class Triton:
             "--model-control-mode=poll",
             "--repository-poll-secs=1",
             f"--http-address={ports.LOOPBACK}",
-            f"--http-port={self._http}",
-            f"--grpc-address={ports.LOOPBACK}",
+            f"--http-port={self.http}",
+            f"--grpc-address={self._host}",
             f"--grpc-port={self.grpc}",
             f"--metrics-address={ports.LOOPBACK}",
             f"--metrics-port={self._metrics}",
@@ -89,10 +100,14 @@ class Triton:
 
     def index(self) -> list[dict[str, Any]] | None:
         """Triton's own list of models, versions and states; None while it does not answer, as when it loads them."""
-        reply = probe.request("POST", ports.LOOPBACK, self._http, "/v2/repository/index")
+        reply = probe.request("POST", ports.LOOPBACK, self.http, "/v2/repository/index")
         if reply is None or not isinstance(reply[1], list):
             return None
         return [{**entry, "reason": _plain(entry.get("reason", ""))} for entry in reply[1]]
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
 
     @property
     def status(self) -> int | None:
