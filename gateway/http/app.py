@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from gateway.cache import TextCache
 from gateway.encoder import Encoder
 from gateway.fetch import Fetch
-from gateway.http import errors, health, openai, openapi, page, roboflow
+from gateway.http import docs, errors, health, openai, openapi, page, roboflow
 from gateway.http.direct import Direct
 from gateway.http.middleware import Admission, Cors, Observe, Prefix
 from gateway.image_embedder import ImageEmbedder
@@ -43,6 +43,8 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # FastAPI's own; ours are in observe.py
+        docs_url=None,  # ours load nothing from elsewhere
+        redoc_url=None,
         redirect_slashes=False,  # they would lead to wherever a Host header says, with the body sent twice
     )
     cache = TextCache(settings.text_cache_bytes)
@@ -58,6 +60,7 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     app.include_router(roboflow.router)
     app.include_router(openai.router)
     app.include_router(health.router)
+    docs.install(app)
     if settings.playground:
         page.install(app)
     errors.install(app)

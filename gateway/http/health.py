@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.encoder import EncoderSpec
@@ -13,23 +14,88 @@ from gateway.http.json import json_response
 
 _NAME: Final = "Perception Encoder Server"
 
+# -- wire models, for the documentation
+
+
+class Health(BaseModel):
+    status: str = Field(description="`healthy`.", examples=["healthy"])
+
+
+class Readiness(BaseModel):
+    status: str = Field(description="`ready` or `not ready`.", examples=["ready"])
+
+
+class Tower(BaseModel):
+    """One of a variant's two models, with what its certificate says of it alone."""
+
+    model_config = ConfigDict(extra="allow")
+    version: str = Field(description="The model's version in Triton's repository.", examples=["1"])
+    max_batch_size: int = Field(description="Items in one call to Triton, at most.", examples=[64])
+
+
+class Variant(BaseModel):
+    """What is loaded, with what the certificates of both towers say alike: precision, engine, `logit_scale`, ..."""
+
+    model_config = ConfigDict(extra="allow")
+    image_size: list[int] = Field(description="Height and width that images are squashed to.", examples=[[336, 336]])
+    context_length: int = Field(description="Tokens of a text that are read, at most.", examples=[32])
+    embed_dim: int = Field(description="Numbers of an embedding.", examples=[1024])
+    vision: Tower = Field(description="The model that embeds images.")
+    text: Tower = Field(description="The model that embeds texts.")
+
+
+class Limits(BaseModel):
+    max_items: int = Field(description="Images, texts or prompts in one request, at most.", examples=[64])
+    max_body_bytes: int = Field(description="Bytes of a request's body, at most.", examples=[67108864])
+
+
+class Info(BaseModel):
+    name: str = Field(description="What this is.", examples=[_NAME])
+    version: str = Field(description="Of this server.", examples=["0.1.0"])
+    uuid: str = Field(description="Of this process; another one after each start.", examples=["9ce49a"])
+    models: dict[str, Variant] = Field(description="The variants that are loaded, by name.")
+    limits: Limits = Field(description="How much one request may hold.")
+
+
+class RegistryEntry(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    model_id: str = Field(description="The variant.", examples=["perception_encoder/PE-Core-L14-336"])
+    task_type: str = Field(description="Always `embedding`.", examples=["embedding"])
+    batch_size: int = Field(description="Images in one call to Triton, at most.", examples=[64])
+    input_height: int = Field(description="Height that images are squashed to.", examples=[336])
+    input_width: int = Field(description="Width that images are squashed to.", examples=[336])
+
+
+class Registry(BaseModel):
+    """In the incumbent's form; its figures of GPU memory are null."""
+
+    model_config = ConfigDict(extra="allow")
+    models: list[RegistryEntry] = Field(description="What is loaded.")
+
+
+# -- routes
+
 router = APIRouter(tags=["Operation"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model=Health)
 async def healthz() -> Response:
     """The process lives. Says nothing of the models, since restarting the gateway would not mend those."""
     return json_response({"status": "healthy"})
 
 
-@router.get("/readiness", responses={503: {"description": "No embeddings come back."}})
+@router.get(
+    "/readiness",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "No embeddings come back."}},
+)
 async def readiness(request: Request) -> Response:
     """Whether embeddings come back now, of every model that is served. Being busy makes no difference."""
     ready = await request.app.state.encoder.ready()
     return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
 
-@router.get("/info")
+@router.get("/info", response_model=Info)
 async def info(request: Request) -> Response:
     """Name and version, as the incumbent gives them, then what is served, and how much one request may hold."""
     return json_response(
@@ -49,7 +115,7 @@ async def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-@router.get("/model/registry")
+@router.get("/model/registry", response_model=Registry)
 async def registry(request: Request) -> Response:
     """What is loaded, in the incumbent's form. What it knows of its own GPU memory, Triton's metrics know here."""
     models = [

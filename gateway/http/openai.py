@@ -16,7 +16,7 @@ from gateway.http.body import read_json
 from gateway.http.dependencies import service_of, stages_of
 from gateway.http.json import json_response
 from gateway.http.negotiate import EncodingFormat, rows
-from gateway.http.openapi import OPENAI_ERRORS, body
+from gateway.http.openapi import OPENAI_ERRORS, PICTURE, body
 from gateway.http.roboflow import model_id
 from gateway.sources import Base64Image, ImageSource, undeclared
 
@@ -25,59 +25,81 @@ _OWNER = "perception-encoder-server"
 
 class ImageItem(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    image: str = Field(description="A `data:` URI, plain base64, or an https URL.")
+    image: str = Field(description="A `data:` URI, plain base64, or an https URL.", examples=[PICTURE])
 
 
 class TextItem(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    text: str
+    text: str = Field(description="A text, whatever it looks like.", examples=["a red circle"])
+
+
+_TEXTS = ["a red circle", "a blue square"]
+_MIXTURE = ["a red circle", {"text": "a blue square"}, {"image": PICTURE}, f"data:image/png;base64,{PICTURE}"]
 
 
 class EmbeddingsRequest(BaseModel):
     input: list[str | TextItem | ImageItem] | str | TextItem | ImageItem = Field(
         description='Texts, `data:image/` URIs, `{"text": ...}` or `{"image": ...}`; one, or a list in any mixture.',
-        examples=[["a cat", {"image": "https://example.com/cat.jpg"}]],
+        examples=[_TEXTS, _MIXTURE],
     )
-    model: str | None = Field(None, description="The variant; without it the server's default.")
-    encoding_format: EncodingFormat = Field("float", description="`float` or `base64` (little-endian float32).")
-    dimensions: int | None = Field(None, description="Only what the model has: its embeddings cannot be shortened.")
-    user: str | None = Field(None, description="Ignored.")
+    model: str | None = Field(None, description="The variant; without it the server's default.", examples=[None])
+    encoding_format: EncodingFormat = Field(
+        "float", description="`float` or `base64` (little-endian float32).", examples=["float", "base64"]
+    )
+    dimensions: int | None = Field(
+        None, description="Only what the model has: its embeddings cannot be shortened.", examples=[None]
+    )
+    user: str | None = Field(None, description="Ignored.", examples=[None])
 
 
 class Embedding(BaseModel):
-    object: str = "embedding"
-    index: int
-    embedding: list[float] | str
+    object: str = Field("embedding", description="Always this.", examples=["embedding"])
+    index: int = Field(description="Its place in the input, from 0.", examples=[0])
+    embedding: list[float] | str = Field(
+        description="Of unit length: numbers, or base64 where that was asked for.", examples=[[0.6, -0.8]]
+    )
 
 
 class Usage(BaseModel):
-    prompt_tokens: int = Field(description="Tokens of the texts, start and end included. Images have none.")
-    total_tokens: int
+    prompt_tokens: int = Field(
+        description="Tokens of the texts, start and end included. Images have none.", examples=[10]
+    )
+    total_tokens: int = Field(description="The same.", examples=[10])
 
 
 class EmbeddingsResponse(BaseModel):
-    object: str = "list"
-    data: list[Embedding]
-    model: str
-    usage: Usage
+    object: str = Field("list", description="Always this.", examples=["list"])
+    data: list[Embedding] = Field(description="One entry an item, in order.")
+    model: str = Field(description="The variant that answered.", examples=["PE-Core-L14-336"])
+    usage: Usage = Field(description="What was read.")
 
 
 class Model(BaseModel):
-    id: str
-    object: str = "model"
-    created: int = Field(description="When this server started, in seconds since 1970.")
-    owned_by: str = _OWNER
+    id: str = Field(description="The variant's name.", examples=["PE-Core-L14-336"])
+    object: str = Field("model", description="Always this.", examples=["model"])
+    created: int = Field(description="When this server started, in seconds since 1970.", examples=[1790000000])
+    owned_by: str = Field(_OWNER, description="Always this.", examples=[_OWNER])
 
 
 class ModelList(BaseModel):
-    object: str = "list"
-    data: list[Model]
+    object: str = Field("list", description="Always this.", examples=["list"])
+    data: list[Model] = Field(description="The variants that are loaded.")
 
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS)
 
 
-@router.post("/embeddings", response_model=EmbeddingsResponse, openapi_extra=body(EmbeddingsRequest))
+@router.post(
+    "/embeddings",
+    response_model=EmbeddingsResponse,
+    openapi_extra=body(
+        EmbeddingsRequest,
+        examples={
+            "Texts": {"input": _TEXTS},
+            "Texts and images, embeddings in base64": {"input": _MIXTURE, "encoding_format": "base64"},
+        },
+    ),
+)
 async def embeddings(request: Request) -> Response:
     """Embeddings of texts and images, in the order they came."""
     wire = await read_json(request, EmbeddingsRequest)

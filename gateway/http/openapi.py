@@ -1,6 +1,7 @@
 """What /openapi.json says of bodies that the routes read themselves, and of errors."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -17,56 +18,131 @@ _FORM = {
 }
 
 
+# A red circle of 24 by 24 pixels.
+PICTURE: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQMAAADaua+7AAAABlBMVEX////cHh7/Hx2WAAAAOElEQVR42mXMsQ2AMBAEwdGZgJASqNS14U5cAiEB0pOblSZd1jpK"
+    "mivI5szuCH4ed14zoDQ11tsHZXMJG8EbxRYAAAAASUVORK5CYII="
+)
+
+
 class ErrorMessage(BaseModel):
     message: str = Field(description="What went wrong, in a sentence.")
     index: int | None = Field(None, description="The image at fault, where a list was sent.")
 
 
+class Detail(BaseModel):
+    detail: str = Field(description="What the server could not even read, in a sentence.")
+
+
+class Refusal(BaseModel):
+    status: int = Field(401, description="Always this.")
+    message: str = Field(description="What went wrong.")
+
+
+class Misfit(BaseModel):
+    type: str = Field(description="Pydantic's name of what is wrong.")
+    loc: list[str | int] = Field(description="Where: `body`, then keys and indices.")
+    msg: str = Field(description="The same in words.")
+    input: Any = Field(None, description="The value, where it is short.")
+    ctx: dict[str, str] | None = Field(None, description="Particulars.")
+
+
 class ValidationErrors(BaseModel):
-    detail: list[dict[str, Any]] | str = Field(description="What does not fit where, as pydantic says it.")
+    detail: list[Misfit] | str = Field(description="What does not fit where.")
 
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorMessage, "description": "The request holds something that no request may hold."},
-    404: {"model": ErrorMessage, "description": "No such model is loaded."},
-    413: {"model": ErrorMessage, "description": "The body is larger than allowed."},
-    422: {"model": ValidationErrors, "description": "The body is not of the expected form."},
-    429: {"model": ErrorMessage, "description": "Too many requests in flight; see `Retry-After`."},
-    502: {"model": ErrorMessage, "description": "Triton failed to answer."},
-    503: {"model": ErrorMessage, "description": "No model is ready; see `Retry-After`."},
-    504: {"model": ErrorMessage, "description": "The answer took too long."},
+def _error(model: Any, description: str, example: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model, "description": description, "content": {"application/json": {"example": example}}}
+
+
+_UNREADABLE = {"message": "Could not load input image. Cause: Malformed base64 input image.", "index": 1}
+_INVALID = {"type": "missing", "loc": ["body", "text"], "msg": "Field required"}
+_DESCRIPTIONS: Final = {
+    400: "The request holds something that no request may hold.",
+    401: "The server asks for an API key, and this is none of its own.",
+    404: "No such model is loaded.",
+    413: "The body is larger than allowed.",
+    422: "The body is not of the expected form.",
+    429: "Too many requests in flight; see `Retry-After`.",
+    500: "What nobody foresaw; the log has it.",
+    502: "Triton failed to answer.",
+    503: "No model is ready; see `Retry-After`.",
+    504: "The answer took too long.",
+}
+_MESSAGES: Final = {
+    401: "Unauthorized api_key",
+    404: "Model 'PE-Core-G14-448' is not loaded here. Loaded: PE-Core-L14-336.",
+    413: "The request's body is larger than the 67108864 bytes allowed.",
+    429: "Too many requests in flight.",
+    500: "Internal error.",
+    502: "Triton failed.",
+    503: "Triton cannot be reached.",
+    504: "The request took longer than 30 seconds.",
+}
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    400: _error(ErrorMessage | Detail, _DESCRIPTIONS[400], _UNREADABLE),
+    401: _error(Refusal, _DESCRIPTIONS[401], {"status": 401, "message": _MESSAGES[401]}),
+    422: _error(ValidationErrors, _DESCRIPTIONS[422], {"detail": [_INVALID]}),
+    **{
+        status: _error(ErrorMessage, _DESCRIPTIONS[status], {"message": message})
+        for status, message in _MESSAGES.items()
+        if status != 401
+    },
+}
+NOT_ACCEPTABLE: Final[dict[int | str, dict[str, Any]]] = {
+    406: _error(
+        Detail,
+        "The client takes nothing but array files.",
+        {"detail": "application/x-npy is for embeddings; this route answers in application/json."},
+    )
 }
 
 
 class OpenAIError(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
+    message: str = Field(description="What went wrong, in a sentence.")
+    type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`.")
+    param: str | None = Field(None, description="What it is about, such as `input[1]`.")
+    code: str | None = Field(None, description="`model_not_found`, `invalid_api_key`, or nothing.")
 
 
 class OpenAIErrorResponse(BaseModel):
-    error: OpenAIError
+    error: OpenAIError = Field(description="What went wrong.")
 
 
-OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {**answer, "model": OpenAIErrorResponse} for status, answer in ERRORS.items() if status != 422
+def _openai_error(status: int) -> dict[str, Any]:
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
+    message = _MESSAGES.get(status, "The input is empty.")
+    code = {401: "invalid_api_key", 404: "model_not_found"}.get(status)
+    example = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return _error(OpenAIErrorResponse, _DESCRIPTIONS[status], example)
+
+
+OPENAI_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: _openai_error(status) for status in _DESCRIPTIONS if status != 422
 }
 
 _bodies: list[type[BaseModel]] = []
 
 
-def body(wire: type[BaseModel], *files: str, answers: str | None = None) -> dict[str, Any]:
+def body(wire: type[BaseModel], *files: str, examples: Mapping[str, Any], answers: str | None = None) -> dict[str, Any]:
     """A route's ``openapi_extra``: it takes this model as JSON, or files of these media types.
 
     Args:
+        examples: bodies by what they show. Tests send them.
         answers: a media type that the route can answer in beside JSON.
     """
     _bodies.append(wire)
-    content: dict[str, Any] = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=wire.__name__)}}}
+    shown = {summary: {"summary": summary, "value": value} for summary, value in examples.items()}
+    schema = {"$ref": _REFERENCE.format(model=wire.__name__)}
+    content: dict[str, Any] = {"application/json": {"schema": schema, "examples": shown}}
     for media_type in files:
         content[media_type] = {"schema": _FORM if media_type == MULTIPART else _FILE}
-    extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+    # A key is needed only where the server has some: without, or with one.
+    extra: dict[str, Any] = {
+        "requestBody": {"required": True, "content": content},
+        "security": [{}, {"ApiKey": []}],
+    }
     if answers:
         extra["responses"] = {"200": {"content": {answers: {"schema": _FILE}}}}
     return extra
@@ -79,7 +155,13 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         _, definitions = models_json_schema([(wire, "validation") for wire in _bodies], ref_template=_REFERENCE)
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        components = document.setdefault("components", {})
+        # FastAPI promises this wherever there is a parameter; /v1/ answers a 400 instead.
+        document["paths"]["/v1/models/{model}"]["get"]["responses"].pop("422", None)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(unused, None)
+        components.setdefault("schemas", {}).update(definitions["$defs"])
+        components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it

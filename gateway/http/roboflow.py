@@ -7,7 +7,7 @@ are the query and the candidates.
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -19,7 +19,7 @@ from gateway.http.body import MULTIPART, media_type, read_bytes, read_json, read
 from gateway.http.dependencies import IncumbentsQuery, VariantBesideTheBody, service_of, stages_of
 from gateway.http.json import json_response
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
-from gateway.http.openapi import ERRORS, body
+from gateway.http.openapi import ERRORS, NOT_ACCEPTABLE, PICTURE, body
 from gateway.service import Embedded
 from gateway.sources import EncodedImage, ImageSource, declared, undeclared
 
@@ -29,10 +29,8 @@ from gateway.sources import EncodedImage, ImageSource, declared, undeclared
 class InferenceRequestImage(BaseModel):
     """One image: `{"type": "base64", "value": "..."}` or `{"type": "url", "value": "https://..."}`."""
 
-    type: str = Field(description="`base64`, `url`, or `numpy` where the server allows it.", examples=["url"])
-    value: Any = Field(
-        None, description="The image file in base64, or its URL.", examples=["https://example.com/a.jpg"]
-    )
+    type: str = Field(description="`base64`, `url`, or `numpy` where the server allows it.", examples=["base64"])
+    value: Any = Field(None, description="The image file in base64, or its URL.", examples=[PICTURE])
 
 
 _ENCODING_FORMAT = "`base64`: each embedding as little-endian float32 in base64, a fifth of the size of numbers."
@@ -42,58 +40,77 @@ class _Request(BaseModel):
     """What the three requests share. Fields beyond the version are taken for the incumbent's clients' sake only."""
 
     perception_encoder_version_id: str | None = Field(
-        None, description="The variant, such as `PE-Core-L14-336`. Without it the server's default answers."
+        None,
+        description="The variant, such as `PE-Core-L14-336`. Without it the server's default answers.",
+        examples=[None],
     )
-    model_id: str | None = Field(None, description="Ignored, as the incumbent does.")
-    id: str = Field("", description="Ignored.")
-    api_key: str | None = Field(None, description="Ignored: a key for the incumbent's downloads.")
-    usage_billable: bool = Field(True, description="Ignored.")
-    start: float | None = Field(None, description="Ignored.")
-    source: str | None = Field(None, description="Ignored.")
-    source_info: str | None = Field(None, description="Ignored.")
-    disable_model_monitoring: bool | None = Field(False, description="Ignored.")
-    stream_pipeline_context_id: str | None = Field(None, description="Ignored.")
+    model_id: str | None = Field(None, description="Ignored, as the incumbent does.", examples=[None])
+    id: str = Field("", description="Ignored.", examples=[""])
+    api_key: str | None = Field(
+        None, description="A key of this server, where it has some; else ignored.", examples=[None]
+    )
+    usage_billable: bool = Field(True, description="Ignored.", examples=[True])
+    start: float | None = Field(None, description="Ignored.", examples=[None])
+    source: str | None = Field(None, description="Ignored.", examples=[None])
+    source_info: str | None = Field(None, description="Ignored.", examples=[None])
+    disable_model_monitoring: bool | None = Field(False, description="Ignored.", examples=[False])
+    stream_pipeline_context_id: str | None = Field(None, description="Ignored.", examples=[None])
+
+
+_IMAGE: Final = {"type": "base64", "value": PICTURE}
+_TEXTS: Final = ["a red circle", "a blue square"]
 
 
 class EmbedImageRequest(_Request):
-    image: list[InferenceRequestImage] | InferenceRequestImage = Field(description="One image or a list of them.")
-    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT)
+    image: list[InferenceRequestImage] | InferenceRequestImage = Field(
+        description="One image or a list of them.", examples=[_IMAGE, [_IMAGE, _IMAGE]]
+    )
+    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
 
 
 class EmbedTextRequest(_Request):
-    text: list[str] | str = Field(description="One text or a list of them.", examples=[["a cat", "a dog"]])
-    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT)
+    text: list[str] | str = Field(description="One text or a list of them.", examples=["a red circle", _TEXTS])
+    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
 
 
 class CompareRequest(_Request):
-    subject: InferenceRequestImage | str = Field(description="What is compared: an image, or a text.")
-    subject_type: str = Field("image", description="`image` or `text`.")
+    subject: InferenceRequestImage | str = Field(
+        description="What is compared: an image, or a text.", examples=[_IMAGE]
+    )
+    subject_type: str = Field("image", description="`image` or `text`.", examples=["image"])
     prompt: (
         list[InferenceRequestImage] | InferenceRequestImage | str | list[str] | dict[str, InferenceRequestImage | str]
-    ) = Field(description="What it is compared with: one, a list, or an object of named ones.")
-    prompt_type: str = Field("text", description="`text` or `image`.")
+    ) = Field(
+        description="What it is compared with: one, a list, or an object of named ones.",
+        examples=["a red circle", _TEXTS, {"circle": "a red circle", "square": "a blue square"}],
+    )
+    prompt_type: str = Field("text", description="`text` or `image`.", examples=["text"])
 
 
 # -- wire models: what goes; for the documentation, since answers are serialised straight from arrays
 
+_ALWAYS_NULL: Final = "Null, as the incumbent's."
+
 
 class EmbeddingResponse(BaseModel):
-    inference_id: str | None = None
-    frame_id: int | None = None
-    time: float = Field(description="Seconds the server took.")
+    inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
+    frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
+    time: float = Field(description="Seconds the server took.", examples=[0.0052])
     embeddings: list[list[float]] | list[str] = Field(
-        description="One unit-length embedding an item, in order: numbers, or base64 where that was asked for."
+        description="One unit-length embedding an item, in order: numbers, or base64 where that was asked for.",
+        examples=[[[0.6, -0.8]], ["mpkZP83MTL8="]],
     )
 
 
 class CompareResponse(BaseModel):
-    inference_id: str | None = None
-    frame_id: int | None = None
-    time: float = Field(description="Seconds the server took.")
+    inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
+    frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
+    time: float = Field(description="Seconds the server took.", examples=[0.0052])
     similarity: list[float] | dict[str, float] = Field(
-        description="Cosine similarity to each prompt: a list in their order, or an object with their names."
+        description="Cosine similarity to each prompt: a list in their order, or an object with their names.",
+        examples=[[0.4, -0.15], {"circle": 0.4, "square": -0.15}],
     )
-    parent_id: str | None = None
+    parent_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
 
 
 # -- routes
@@ -105,7 +122,16 @@ router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ER
     "/embed_image",
     response_model=EmbeddingResponse,
     dependencies=[VariantBesideTheBody],
-    openapi_extra=body(EmbedImageRequest, "image/*", MULTIPART, answers=NPY),
+    openapi_extra=body(
+        EmbedImageRequest,
+        "image/*",
+        MULTIPART,
+        examples={
+            "One image": {"image": _IMAGE},
+            "A list of images, embeddings in base64": {"image": [_IMAGE, _IMAGE], "encoding_format": "base64"},
+        },
+        answers=NPY,
+    ),
 )
 async def embed_image(request: Request) -> Response:
     """Embeddings of one or several images: JSON, or an image file as the body, or files as parts named `image`."""
@@ -133,7 +159,15 @@ async def embed_image(request: Request) -> Response:
     return _embeddings(request, start, spec, embedded, encoding_format)
 
 
-@router.post("/embed_text", response_model=EmbeddingResponse, openapi_extra=body(EmbedTextRequest, answers=NPY))
+@router.post(
+    "/embed_text",
+    response_model=EmbeddingResponse,
+    openapi_extra=body(
+        EmbedTextRequest,
+        examples={"One text": {"text": "a red circle"}, "A list of texts": {"text": _TEXTS}},
+        answers=NPY,
+    ),
+)
 async def embed_text(request: Request) -> Response:
     """Embeddings of one or several texts. `X-Truncated` lists those that were longer than the model reads."""
     start = time.perf_counter()
@@ -144,7 +178,24 @@ async def embed_text(request: Request) -> Response:
     return _embeddings(request, start, spec, embedded, wire.encoding_format)
 
 
-@router.post("/compare", response_model=CompareResponse, openapi_extra=body(CompareRequest))
+@router.post(
+    "/compare",
+    response_model=CompareResponse,
+    responses=NOT_ACCEPTABLE,
+    openapi_extra=body(
+        CompareRequest,
+        examples={
+            "An image with texts": {"subject": _IMAGE, "prompt": _TEXTS},
+            "Named texts": {"subject": _IMAGE, "prompt": {"circle": "a red circle", "square": "a blue square"}},
+            "A text with images": {
+                "subject": "a red circle",
+                "subject_type": "text",
+                "prompt": [_IMAGE],
+                "prompt_type": "image",
+            },
+        },
+    ),
+)
 async def compare(request: Request) -> Response:
     """Cosine similarity of one image or text to others."""
     start = time.perf_counter()
