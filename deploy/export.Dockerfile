@@ -8,7 +8,7 @@ LABEL org.opencontainers.image.title="Perception Encoder export" \
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 RUN python3 -m venv --without-pip /opt/export
-COPY pyproject.toml constraints/export.txt ./
+COPY pyproject.toml constraints/export.txt constraints/build-hashed.txt ./
 # The exporter's own needs alone, as tested: the project's dependencies are the gateway's.
 RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['export'], sep='\n')" \
     > requirements.txt \
@@ -19,7 +19,8 @@ RUN tensorrt="$(python3 -c 'import preflight; print(preflight.this_machine().ten
  && python3 -m pip --python /opt/export/bin/python install --no-deps "tensorrt-cu13-bindings==${tensorrt}.*"
 COPY README.md LICENSE ./
 COPY export export
-RUN python3 -m pip --python /opt/export/bin/python install --no-deps . \
+RUN python3 -m pip --python /opt/export/bin/python install --no-deps --require-hashes -r build-hashed.txt \
+ && python3 -m pip --python /opt/export/bin/python install --no-deps --no-build-isolation . \
  && rm /opt/export/bin/pe-bench /opt/export/bin/pe-gateway /opt/export/bin/pe-serve \
  && install --directory --owner=1000 --group=1000 /repository /cache
 # Downloaded weights and TensorRT's timings: worth a volume.

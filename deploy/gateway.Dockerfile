@@ -5,17 +5,18 @@ FROM docker.io/library/python:3.11.14-slim-bookworm AS python
 FROM python AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-# Without pip: the environment is copied to where nothing is installed any more.
-RUN python -m venv --without-pip /opt/gateway && python -m venv /opt/build
-# Every file by its hash, and none that would need a compiler.
 COPY constraints/build-hashed.txt constraints/gateway-hashed.txt ./
-RUN /opt/build/bin/python -m pip install --no-deps --require-hashes --only-binary :all: -r build-hashed.txt \
+# Every file by its hash, and none that would need a compiler. What builds is this stage's, what runs is in an environment
+# without pip, which is all that is taken from here.
+RUN python -m venv --without-pip /opt/gateway \
+ && python -m pip install --no-deps --require-hashes --only-binary :all: -r build-hashed.txt \
  && python -m pip --python /opt/gateway/bin/python install \
     --no-deps --require-hashes --only-binary :all: -r gateway-hashed.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 # The project's other commands live elsewhere, and would not run here.
-RUN /opt/build/bin/python -m pip --python /opt/gateway/bin/python install --no-deps .  \
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && python -m pip --python /opt/gateway/bin/python install --no-deps dist/*.whl \
  && rm /opt/gateway/bin/pe-bench /opt/gateway/bin/pe-export /opt/gateway/bin/pe-serve
 
 FROM python

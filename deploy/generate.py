@@ -15,8 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path("deploy/triton-release.txt")
 
-# How files may name the release: in a tag of Triton's image, or as the variable of that name.
-_MENTION = re.compile(r"(tritonserver:|newTag: |TRITON_RELEASE(?:=|: ?\"?|:-))(\d\d\.\d\d)(?=\D)")
+# How files may name the release: in a tag of Triton's image or the exporter's, in the name of a folder of models, or as
+# the variable of that name.
+_MENTION = re.compile(
+    r"(tritonserver:|perception-encoder-export:|newTag: |/repository/|TRITON_RELEASE(?:=|: ?\"?|:-))(\d\d\.\d\d)(?=\D)"
+)
 
 
 def release(root: Path = ROOT) -> str:

@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             access_log=False,  # the gateway writes its own line, with the stages' times
             log_config=None,
             timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
+            # Workers that start together on a busy machine took longer than uvicorn's 5 s, and were killed for ever.
+            timeout_worker_healthcheck=60,
         )
     return 0
 
