@@ -84,6 +84,11 @@ class PeServe:
         )
         return pid
 
+    def triton_port(self) -> int:
+        """Where its Triton answers gRPC."""
+        (port,) = {int(port) for port in re.findall(r"--grpc-port=(\d+)", " ".join(self.processes().values()))}
+        return port
+
     def shared_memory(self) -> list[Path]:
         """The segments that its stubs hold."""
         names = re.findall(r"\S+_shm_region_\S+", " ".join(self.processes().values()))

@@ -24,18 +24,22 @@ def blocks(language: str, word: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Where README's first command serves."""
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    """By README's ports, where its first command serves, and where its Triton answers."""
     (command,) = blocks("bash", "make serve\n")[:1]
     port = free_port()
     stack = PeServe(tmp_path_factory.mktemp("readme"), command=["bash", "-c", command], PORT=str(port))
     try:
         assert stack.wait_until_ready() == f"http://127.0.0.1:{port}"
-        yield port
+        yield {"9001": port, "8001": stack.triton_port()}
         stack.stop()
         stack.wait_until_gone(15)
     finally:
         stack.kill()
+
+
+def at(ports: dict[str, int], snippet: str) -> str:
+    return re.sub("|".join(ports), lambda port: str(ports[port[0]]), snippet)
 
 
 def test_the_first_screen_holds_the_command_the_curl_and_its_answer() -> None:
@@ -44,11 +48,9 @@ def test_the_first_screen_holds_the_command_the_curl_and_its_answer() -> None:
         assert needed in screen
 
 
-def test_the_curl_gives_the_printed_answer(port: int) -> None:
+def test_the_curl_gives_the_printed_answer(ports: dict[str, int]) -> None:
     (command,) = blocks("bash", "curl")
-    run = subprocess.run(
-        ["bash", "-c", command.replace("9001", str(port))], capture_output=True, text=True, check=True, timeout=60
-    )
+    run = subprocess.run(["bash", "-c", at(ports, command)], capture_output=True, text=True, check=True, timeout=60)
     answer = json.loads(run.stdout)
     (printed,) = (json.loads(text) for kind, text in BLOCKS if kind == "json")
     assert list(answer) == list(printed)
@@ -56,10 +58,10 @@ def test_the_curl_gives_the_printed_answer(port: int) -> None:
     assert answer["similarity"][0] == max(answer["similarity"])
 
 
-@pytest.mark.parametrize("snippet", blocks("python", "9001"), ids=lambda text: text.split()[1])
-def test_the_snippets_run(port: int, snippet: str) -> None:
+@pytest.mark.parametrize("snippet", blocks("python", "import"), ids=lambda text: text.split()[1])
+def test_the_snippets_run(ports: dict[str, int], snippet: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", snippet.replace("9001", str(port))],
+        [sys.executable, "-W", "ignore", "-c", at(ports, snippet)],
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,11 +18,6 @@ pytestmark = pytest.mark.triton
 
 TEXT = "/perception_encoder/embed_text"
 ROOT = Path(__file__).parent.parent.parent
-
-
-def grpc_port(stack: PeServe) -> int:
-    (port,) = {int(port) for port in re.findall(r"--grpc-port=(\d+)", " ".join(stack.processes().values()))}
-    return port
 
 
 @pytest.fixture
@@ -49,7 +43,7 @@ def base_url(stacks: list[PeServe]) -> Iterator[str]:
         **os.environ,
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "PE_TRITON_URL": ",".join(f"127.0.0.1:{grpc_port(stack)}" for stack in stacks),
+        "PE_TRITON_URL": ",".join(f"127.0.0.1:{stack.triton_port()}" for stack in stacks),
         "PE_TEXT_CACHE_BYTES": "0",
     }
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment)
