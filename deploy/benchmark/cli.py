@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deploy.benchmark import cpu, flops, payloads, perf_analyzer, plots, report, schedule, stack
+from deploy.benchmark import card, cpu, flops, payloads, perf_analyzer, plots, report, schedule, stack
 from deploy.benchmark.helper import HelperFailed
 from deploy.embedded.installation import CHECKOUT
 
@@ -52,6 +53,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--variant", help="to measure, where several are served")
     parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
+    parser.add_argument(
+        "--gpu", action="store_true", help="on an NVIDIA GPU, beside torch on the same card: under ten minutes"
+    )
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument(
         "--seconds", type=float, help="of one measurement, at least; slow models take up to nine times it"
@@ -79,7 +83,9 @@ def _stack(options: argparse.Namespace, directory: Path) -> Iterator[stack.Stack
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     perf_analyzer.find()  # now, and not after minutes
-    effort = schedule.QUICK if options.quick else schedule.FULL
+    effort = schedule.GPU if options.gpu else schedule.QUICK if options.quick else schedule.FULL
+    if options.gpu:  # or a model could run on the CPU with no more than a line in a log
+        os.environ["PE_ONNXRUNTIME_PROVIDER"] = "cuda"
     given = {"rounds": options.rounds, "seconds": options.seconds, "minutes": options.minutes}
     effort = replace(effort, **{name: value for name, value in given.items() if value})
     machine, began = cpu.machine(), time.time()
@@ -92,7 +98,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
             memory = schedule.memory(bench)
             schedule.run(bench, series, _say)
         gateways = served.pids.get("gateway", [])
-        return {
+        results: dict[str, Any] = {
             "variant": served.variant,
             "info": served.info,
             "machine": machine,
@@ -112,8 +118,15 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
             "gateway_processes": len(gateways),
             "series": series,
             "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
-            "took_s": time.time() - began,
         }
+    if options.gpu:
+        with tempfile.TemporaryDirectory(prefix="pe-bench-") as name:
+            results["card"] = card.measure(results["variant"], _precision(results["info"]), Path(name))
+    return results | {"took_s": time.time() - began}
+
+
+def _precision(info: dict[str, Any]) -> str:
+    return str(info.get("precision") or info["vision"]["precision"])
 
 
 def _versions(served: stack.Stack) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """A run's results as Markdown, for people."""
 
-from collections.abc import Sequence
 from typing import Any
 
+from deploy.benchmark import card
 from deploy.benchmark.spread import Spread, spread
+from deploy.benchmark.table import table
 from deploy.benchmark.targets import Results, Target, overhead_ms, targets, values
 
 
@@ -27,18 +28,13 @@ def markdown(results: Results) -> str:
         _stages(results),
         "## The machine's limits",
         _limits(results),
+        *(("## The GPU", card.markdown(results)) if "card" in results else ()),
         "## Batches that Triton ran, by size",
         _batches(results),
     ]
     if notes := _bottlenecks(results):
         parts += ["## Where the load generator was the bottleneck", notes]
     return "\n\n".join(parts) + "\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns after the first are figures, so they go to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _setting(results: Results) -> str:
@@ -54,6 +50,8 @@ def _setting(results: Results) -> str:
 
 
 def _targets(results: Results) -> str:
+    found = [*targets(results), *(card.targets(results) if "card" in results else ())]
+
     def row(target: Target) -> list[str]:
         digits = ".0f" if target.of == "MB" else ".2f"
         sign = "at most " if target.at_most else ""
@@ -61,7 +59,7 @@ def _targets(results: Results) -> str:
         aim = "" if target.aim is None else f"{target.aim:g}"
         return [target.what, target.of, measured, f"{sign}{target.due:g}", aim, target.verdict(results["variant"])]
 
-    text = table(["what", "of", "measured", "due", "aim", ""], [row(target) for target in targets(results)])
+    text = table(["what", "of", "measured", "due", "aim", ""], [row(target) for target in found])
     over = overhead_ms(results)
     return text + (f"\n\nThe gateway's CPU an image beyond decoding and resizing: {over:.2f} ms." if over else "")
 

@@ -41,10 +41,13 @@ class Effort:
     levels: tuple[int, ...]
     memory_requests: int
     torch: bool
+    gemm: bool = True
 
 
 FULL: Final = Effort(rounds=5, minutes=15, seconds=3.0, levels=(1, 2, 4, 8, 16), memory_requests=1000, torch=True)
 QUICK: Final = Effort(rounds=2, minutes=2, seconds=1.0, levels=(1, 8), memory_requests=300, torch=False)
+# A card needs more in flight, and its own limit is no CPU's.
+GPU: Final = Effort(2, 3, seconds=1.5, levels=(1, 8, 32, 64), memory_requests=1000, torch=False, gemm=False)
 
 
 @dataclass
@@ -157,7 +160,7 @@ def bench(stack: Stack, payloads: Payloads, directory: Path, effort: Effort, say
         load = running.enter_context(python_helper("load"))
         decoder = running.enter_context(python_helper("decode_loop"))
         port, bare = running.enter_context(_bare(stack, payloads))
-        gemm = _other_environment(running, ".venv-triton", _HERE / "gemm.py", say=say)
+        gemm = _other_environment(running, ".venv-triton", _HERE / "gemm.py", say=say) if effort.gemm else None
         torch = None
         if effort.torch and stack.variant.startswith("PE-Core-"):
             # open_clip's spelling has a dash more: PE-Core-B-16; B16 and L14 leave out the image size.

@@ -1,4 +1,4 @@
-"""Triton's `onnxruntime` and `openvino` backends, on the CPU, as a Python-based backend: one file for all models.
+"""Triton's `onnxruntime` and `openvino` backends as a Python-based backend: one file for all models.
 
 A stock Triton container serves the same model repository with its C++ backends of those names. This one covers what our
 models need: one file in the version directory, with weights beside it, and a batch axis filled by the batcher.
@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 Parameters = dict[str, str]
@@ -77,7 +79,10 @@ def _response(arrays: Arrays) -> Any:
 
 
 class OnnxRuntime:
-    """`intra_op_thread_count` is a parameter that the C++ backend reads, too."""
+    """On an NVIDIA GPU where onnxruntime-gpu is installed and finds one, else on the CPU.
+
+    `intra_op_thread_count` is a parameter that the C++ backend reads, too.
+    """
 
     default_file = "model.onnx"
 
@@ -91,7 +96,15 @@ class OnnxRuntime:
         # Threads that spin while they wait take the cores from the other tower, Triton and the gateway: 2 cores busy
         # with both towers answered half as much.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        wanted = os.getenv("PE_ONNXRUNTIME_PROVIDER", "")
+        providers = [_CUDA, _CPU] if _CUDA in onnxruntime.get_available_providers() and wanted != "cpu" else [_CPU]
+        if providers[0] == _CUDA:
+            onnxruntime.preload_dlls()  # CUDA and cuDNN, where they came as wheels
+        self.session = onnxruntime.InferenceSession(path, options, providers=providers)
+        # Without a GPU that it can use, onnxruntime goes on with the CPU and no more than a line on stderr.
+        runs_by = self.session.get_providers()[0]
+        if wanted == "cuda" and runs_by != _CUDA:
+            raise RuntimeError(f"it would run by {runs_by}, but PE_ONNXRUNTIME_PROVIDER is cuda")
         self.inputs = [tensor.name for tensor in self.session.get_inputs()]
         self.outputs = [tensor.name for tensor in self.session.get_outputs()]
 

@@ -101,6 +101,9 @@ def test_a_whole_run_writes_figures_and_a_table(tmp_path: Path, capsys: pytest.C
     ]
     assert list(results["images_per_second"]) == expected
     assert all(0 < found["low"] <= found["median"] <= found["high"] for found in results["images_per_second"].values())
+    for limit in results["matmul_tflops"].values():  # pe-bench reads these too
+        assert limit["median"] > 0
+    assert results["precision"] in results["matmul_tflops"]
     table = capsys.readouterr().out.splitlines()
     assert [line.split(" |")[0] for line in table[5:]] == [f"| {key}" for key in expected]
     assert np.isfinite([float(line.split("|")[3]) for line in table[5:]]).all()

@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -41,12 +41,19 @@ class Session:
     """Doubles its input; refuses any 13 in it, as a real graph refuses a token beyond its table."""
 
     opened: list["Session"]
+    built_for: ClassVar = ["CPUExecutionProvider"]
+    gpu = False  # whether one is there
 
     def __init__(self, path: str, options: Any, providers: list[str]) -> None:
+        assert set(providers) <= set(Session.built_for)
         if path.endswith("broken/1/model.onnx"):
             raise ValueError("Protobuf parsing failed.")
         self.path, self.options, self.batches = path, options, list[int]()
+        self.providers = [p for p in providers if p != "CUDAExecutionProvider" or Session.gpu]
         Session.opened.append(self)
+
+    def get_providers(self) -> list[str]:
+        return self.providers
 
     def get_inputs(self) -> list[Any]:
         return [types.SimpleNamespace(name="tokens")]
@@ -102,7 +109,12 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
         get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
     )
     runtime = types.ModuleType("onnxruntime")
-    runtime.__dict__.update(SessionOptions=Options, InferenceSession=Session)
+    runtime.__dict__.update(
+        SessionOptions=Options,
+        InferenceSession=Session,
+        get_available_providers=lambda: Session.built_for,
+        preload_dlls=lambda: None,
+    )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     openvino = types.ModuleType("openvino")
@@ -193,6 +205,32 @@ def test_threads_respect_the_quota_of_a_container(
     real = open
     monkeypatch.setattr("builtins.open", lambda path, *rest: real(tmp_path / Path(path).name, *rest))
     assert load().engine.session.options.intra_op_num_threads == threads
+
+
+@pytest.mark.parametrize(
+    ("built_for_gpu", "gpu", "wanted", "runs_by"),
+    [
+        (False, False, "", "CPU"),
+        (False, False, "cuda", None),
+        (True, False, "", "CPU"),
+        (True, False, "cuda", None),
+        (True, True, "", "CUDA"),
+        (True, True, "cuda", "CUDA"),
+        (True, True, "cpu", "CPU"),
+    ],
+)
+def test_the_gpu_where_there_is_one(
+    load: Load, monkeypatch: pytest.MonkeyPatch, built_for_gpu: bool, gpu: bool, wanted: str, runs_by: str | None
+) -> None:
+    built_for = ["CUDAExecutionProvider", "CPUExecutionProvider"][0 if built_for_gpu else 1 :]
+    monkeypatch.setattr(Session, "built_for", built_for)
+    monkeypatch.setattr(Session, "gpu", gpu)
+    monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", wanted)
+    if runs_by is None:
+        with pytest.raises(ModelRefused, match="it would run by CPUExecutionProvider"):
+            load()
+    else:
+        assert load().engine.session.get_providers()[0] == f"{runs_by}ExecutionProvider"
 
 
 def test_a_broken_file_is_refused_by_name(load: Load) -> None:
