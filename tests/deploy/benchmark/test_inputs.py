@@ -78,8 +78,8 @@ def test_the_page_word_for_word(served: stack.Stack, tmp_path: Path) -> None:
         "STABILITY": "999",
     }
     assert sorted(names) == sorted(here)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python3").symlink_to(sys.executable)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
     libraries, program = perf_analyzer.libraries(), perf_analyzer.find().parent
     run = subprocess.run(
         ["bash", "-euxc", "".join(blocks)],
@@ -87,7 +87,7 @@ def test_the_page_word_for_word(served: stack.Stack, tmp_path: Path) -> None:
         env={
             **os.environ,
             **here,
-            "PATH": f"{tmp_path / 'bin'}:{program}:{os.environ['PATH']}",
+            "PATH": f"{program}:{os.environ['PATH']}",
             "PYTHONPATH": f"{ROOT}:{':'.join(sys.path)}",  # a link to Python has no environment beside it
             "LD_LIBRARY_PATH": libraries,
         },
