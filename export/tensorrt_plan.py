@@ -1,13 +1,16 @@
 """ONNX graph -> TensorRT plan, and a plan run for its parity: all that needs an NVIDIA GPU, and nothing else.
 
-Written against the Python API of TensorRT 10.13 and 11 (https://docs.nvidia.com/deeplearning/tensorrt, "Python API").
+Written against the Python API of TensorRT 10.13 and 11 (https://docs.nvidia.com/deeplearning/tensorrt, "Python API"):
+every name that is used here is in the bindings of 10.13.3.9 and of 11.4.0.106.
 The network is strongly typed: what precision a product is in stands in the graph. That is a flag in release 10, which
 11 ignores, because there nothing else is left.
 """
 
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +53,7 @@ def build(
 ) -> None:
     """Write `plan` for batches of 1 to `max_batch_size` inputs of `input_shape`; GraphError that quotes TensorRT.
 
-    Kernel timings are kept between builds, in the user's cache.
+    Kernel timings are kept between builds, in the user's cache. Ctrl-C ends a build at its next step.
     """
     trt = _tensorrt()
     logger = trt.Logger(trt.Logger.WARNING)
@@ -65,15 +68,20 @@ def build(
     profile.set_shape(network.get_input(0).name, smallest, usual, largest)
     config.add_optimization_profile(profile)
     timings = _timing_cache_file(this_machine())
-    cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
-    config.set_timing_cache(cache, False)  # False: timings of another version or GPU are refused
-    config.progress_monitor = _monitor(trt, advance)
-    serialized = builder.build_serialized_network(network, config)
+    _use_timings(config, timings)
+    stop = threading.Event()
+    monitor = _monitor(trt, advance, stop)  # it must outlive the build, and the configuration does not keep it
+    config.progress_monitor = monitor
+    # In a thread, because TensorRT catches what its callbacks raise: an interrupt in the middle of one would be lost.
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            serialized = thread.submit(builder.build_serialized_network, network, config).result()
+        finally:
+            stop.set()  # of no effect on a build that is done
     if serialized is None:
         raise GraphError("TensorRT could not build a plan from the graph: its messages are above")
     plan.write_bytes(serialized)
-    timings.parent.mkdir(parents=True, exist_ok=True)
-    timings.write_bytes(config.get_timing_cache().serialize())
+    _keep_timings(config, timings)
 
 
 @contextmanager
@@ -123,8 +131,30 @@ def _timing_cache_file(target: Target) -> Path:
     return cache / "perception-encoder-server" / f"{str(target).replace(' ', '-')}.timings"
 
 
-def _monitor(trt: Any, advance: Callable[[float], None]) -> Any:
-    """TensorRT's own account of its phases, as one number: steps done of the outermost phase."""
+def _use_timings(config: Any, file: Path) -> None:
+    """Begin with the timings of earlier builds; with none where TensorRT refuses them, as of another driver or GPU."""
+    known = file.read_bytes() if file.is_file() else b""
+    for content in (known, b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):  # False: mismatches are refused
+            return
+
+
+def _keep_timings(config: Any, file: Path) -> None:
+    cache = config.get_timing_cache()
+    if cache is None:
+        return
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    with suppress(
+        OSError
+    ):  # a home that cannot be written to costs the next build its head start, and this one nothing
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(cache.serialize())
+        partial.replace(file)
+
+
+def _monitor(trt: Any, advance: Callable[[float], None], stop: threading.Event) -> Any:
+    """TensorRT's own account of its phases, as one number: steps done of the outermost phase. Called by any thread."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -136,9 +166,9 @@ def _monitor(trt: Any, advance: Callable[[float], None]) -> Any:
                 self.steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if phase_name in self.steps:
-                advance((step + 1) / max(1, self.steps[phase_name]))
-            return True
+            if steps := self.steps.get(phase_name):
+                advance((step + 1) / steps)
+            return not stop.is_set()  # False ends the build
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)

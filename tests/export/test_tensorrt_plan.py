@@ -1,6 +1,10 @@
 """What is asked of TensorRT, noted by a stand-in. That TensorRT does what it is asked needs a GPU: not shown here."""
 
+import os
+import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,7 +27,8 @@ class StandIn(ModuleType):
         super().__init__("tensorrt")
         self.__version__ = TARGET.tensorrt
         self.asked: dict[str, Any] = {}
-        self.readable, self.buildable = True, True
+        self.readable, self.buildable, self.known_timings_fit = True, True, True
+        self.building: Callable[[Any], None] = lambda monitor: None  # in the middle of a build
         self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
         self.IProgressMonitor = type("IProgressMonitor", (), {})
         asked, this = self.asked, self
@@ -54,8 +59,9 @@ class StandIn(ModuleType):
                 asked["known timings"] = known
                 return known
 
-            def set_timing_cache(self, _: bytes, ignore_mismatch: bool) -> None:
+            def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
                 asked["ignore mismatch"] = ignore_mismatch
+                return this.known_timings_fit or not cache
 
             def get_timing_cache(self) -> SimpleNamespace:
                 return SimpleNamespace(serialize=lambda: b"timings")
@@ -81,6 +87,7 @@ class StandIn(ModuleType):
                 monitor.phase_start("Tactics", "Building", 100)
                 assert monitor.step_complete("Tactics", 50)
                 assert monitor.step_complete("Building", 1)
+                this.building(monitor)
                 monitor.phase_finish("Building")
                 return b"plan" if this.buildable else None
 
@@ -120,6 +127,39 @@ def test_timings_are_kept_for_the_next_build_on_the_same_target(tensorrt: StandI
     assert tensorrt.asked["ignore mismatch"] is False
     [file] = (tmp_path / "cache").rglob("*.timings")
     assert file.name == "tensorrt-11.1.0.106-sm90.timings"
+
+
+def test_timings_that_tensorrt_refuses_are_begun_anew(tensorrt: StandIn, tmp_path: Path) -> None:
+    build(tmp_path)
+    tensorrt.known_timings_fit = False
+    build(tmp_path)
+    assert tensorrt.asked["known timings"] == b""
+
+
+def test_a_home_that_cannot_be_written_to_costs_no_plan(tensorrt: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    build(tmp_path)
+    assert (tmp_path / "model.plan").read_bytes() == b"plan"
+
+
+def test_ctrl_c_ends_a_build(tensorrt: StandIn, tmp_path: Path) -> None:
+    steps: list[bool] = []
+
+    def building(monitor: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not steps or (steps[-1] and len(steps) < 1000):
+            steps.append(monitor.step_complete("Tactics", len(steps)))
+            time.sleep(0.01)
+
+    tensorrt.building = building
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps[-1] is False
+    assert not (tmp_path / "model.plan").exists()
 
 
 def test_a_graph_that_tensorrt_cannot_read_is_told_in_its_words(tensorrt: StandIn, tmp_path: Path) -> None:
