@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from gateway.fetch import FetchPolicy, ImageFetcher
 from gateway.http.app import create_app
+from gateway.observe import logs
 from gateway.settings import Settings
 from gateway.triton import addresses
 from gateway.triton.encoder import TritonEncoder
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         addresses.parse(settings.triton_url)
     except ValidationError as error:
         for problem in error.errors():
-            print(f"pe-gateway: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
+            print(f"pe-gateway: {': '.join((*map(str, problem['loc']), problem['msg']))}", file=sys.stderr)
         return 2
     except ValueError as error:  # a list with an entry that is no host, or no address
         print(f"pe-gateway: {error}", file=sys.stderr)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with TemporaryDirectory(prefix="pe-gateway-") as directory:
         if settings.num_workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        _configure_logging()
+        logs.configure(settings.log_format)
         for name in _INCUMBENTS_KEYS & os.environ.keys():
             _log.info("%s is set and ignored: it is for downloading weights, and locks nothing here", name)
         uvicorn.run(
@@ -75,19 +76,10 @@ def _parser() -> ArgumentParser:
 
 def make_app() -> FastAPI:
     """The app around the real things; each worker makes its own."""
-    _configure_logging()
     settings = Settings()
+    logs.configure(settings.log_format)
     encoder = TritonEncoder(settings.triton_url, settings.deadline_seconds)
     return create_app(settings, encoder, ImageFetcher(_fetch_policy(settings)))
-
-
-def _configure_logging() -> None:
-    # Our lines name no thread, process or place in the code, so none is looked up for each: a third of a line's cost.
-    # https://docs.python.org/3/howto/logging.html#optimization
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpcore2").setLevel(logging.WARNING)
 
 
 def _fetch_policy(settings: Settings) -> FetchPolicy:

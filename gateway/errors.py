@@ -5,10 +5,12 @@ GatewayError
 │   ├── InvalidInput        a value that no request may have
 │   │   └── InvalidImage    an image that cannot be loaded
 │   ├── UnknownVariant      a variant that is not loaded
+│   ├── Unauthorized        no API key, or a wrong one, where one is needed
 │   └── PayloadTooLarge     more bytes than one request may send
 └── ServerError             the request was fine
     ├── Overloaded          more in flight than allowed; try again soon
     ├── DeadlineExceeded    the answer took longer than the request may last
+    ├── Stopping            the server is being stopped; another one may be asked
     ├── EncoderUnavailable  Triton cannot be reached, or serves no such model now
     └── EncoderFault        Triton answered, but not with embeddings
 """
@@ -48,6 +50,13 @@ class UnknownVariant(ClientError):
         super().__init__(f"Model {variant[:100]!r} is not loaded here. Loaded: {known}.")
 
 
+class Unauthorized(ClientError):
+    """No API key, or a wrong one, where one is needed; worded as Roboflow's server words it."""
+
+    def __init__(self) -> None:
+        super().__init__("Unauthorized api_key")
+
+
 class PayloadTooLarge(ClientError):
     """More bytes than one request may send."""
 
@@ -62,6 +71,10 @@ class Overloaded(ServerError):
 
 class DeadlineExceeded(ServerError):
     """The answer took longer than the request may last."""
+
+
+class Stopping(ServerError):
+    """The server is being stopped."""
 
 
 class EncoderUnavailable(ServerError):

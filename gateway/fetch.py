@@ -20,6 +20,7 @@ import httpcore2
 
 from gateway.checked_network import MAX_ADDRESSES_TRIED, CheckedNetwork, HeadLimitedStream, Resolve
 from gateway.errors import InvalidImage
+from gateway.limits import Take
 from gateway.url_policy import INVALID, UNREACHABLE, FetchPolicy, Target, admit
 
 __all__ = ["Fetch", "FetchPolicy", "ImageFetcher"]
@@ -38,11 +39,15 @@ _MIN_BYTES_A_PIECE: Final = 256
 class Fetch(Protocol):
     """Image URL to the bytes behind it."""
 
-    async def __call__(self, url: str) -> bytes:
+    async def __call__(self, url: str, take: Take) -> bytes:
         """Fetch.
+
+        Args:
+            take: asks for room, as the bytes come.
 
         Raises:
             InvalidImage: the URL may not be fetched, or nothing usable came back.
+            Overloaded: there was no room.
         """
         ...
 
@@ -90,20 +95,20 @@ class ImageFetcher:
         await self._pool.aclose()
         self._resolver_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def __call__(self, url: str) -> bytes:
+    async def __call__(self, url: str, take: Take = lambda size: None) -> bytes:
         """See ``Fetch``."""
         target = admit(url, self._policy)
         seconds = self._policy.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._follow(target)
+                return await self._follow(target, take)
         except TimeoutError:
             raise InvalidImage(f"Fetching data pointed by URL took longer than {seconds:g} seconds.") from None
 
-    async def _follow(self, target: Target) -> bytes:
+    async def _follow(self, target: Target, take: Take) -> bytes:
         for _ in range(self._policy.max_redirects + 1):
             try:
-                answer = await self._get(target)
+                answer = await self._get(target, take)
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
                 raise InvalidImage(UNREACHABLE) from None
             if isinstance(answer, bytes):
@@ -111,7 +116,7 @@ class ImageFetcher:
             target = admit(answer, self._policy)
         raise InvalidImage(UNREACHABLE)
 
-    async def _get(self, target: Target) -> bytes | str:
+    async def _get(self, target: Target, take: Take) -> bytes | str:
         """The body, or the URL that it has moved to."""
         url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         headers = [
@@ -133,17 +138,20 @@ class ImageFetcher:
                 raise InvalidImage(UNREACHABLE)
             if int(fields.get(b"content-length", 0)) > self._policy.max_bytes:
                 raise self._too_large()
-            body = await self._read(response)
+            body = await self._read(response, take)
         if encoding == b"identity":
             return body
         # Asked for or not, some servers compress: objects that were stored compressed, above all.
-        return await asyncio.to_thread(self._inflate, body)
+        inflated = await asyncio.to_thread(self._inflate, body)
+        take(len(inflated))
+        return inflated
 
-    async def _read(self, response: httpcore2.Response) -> bytes:
+    async def _read(self, response: httpcore2.Response, take: Take) -> bytes:
         body = bytearray()
         pieces = 0
         async with aclosing(response.aiter_stream()) as stream:
             async for piece in stream:
+                take(len(piece))
                 body += piece
                 pieces += 1
                 if len(body) > self._policy.max_bytes:

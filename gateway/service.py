@@ -15,7 +15,7 @@ from gateway.concurrency import both
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import EncoderUnavailable, InvalidImage, InvalidInput, UnknownVariant
 from gateway.image_embedder import ImageEmbedder
-from gateway.observe import Stages
+from gateway.observe.stages import Stages
 from gateway.similarity import cosine
 from gateway.sources import ImageSource
 from gateway.text_embedder import TextEmbedder
@@ -84,7 +84,7 @@ class EmbeddingService:
             InvalidImage: an image cannot be loaded; has its index where there are several items.
             ServerError: the encoder failed.
         """
-        self._check_count(len(items), "items")
+        self._check_count(len(items), "items", stages)
         try:
             return await self._embed(spec, items, stages)
         except InvalidImage as error:
@@ -100,7 +100,7 @@ class EmbeddingService:
         Raises:
             InvalidInput, ServerError: as for the embeddings. The index of an InvalidImage is a candidate's.
         """
-        self._check_count(len(candidates), "prompts")
+        self._check_count(len(candidates), "prompts", stages)
         try:
             embeddings = (await self._embed(spec, [query, *candidates], stages)).embeddings
         except InvalidImage as error:
@@ -109,7 +109,8 @@ class EmbeddingService:
         with stages.measure("similarity"):
             return cosine(embeddings[0], embeddings[1:])
 
-    def _check_count(self, count: int, what: str) -> None:
+    def _check_count(self, count: int, what: str, stages: Stages) -> None:
+        stages.items = count
         if count > self._max_items:
             raise InvalidInput(f"Too many {what}: {count} came, at most {self._max_items} are allowed.")
 

@@ -1,13 +1,15 @@
 """All that can be configured, by environment variable: the incumbent's name where it has one, ``PE_`` for ours."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 # A comma list, as the incumbent writes it, and not JSON, which pydantic-settings would expect.
 CommaList = Annotated[frozenset[str], NoDecode]
+
+LogFormat = Literal["text", "json"]
 
 
 def _available_cpus() -> int:
@@ -52,6 +54,16 @@ class Settings(BaseSettings):
         validation_alias="PE_TRITON_URL",
         description="Triton's gRPC address: `host:port`, several with commas; or `dns:///name:port`, all that it has.",
     )
+    api_keys: Annotated[frozenset[SecretStr], NoDecode] = Field(
+        default=frozenset(),
+        validation_alias="PE_API_KEYS",
+        description="Keys, separated by commas, of which a request needs one. Unset: none is needed.",
+    )
+    metrics_open: bool = Field(
+        default=True,
+        validation_alias="PE_METRICS_OPEN",
+        description="Whether `/metrics` needs no key, where requests do.",
+    )
     default_variant: str | None = Field(
         default=None,
         validation_alias="PERCEPTION_ENCODER_VERSION_ID",
@@ -70,6 +82,12 @@ class Settings(BaseSettings):
         validation_alias="PE_MAX_IN_FLIGHT",
         ge=1,
         description="Requests in flight; the next one is refused with 429, for waiting longer helps nobody.",
+    )
+    max_bytes_in_flight: int = Field(
+        default=256 * 2**20,
+        validation_alias="PE_MAX_BYTES_IN_FLIGHT",
+        ge=1,
+        description="Bytes of the bodies and fetched images in flight; a request that would exceed them is a 429.",
     )
     max_items: int = Field(
         default=64,
@@ -155,6 +173,13 @@ class Settings(BaseSettings):
         description="Seconds that fetching one image may take, redirects included.",
     )
 
+    # -- what it tells
+    log_format: LogFormat = Field(
+        default="text",
+        validation_alias="PE_LOG_FORMAT",
+        description="`text`, or `json`: each line an object. A request's own fields are JSON in both.",
+    )
+
     # -- images as arrays
     allow_numpy_input: bool = Field(
         default=False,
@@ -162,12 +187,18 @@ class Settings(BaseSettings):
         description="Whether images may be numpy arrays. They are read without executing what a pickle says.",
     )
 
-    @field_validator("allow_origins", "allowed_hosts", "denied_hosts", mode="before")
+    @field_validator("allow_origins", "allowed_hosts", "denied_hosts", "api_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return frozenset(item.strip() for item in value.split(",") if item.strip())
         return value
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Self:
+        if self.max_bytes_in_flight < self.max_body_bytes:
+            raise ValueError("PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES: no such body could ever be taken")
+        return self
 
     @field_validator("default_variant", mode="after")
     @classmethod

@@ -11,7 +11,7 @@ from gateway.cache import TextCache, TextEmbedding
 from gateway.concurrency import together
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import InvalidInput
-from gateway.observe import Stages
+from gateway.observe.stages import Stages
 from gateway.tokenizer import Encoding, Tokenizer, load_vocabulary
 
 # Texts longer than this together (about 5 ms) are tokenised off the event loop.
@@ -77,6 +77,7 @@ class TextEmbedder:
         tokens = stacked([encoding.tokens for encoding in encodings])
         size = spec.text.max_batch_size
         groups = [tokens[i : i + size] for i in range(0, len(tokens), size)]
+        stages.batches += [("text", len(group)) for group in groups]
         with stages.measure("encode"):
             parts = await together([self._encoder.encode_texts(spec, group) for group in groups])
         rows = [row for part in parts for row in part]

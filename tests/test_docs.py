@@ -55,6 +55,6 @@ def test_metrics_are_documented(exposition: str) -> None:
 @pytest.fixture
 def exposition() -> str:
     from gateway.cache import TextCache
-    from gateway.observe import Metrics
+    from gateway.observe.metrics import Metrics
 
     return Metrics(TextCache(0)).exposition().decode()

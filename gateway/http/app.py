@@ -12,11 +12,13 @@ from gateway.cache import TextCache
 from gateway.encoder import Encoder
 from gateway.fetch import Fetch
 from gateway.http import docs, errors, health, openai, openapi, page, roboflow
+from gateway.http.admission import Admission
 from gateway.http.direct import Direct
-from gateway.http.middleware import Admission, Cors, Observe, Prefix
+from gateway.http.keys import ApiKeys
+from gateway.http.middleware import Cors, Observe, Prefix
 from gateway.image_embedder import ImageEmbedder
 from gateway.limits import InFlight
-from gateway.observe import Metrics
+from gateway.observe.metrics import Metrics
 from gateway.service import EmbeddingService
 from gateway.settings import Settings
 from gateway.text_embedder import TextEmbedder
@@ -49,7 +51,8 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     )
     cache = TextCache(settings.text_cache_bytes)
     metrics = Metrics(cache)
-    images = ImageEmbedder(encoder, fetch, pool, settings.max_image_pixels, settings.allow_numpy_input)
+    in_flight = InFlight(settings.max_in_flight, settings.max_bytes_in_flight)
+    images = ImageEmbedder(encoder, fetch, pool, in_flight, settings.max_image_pixels, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     app.state.encoder = encoder
     app.state.started = int(time.time())
@@ -69,7 +72,8 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     app.add_middleware(Direct, routes=[*roboflow.router.routes, *openai.router.routes])
     app.add_middleware(
         Admission,
-        in_flight=InFlight(settings.max_in_flight),
+        in_flight=in_flight,
+        keys=ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open),
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         deadline_seconds=settings.deadline_seconds,

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
-from gateway.http.exchange import header
+from gateway.http.exchange import exchange_of, header
 from gateway.sources import EncodedImage, ImageSource, undeclared
 
 MULTIPART: Final = "multipart/form-data"
@@ -24,9 +25,15 @@ _UNPARSABLE: Final = "There was an error parsing the body"
 _Wire = TypeVar("_Wire", bound=BaseModel)
 
 
-def media_type(request: Request) -> str:
+def media_type(scope: Scope) -> str:
     """The Content-Type without its parameters, in lower case; "" if there is none."""
-    return header(request.scope, b"content-type").partition(";")[0].strip().lower()
+    return header(scope, b"content-type").partition(";")[0].strip().lower()
+
+
+def is_json(scope: Scope) -> bool:
+    """Whether the body says that it is JSON, or says nothing, which the incumbent takes for the same."""
+    kind = media_type(scope)
+    return kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 async def read_bytes(request: Request) -> bytes:
@@ -53,12 +60,18 @@ async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
     Raises:
         RequestValidationError: not JSON, or not such an object.
         HTTPException: 400, bytes that cannot even be read as text.
-        ClientDisconnect, PayloadTooLarge: as the bytes were read.
+        ClientDisconnect, PayloadTooLarge, Overloaded: as the bytes were read.
+        Unauthorized: a key was to be in it, and is not.
     """
     data = await read_bytes(request)
+    awaits_key = exchange_of(request.scope).awaits_key
     value: Any = None
-    if data:
-        value = _parse(data) if _is_json(media_type(request)) else data.decode("latin-1")
+    try:
+        if data:
+            value = _parse(data) if is_json(request.scope) else data.decode("latin-1")
+    finally:
+        if awaits_key is not None:  # and what is wrong with a body is told to those only who have one
+            awaits_key(value)
     try:
         # As FastAPI validates, for its error types: `model_attributes_type` where no object came.
         return wire.model_validate(value, from_attributes=True)
@@ -80,10 +93,6 @@ async def read_parts(request: Request, name: str) -> list[ImageSource]:
             EncodedImage(await part.read()) if isinstance(part, UploadFile) else undeclared(part)
             for part in form.getlist(name)
         ]
-
-
-def _is_json(kind: str) -> bool:
-    return kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _parse(data: bytes) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Header, Query, Request
 
 from gateway.http.exchange import exchange_of
-from gateway.observe import Stages
+from gateway.observe.stages import Stages
 from gateway.service import EmbeddingService
 
 
@@ -21,7 +21,7 @@ def stages_of(request: Request) -> Stages:
 
 
 async def _incumbents_query(
-    api_key: Annotated[str | None, Query(description="Ignored.")] = None,
+    api_key: Annotated[str | None, Query(description="A key, where the server asks for one.")] = None,
     countinference: Annotated[bool | None, Query(description="Ignored.")] = None,
     service_secret: Annotated[str | None, Query(description="Ignored.")] = None,
 ) -> None:

@@ -11,47 +11,66 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from gateway import errors
+from gateway.http.exchange import exchange_of
 from gateway.http.json import json_response
 
 STATUS: Final[dict[type[errors.GatewayError], int]] = {
     errors.InvalidInput: 400,
+    errors.Unauthorized: 401,
     errors.UnknownVariant: 404,
     errors.PayloadTooLarge: 413,
     errors.Overloaded: 429,
     errors.EncoderFault: 502,
     errors.EncoderUnavailable: 503,
+    errors.Stopping: 503,
     errors.DeadlineExceeded: 504,
 }
-# Seconds after which another try makes sense, for the errors that pass by themselves.
-RETRY_AFTER: Final[dict[type[errors.GatewayError], int]] = {errors.Overloaded: 1, errors.EncoderUnavailable: 1}
+_SOON: Final = {"Retry-After": "1"}
+_HEADERS: Final[dict[type[errors.GatewayError], Mapping[str, str]]] = {
+    errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
+    errors.Overloaded: _SOON,
+    errors.EncoderUnavailable: _SOON,
+    errors.Stopping: _SOON | {"Connection": "close"},
+}
+_OPENAI_CODES: Final[dict[type[errors.GatewayError], str]] = {
+    errors.UnknownVariant: "model_not_found",
+    errors.Unauthorized: "invalid_api_key",
+}
 
 _OPENAI_PATH: Final = "/v1/"
 _ECHOED_CHARACTERS: Final = 64
 _NOT_FOUND: Final = "Not Found. This server serves Perception Encoder; /docs lists what it answers."
 
 
-def error_response(error: errors.GatewayError, path: str) -> Response:
+def error_response(error: errors.GatewayError, scope: Scope) -> Response:
     """The answer to an error of the tree, found by its nearest ancestor in the table."""
+    path: str = scope["path"]
+    exchange_of(scope).error = type(error).__name__
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
-    headers = {"Retry-After": str(RETRY_AFTER[kind])} if kind in RETRY_AFTER else None
+    headers = _HEADERS.get(kind)
     index = error.index if isinstance(error, errors.InvalidImage) else None
     if path.startswith(_OPENAI_PATH):
         param = None if index is None else f"input[{index}]"
-        code = "model_not_found" if kind is errors.UnknownVariant else None
-        return _openai(STATUS[kind], str(error), param, code, headers)
+        return _openai(STATUS[kind], str(error), param, _OPENAI_CODES.get(kind), headers)
     body: dict[str, Any] = {"message": str(error)}
+    if kind is errors.Unauthorized:
+        body = {"status": STATUS[kind], **body}  # the only one with its status, in the incumbent's answers
     if index is not None:
         body["index"] = index
     return json_response(body, STATUS[kind], headers)
 
 
-def internal_error(path: str) -> Response:
-    """The one answer to what nobody foresaw; the log has the rest."""
-    if path.startswith(_OPENAI_PATH):
-        return _openai(500, "Internal error.")
-    return json_response({"message": "Internal error."}, 500)
+def internal_error(scope: Scope) -> Response:
+    """The one answer to what nobody foresaw; the log has the rest, under the same id."""
+    exchange = exchange_of(scope)
+    exchange.error = "Internal"
+    message = f"Internal error. The server's log has it as request {exchange.request_id}."
+    if scope["path"].startswith(_OPENAI_PATH):
+        return _openai(500, message)
+    return json_response({"message": message}, 500)
 
 
 def answer_to(request: Request, error: Exception) -> Response | None:
@@ -59,10 +78,12 @@ def answer_to(request: Request, error: Exception) -> Response | None:
     path: str = request.scope["path"]
     match error:
         case errors.GatewayError():
-            return error_response(error, path)
+            return error_response(error, request.scope)
         case RequestValidationError():
+            exchange_of(request.scope).error = "InvalidBody"
             return _validation(error, path)
         case HTTPException():
+            exchange_of(request.scope).error = "Http"
             return _framework(error, path)
         case _:
             return None

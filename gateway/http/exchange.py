@@ -3,11 +3,12 @@
 import random
 import re
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from starlette.types import Message, Scope, Send
 
-from gateway.observe import Stages
+from gateway.observe.stages import Stages
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -15,10 +16,12 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 class Exchange:
     """The ``send`` of a request, with what has gone through it: one wrapper for all who would each need their own.
 
-    ``status``: of the answer, 0 until it starts. ``finished``: its last byte was handed over.
+    ``status``: of the answer, 0 until it starts. ``finished``: its last byte was handed over. ``error``: what it is the
+    answer to. ``bytes``: of the request's body. ``awaits_key``: what a JSON body has yet to be shown to, where the
+    request brought no key.
     """
 
-    __slots__ = ("_send", "finished", "request_id", "stages", "start", "status")
+    __slots__ = ("_send", "awaits_key", "bytes", "error", "finished", "request_id", "stages", "start", "status")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
@@ -26,6 +29,9 @@ class Exchange:
         self.stages = Stages()
         self.status = 0
         self.finished = False
+        self.error: str | None = None
+        self.bytes = 0
+        self.awaits_key: Callable[[Any], None] | None = None
         given = header(scope, b"x-request-id")
         # A new id where the client's could not stand in a header or a log as it is. It need not be a secret.
         self.request_id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"

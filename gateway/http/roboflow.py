@@ -139,7 +139,7 @@ async def embed_image(request: Request) -> Response:
     variant: str | None
     encoding_format: EncodingFormat = "float"
     sources: list[ImageSource]
-    if (kind := media_type(request)).startswith("image/"):
+    if (kind := media_type(request.scope)).startswith("image/"):
         variant = _variant_beside_the_body(request)
         sources = [EncodedImage(await read_bytes(request))]
     elif kind == MULTIPART:

@@ -1,4 +1,8 @@
 import io
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +167,35 @@ def test_damage_anywhere_is_an_answer_and_never_a_surprise() -> None:
                 assert load(damaged.tobytes(), LIMIT).mode == "RGB"
             except InvalidImage as error:
                 assert str(error).startswith("Could not load input image. Cause: ")  # noqa: PT017
+
+
+def test_a_bomb_costs_no_memory() -> None:
+    """In a process of its own, for its peak is all that the system tells."""
+    rows = zlib.compressobj(9)
+    data = b"".join(rows.compress(bytes(20_001)) for _ in range(20_000)) + rows.flush()
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    assert 300_000 < len(bomb) < 500_000
+    script = """
+import resource, sys
+from gateway.decode import decode
+from gateway.errors import InvalidImage
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+bomb, before = sys.stdin.buffer.read(), peak()
+for _ in range(3):
+    try:
+        decode(bomb, 100_000_000, "x")
+    except InvalidImage as error:
+        print(error.cause)
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", script], input=bomb, capture_output=True, check=True)
+    *causes, kibibytes = run.stdout.decode().splitlines()
+    assert causes == ["The image has 20000x20000 pixels; at most 100000000 are allowed."] * 3
+    assert int(kibibytes) < 50_000
 
 
 def test_too_many_pixels_are_refused_by_the_header() -> None:

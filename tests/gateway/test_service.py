@@ -12,7 +12,8 @@ from gateway.cache import TextCache
 from gateway.encoder import Embeddings, EncoderSpec
 from gateway.errors import EncoderFault, InvalidImage
 from gateway.image_embedder import ImageEmbedder
-from gateway.observe import Stages
+from gateway.limits import InFlight
+from gateway.observe.stages import Stages
 from gateway.service import EmbeddingService
 from gateway.sources import EncodedImage
 from gateway.text_embedder import TextEmbedder
@@ -30,7 +31,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def service_of(encoder: FakeEncoder, pool: ThreadPoolExecutor, cache_bytes: int = 0) -> EmbeddingService:
-    images = ImageEmbedder(encoder, FakeFetch(), pool, max_pixels=10_000, allow_arrays=False)
+    images = ImageEmbedder(encoder, FakeFetch(), pool, InFlight(9, 1_000_000), max_pixels=10_000, allow_arrays=False)
     texts = TextEmbedder(encoder, TextCache(cache_bytes), pool, max_characters=1_000_000)
     return EmbeddingService(encoder, images, texts, max_items=64)
 

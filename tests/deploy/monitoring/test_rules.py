@@ -8,7 +8,7 @@ import yaml
 
 from deploy.monitoring.dashboard import FILE
 from gateway.cache import TextCache
-from gateway.observe import Metrics
+from gateway.observe.metrics import Metrics
 
 FOLDER = FILE.parents[1]
 ALERTS = [rule for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]

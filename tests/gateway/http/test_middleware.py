@@ -79,7 +79,7 @@ class TestTiming:
         image = base64_image(flat((1, 2, 3)))
         answer = client.post("/perception_encoder/compare", json={"subject": image, "prompt": "a cat"})
         stages = re.findall(r"(\w+);dur=[\d.]+", answer.headers["server-timing"])
-        assert stages == ["decode", "preprocess", "tokenize", "encode", "similarity", "total"]
+        assert stages == ["queue", "decode", "preprocess", "tokenize", "encode", "similarity", "total"]
         for stage in stages[:-1]:
             assert metric(client, "pe_stage_seconds_count", stage=stage) == 1
         labels = {"route": "/perception_encoder/compare"}
@@ -186,9 +186,11 @@ class TestErrors:
 
         client = make_client(Broken())
         answer = client.post(TEXT, json=BODY)
-        assert (answer.status_code, answer.json()) == (500, {"message": "Internal error."})
-        assert len(answer.headers["x-request-id"]) == 32
+        request_id = answer.headers["x-request-id"]
+        message = f"Internal error. The server's log has it as request {request_id}."
+        assert (answer.status_code, answer.json()) == (500, {"message": message})
         assert "secret" in caplog.text
+        assert metric(client, "pe_errors_total", error="Internal") == 1
         assert answer.headers["x-request-id"] in caplog.text
         assert metric(client, "pe_requests_total", route=TEXT, status="500") == 1
 

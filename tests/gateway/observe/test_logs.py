@@ -1,0 +1,42 @@
+import json
+import logging
+import sys
+
+from gateway.observe.logs import Json, Text
+
+FORGED = 'x\nINFO gateway.access {"status": 200}\r\x1b[2J\x9b\u2028y'
+
+
+def record(message: str, *arguments: object, name: str = "a", error: Exception | None = None) -> logging.LogRecord:
+    info = None
+    if error is not None:
+        try:
+            raise error
+        except Exception:
+            info = sys.exc_info()
+    return logging.LogRecord(name, logging.ERROR, "a.py", 1, message, arguments, info)
+
+
+def test_text_makes_one_entry_of_whatever_it_quotes() -> None:
+    text = Text("%(levelname)s %(name)s %(message)s").format(record("odd: %s", FORGED, error=ValueError(FORGED)))
+    first, *rest = text.split("\n")
+    assert first == "ERROR a odd: x"
+    assert len(rest) > 3
+    assert all(line.startswith("    ") for line in rest)
+    assert "".join(text.split("\n")).isprintable()
+
+
+def test_json_makes_one_line_of_whatever_it_quotes() -> None:
+    line = Json().format(record("odd: %s", FORGED, error=ValueError(FORGED)))
+    assert line.isascii()
+    assert line.isprintable()
+    entry = json.loads(line)
+    assert list(entry) == ["time", "level", "logger", "message", "traceback"]
+    assert entry["message"] == "odd: " + FORGED
+    assert entry["time"].endswith("Z")
+
+
+def test_a_requests_fields_are_the_lines_own() -> None:
+    entry = json.loads(Json().format(record('{"request_id": "%d", "status": 200}', name="gateway.access")))
+    assert list(entry) == ["time", "level", "logger", "request_id", "status"]
+    assert entry["request_id"] == "%d"
