@@ -11,6 +11,7 @@ const DEBOUNCE = 150; // milliseconds after the last key
 const SCALES = [0.25, 0.5, 1]; // what the whole width of a bar can stand for
 const ANNOUNCE = 1000; // milliseconds of quiet before a screen reader is told
 const SHOWN_SAMPLES = 8;
+const HINT = "Drop a picture here, or paste one.";
 const FIRST_LABELS = {
   drawn: ["a red circle", "a blue square", "a green triangle", "a yellow star"],
   photograph: ["a cat", "an astronaut", "a cup of coffee", "a rocket"],
@@ -104,7 +105,9 @@ async function setPicture(file, sample = null) {
     render();
     await embedLabels();
   } catch (error) {
-    if (!signal.aborted) showTrouble("picture-trouble", error.message, retry(error, () => setPicture(file, sample)));
+    if (signal.aborted) return;
+    showTrouble("picture-trouble", error.message, retry(error, () => setPicture(file, sample)));
+    $("well-hint").textContent = HINT; // and no hope that the server might read what the browser cannot
   } finally {
     if (!signal.aborted) $("well").removeAttribute("aria-busy");
   }
@@ -120,7 +123,7 @@ function showPicture(file, sample) {
     image.hidden = true;
     $("well-hint").textContent = "This browser cannot show the file; the server may read it all the same.";
   };
-  $("well-hint").textContent = "Drop a picture here, or paste one.";
+  $("well-hint").textContent = HINT;
   $("picture-name").textContent = sample ? sample.alt : `${file.name}, ${size(file.size)}`;
   for (const button of $("samples").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.sample === sample?.file));
@@ -242,14 +245,14 @@ function render() {
     const probability = cosine === null ? null : probabilities[position++];
     const value = asSoftmax ? probability : cosine;
     row.classList.toggle("best", cosine !== null && cosine === best);
-    row.classList.toggle("cut", tooLong.has(textOf(row)));
     row.querySelector(".fill").style.setProperty("--value", cosine === null ? 0 : Math.min(Math.max(value / whole, 0), 1));
     row.querySelector(".value").textContent = cosine === null ? "" : asSoftmax ? percent(value) : signed(value);
-    row.title = tooLong.has(textOf(row)) ? "Longer than the model reads; its end is ignored." : "";
   }
   $("scale").textContent = asSoftmax
     ? `Softmax at the model's logit scale, ${Number(variant.logitScale.toPrecision(4))}`
     : `Cosine similarity, bars from 0 to ${whole}`;
+  const cut = scored.flatMap(({ row }, index) => (tooLong.has(textOf(row)) ? [`label ${index + 1}`] : []));
+  $("cut").textContent = cut.length ? `The model reads only the beginning of ${cut.join(" and ")}.` : "";
   clearTimeout(announcement);
   const winner = scored.find(({ cosine }) => cosine !== null && cosine === best);
   announcement = setTimeout(() => {

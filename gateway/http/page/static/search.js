@@ -63,7 +63,6 @@ export async function use(model) {
     pictures = [];
     showTrouble("search-trouble", "This browser keeps nothing for this page; pictures are gone when it is closed.");
   }
-  $("use-samples").hidden = samples().length === 0;
   map.clear();
   render();
 }
@@ -268,6 +267,8 @@ function render() {
   const some = pictures.length > 0;
   document.body.classList.toggle("has-pictures", some);
   $("clear").hidden = !some;
+  const names = new Set(pictures.map(({ name }) => name));
+  $("use-samples").hidden = samples().every(({ file }) => names.has(file));
   $("found").hidden = !some;
   if (!some) return;
   const ranked = query
