@@ -98,9 +98,10 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             stacked=True,
         ),
         Panel(
-            "Refused or left early",
-            {"{{reason}}": "sum by (reason) (rate(pe_refused_total[$__rate_interval]))"},
-            "Overloaded: PE_MAX_IN_FLIGHT was reached. More Tritons, if their queues are long; else more gateways.",
+            "Errors by kind",
+            {"{{error}}": "sum by (error) (rate(pe_errors_total[$__rate_interval]))"},
+            "InvalidInput, InvalidImage and UnknownVariant are clients' mistakes. EncoderFault and EncoderUnavailable: "
+            "look at Triton. DeadlineExceeded: too slow.",
             unit="reqps",
         ),
         Panel("Half are faster", {"{{route}}": _quantile(0.5, "route")}, unit="s"),
@@ -116,9 +117,30 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="s",
         ),
         Panel(
+            "Refused or left early",
+            {"{{reason}}": "sum by (reason) (rate(pe_refused_total[$__rate_interval]))"},
+            "Overloaded: PE_MAX_IN_FLIGHT or PE_MAX_BYTES_IN_FLIGHT was reached. More Tritons, if their queues are "
+            "long; else more gateways.",
+            unit="reqps",
+        ),
+        Panel(
             "In flight",
             {"{{instance}}": "sum by (instance) (pe_in_flight)"},
-            "Of at most PE_MAX_IN_FLIGHT for each worker.",
+            "Requests, of at most PE_MAX_IN_FLIGHT for each worker.",
+        ),
+        Panel(
+            "Bytes in flight",
+            {"{{instance}}": "sum by (instance) (pe_in_flight_bytes)"},
+            "Bodies and fetched images, of at most PE_MAX_BYTES_IN_FLIGHT for each worker.",
+            unit="bytes",
+        ),
+        Panel(
+            "Items in one call to Triton",
+            {
+                "{{tower}}": "sum by (tower) (rate(pe_batch_size_sum[$__rate_interval]))"
+                " / (sum by (tower) (rate(pe_batch_size_count[$__rate_interval])) > 0)"
+            },
+            "As the gateway sends them, on average; Triton joins them to larger batches.",
         ),
         Panel(
             "Texts found in the cache",

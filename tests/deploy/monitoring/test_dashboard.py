@@ -202,6 +202,9 @@ def test_it_shows_what_happened(prometheus: Prometheus) -> None:
     assert value("Refused or left early", reason="Overloaded") > 0
     assert value("Refused or left early", reason="PayloadTooLarge") > 0
     assert value("Answers by status", status="400") > 0
+    assert value("Errors by kind", error="InvalidImage") > 0
+    assert value("Errors by kind", error="Overloaded") == value("Refused or left early", reason="Overloaded")
+    assert 1 < value("Items in one call to Triton", tower="vision") <= 8
     assert value("Images by Triton") == pytest.approx(value("Images"))
 
 
