@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
 SAMPLES = Path(playground.__file__).parent / "static/samples"
 HOSTILE = ['it\'s "100%" $HOME `id` \\n', "ein rotes Quadrat — 赤い四角 🟥", "-o /tmp/x", "a red circle"]
-Open = Callable[..., Page]
+KEY = "open-sesame"
 
 
 @pytest.fixture(scope="module")
@@ -452,8 +453,9 @@ def test_each_of_several_models_has_its_own_pictures(visit: Callable[..., Visit]
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[tuple[PeServe, str]]:
-    """A server below a path, that takes one small request at a time; it, and where the page is."""
-    settings = {"PE_ROOT_PATH": "/vision", "PE_MAX_IN_FLIGHT": "1", "PE_MAX_BODY_BYTES": "100000"}
+    """A server with a key, below a path, that takes one small request at a time; it, and where the page is."""
+    limits = {"PE_MAX_IN_FLIGHT": "1", "PE_MAX_BODY_BYTES": "100000"}
+    settings = {"PE_ROOT_PATH": "/vision", "PE_API_KEYS": f"another,{KEY}", **limits}
     stack = PeServe(tmp_path, "--port", "0", "--repository", ROOT / "model_repository", **settings)
     try:
         yield stack, stack.wait_until_ready() + "/vision/"
@@ -461,10 +463,43 @@ def small(tmp_path: Path) -> Iterator[tuple[PeServe, str]]:
         stack.kill()
 
 
-def test_below_a_path_of_a_busy_server_that_ends(small: tuple[PeServe, str], visit: Callable[..., Visit]) -> None:
+def test_below_a_path_of_a_busy_server_that_asks_for_a_key_and_ends(
+    small: tuple[PeServe, str], visit: Callable[..., Visit], tmp_path: Path
+) -> None:
     stack, url = small
     page = visit(url).page
-    assert page.wait_for_selector(".best")
+    dialog = page.locator("#key-dialog")
+    expect(dialog).to_be_visible()
+    found(page, "the question for a key")
+    dialog.get_by_label("API key").fill("a wrong one")
+    page.keyboard.press("Enter")
+    expect(page.locator("#key-text")).to_have_text("That key was not accepted. Another one?")
+    dialog.get_by_role("button", name="Not now").click()
+    expect(dialog).to_be_hidden()
+    trouble = page.locator("#picture-trouble")
+    expect(trouble).to_contain_text("This server asks for an API key.")
+    trouble.get_by_role("button", name="Try again").click()
+    dialog.get_by_label("API key").fill(KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".best")
+    expect(trouble).to_be_hidden()
+    # It is in this tab and nowhere else, and in no request that one copies.
+    assert page.evaluate("[Object.values(sessionStorage), localStorage.length, document.cookie]") == [[KEY], 0, ""]
+    page.reload()
+    page.wait_for_selector(".best")
+    page.locator("summary").click()
+    code = page.locator("#snippet").inner_text()
+    assert KEY not in code
+    run = subprocess.run(
+        ["bash", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PE_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert json.loads(run.stdout)["similarity"] == pytest.approx(list(map(number, scores(page).values())), abs=6e-4)
     page.set_input_files("#choose-file", {"name": "a.png", "mimeType": "image/png", "buffer": bytes(100_001)})
     expect(page.locator("#picture-trouble")).to_have_text("That is more than this server takes in one request.")
     asked: list[tuple[str, int]] = []

@@ -103,6 +103,7 @@ async function setPicture(file, sample = null) {
     showTrouble("picture-trouble", null);
     renderTiming("Picture", answer);
     render();
+    renderSnippet(); // the key may have been asked for
     await embedLabels();
   } catch (error) {
     if (signal.aborted) return;
