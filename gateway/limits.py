@@ -28,6 +28,7 @@ class Share:
         self.bytes += size
 
     def release(self) -> None:
+        """Gives it back; once, however often it is called."""
         self._in_flight.bytes -= self.bytes
         self.bytes = 0
 

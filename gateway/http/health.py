@@ -18,10 +18,14 @@ _NAME: Final = "Perception Encoder Server"
 
 
 class Health(BaseModel):
+    """Whether the process lives."""
+
     status: str = Field(description="`healthy`.", examples=["healthy"])
 
 
 class Readiness(BaseModel):
+    """Whether embeddings come back."""
+
     status: str = Field(description="`ready` or `not ready`.", examples=["ready"])
 
 
@@ -45,11 +49,15 @@ class Variant(BaseModel):
 
 
 class Limits(BaseModel):
+    """How much one request may hold, for clients that would rather know before they send."""
+
     max_items: int = Field(description="Images, texts or prompts in one request, at most.", examples=[64])
     max_body_bytes: int = Field(description="Bytes of a request's body, at most.", examples=[67108864])
 
 
 class Info(BaseModel):
+    """The incumbent's three keys, then what is served."""
+
     name: str = Field(description="What this is.", examples=[_NAME])
     version: str = Field(description="Of this server.", examples=["0.1.0"])
     uuid: str = Field(description="Of this process; another one after each start.", examples=["9ce49a"])
@@ -58,6 +66,8 @@ class Info(BaseModel):
 
 
 class RegistryEntry(BaseModel):
+    """One variant, as the incumbent lists it."""
+
     model_config = ConfigDict(extra="allow")
     model_id: str = Field(description="The variant.", examples=["perception_encoder/PE-Core-L14-336"])
     task_type: str = Field(description="Always `embedding`.", examples=["embedding"])

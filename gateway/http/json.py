@@ -21,6 +21,7 @@ def dumps(value: Any) -> bytes:
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """numpy arrays among the content become JSON arrays, with no Python object for each number."""
     return Response(dumps(value), status, headers, media_type="application/json")
 
 

@@ -24,11 +24,15 @@ _OWNER = "perception-encoder-server"
 
 
 class ImageItem(BaseModel):
+    """An image, said to be one."""
+
     model_config = ConfigDict(extra="forbid")
     image: str = Field(description="A `data:` URI, plain base64, or an https URL.", examples=[PICTURE])
 
 
 class TextItem(BaseModel):
+    """A text, said to be one: for texts that look like images."""
+
     model_config = ConfigDict(extra="forbid")
     text: str = Field(description="A text, whatever it looks like.", examples=["a red circle"])
 
@@ -38,6 +42,8 @@ _MIXTURE = ["a red circle", {"text": "a blue square"}, {"image": PICTURE}, f"dat
 
 
 class EmbeddingsRequest(BaseModel):
+    """OpenAI's, with images where texts may stand."""
+
     input: list[str | TextItem | ImageItem] | str | TextItem | ImageItem = Field(
         description='Texts, `data:image/` URIs, `{"text": ...}` or `{"image": ...}`; one, or a list in any mixture.',
         examples=[_TEXTS, _MIXTURE],
@@ -53,6 +59,8 @@ class EmbeddingsRequest(BaseModel):
 
 
 class Embedding(BaseModel):
+    """One row [D] of float32, and the place in the input that it belongs to."""
+
     object: str = Field("embedding", description="Always this.", examples=["embedding"])
     index: int = Field(description="Its place in the input, from 0.", examples=[0])
     embedding: list[float] | str = Field(
@@ -61,6 +69,8 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
+    """What was read, in tokens."""
+
     prompt_tokens: int = Field(
         description="Tokens of the texts, start and end included. Images have none.", examples=[10]
     )
@@ -68,6 +78,8 @@ class Usage(BaseModel):
 
 
 class EmbeddingsResponse(BaseModel):
+    """Embeddings in the order of the input."""
+
     object: str = Field("list", description="Always this.", examples=["list"])
     data: list[Embedding] = Field(description="One entry an item, in order.")
     model: str = Field(description="The variant that answered.", examples=["PE-Core-L14-336"])
@@ -75,6 +87,8 @@ class EmbeddingsResponse(BaseModel):
 
 
 class Model(BaseModel):
+    """A variant that is loaded."""
+
     id: str = Field(description="The variant's name.", examples=["PE-Core-L14-336"])
     object: str = Field("model", description="Always this.", examples=["model"])
     created: int = Field(description="When this server started, in seconds since 1970.", examples=[1790000000])
@@ -82,6 +96,8 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
+    """The variants that are loaded."""
+
     object: str = Field("list", description="Always this.", examples=["list"])
     data: list[Model] = Field(description="The variants that are loaded.")
 

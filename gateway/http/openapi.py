@@ -26,20 +26,28 @@ PICTURE: Final = (
 
 
 class ErrorMessage(BaseModel):
+    """What Roboflow's clients show."""
+
     message: str = Field(description="What went wrong, in a sentence.")
     index: int | None = Field(None, description="The image at fault, where a list was sent.")
 
 
 class Detail(BaseModel):
+    """What the framework itself refuses."""
+
     detail: str = Field(description="What the server could not even read, in a sentence.")
 
 
 class Refusal(BaseModel):
+    """The incumbent's answer to a missing or wrong key."""
+
     status: int = Field(401, description="Always this.")
     message: str = Field(description="What went wrong.")
 
 
 class Misfit(BaseModel):
+    """One thing that does not fit."""
+
     type: str = Field(description="Pydantic's name of what is wrong.")
     loc: list[str | int] = Field(description="Where: `body`, then keys and indices.")
     msg: str = Field(description="The same in words.")
@@ -48,6 +56,8 @@ class Misfit(BaseModel):
 
 
 class ValidationErrors(BaseModel):
+    """A body that is not of the expected form; payloads are not echoed."""
+
     detail: list[Misfit] | str = Field(description="What does not fit where.")
 
 
@@ -73,8 +83,8 @@ _MESSAGES: Final = {
     401: "Unauthorized api_key",
     404: "Model 'PE-Core-G14-448' is not loaded here. Loaded: PE-Core-L14-336.",
     413: "The request's body is larger than the 67108864 bytes allowed.",
-    429: "Too many requests in flight.",
-    500: "Internal error.",
+    429: "The server is busy. Try again in a moment.",
+    500: "Internal error. The server's log has it as request 9ecaac250ceed38cfbd67b8adb868dda.",
     502: "Triton failed.",
     503: "Triton cannot be reached.",
     504: "The request took longer than 30 seconds.",
@@ -100,6 +110,8 @@ NOT_ACCEPTABLE: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class OpenAIError(BaseModel):
+    """https://platform.openai.com/docs/guides/error-codes"""
+
     message: str = Field(description="What went wrong, in a sentence.")
     type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`.")
     param: str | None = Field(None, description="What it is about, such as `input[1]`.")
@@ -107,6 +119,8 @@ class OpenAIError(BaseModel):
 
 
 class OpenAIErrorResponse(BaseModel):
+    """What OpenAI's clients raise."""
+
     error: OpenAIError = Field(description="What went wrong.")
 
 

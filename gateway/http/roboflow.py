@@ -62,6 +62,8 @@ _TEXTS: Final = ["a red circle", "a blue square"]
 
 
 class EmbedImageRequest(_Request):
+    """Images to embed."""
+
     image: list[InferenceRequestImage] | InferenceRequestImage = Field(
         description="One image or a list of them.", examples=[_IMAGE, [_IMAGE, _IMAGE]]
     )
@@ -69,11 +71,15 @@ class EmbedImageRequest(_Request):
 
 
 class EmbedTextRequest(_Request):
+    """Texts to embed."""
+
     text: list[str] | str = Field(description="One text or a list of them.", examples=["a red circle", _TEXTS])
     encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
 
 
 class CompareRequest(_Request):
+    """One subject, and what it is compared with."""
+
     subject: InferenceRequestImage | str = Field(
         description="What is compared: an image, or a text.", examples=[_IMAGE]
     )
@@ -93,6 +99,8 @@ _ALWAYS_NULL: Final = "Null, as the incumbent's."
 
 
 class EmbeddingResponse(BaseModel):
+    """N embeddings [N, D], unit length."""
+
     inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
     frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
     time: float = Field(description="Seconds the server took.", examples=[0.0052])
@@ -103,6 +111,8 @@ class EmbeddingResponse(BaseModel):
 
 
 class CompareResponse(BaseModel):
+    """Raw cosines, unscaled: at most 1, or 1.0000001 by rounding."""
+
     inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
     frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
     time: float = Field(description="Seconds the server took.", examples=[0.0052])
