@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.embedded import banner
+from deploy.embedded import banner, engine
 from deploy.embedded import errors as e
 from deploy.embedded import events as ev
-from deploy.embedded.installation import CHECKOUT
+from deploy.embedded.installation import CHECKOUT, OPENVINO_REQUIREMENTS, Installation
 from deploy.embedded.run_directory import cache
 from deploy.embedded.server import Options, serve
 from deploy.embedded.signals import StopRequested
@@ -25,8 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
 
-    def on_ready(url: str, info: dict[str, Any]) -> None:
-        print(banner.banner(url, info, local=options.host in _LOCAL), flush=True)
+    def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
+        adding = None if found.openvino else _adding_openvino(found.environment, OPENVINO_REQUIREMENTS)
+        advice = banner.advice(info, engine.has_amx(), adding, _command())
+        print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
 
     def tell(event: ev.Event) -> None:
         print(f"pe-serve: {news(event)}", file=sys.stderr, flush=True)
@@ -73,9 +75,24 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         default=os.environ.get("NUM_WORKERS", "1"),
         help="gateway processes (default: %(default)s; the variable NUM_WORKERS, else 1)",
     )
+    parser.add_argument(
+        "--engine",
+        choices=engine.CHOICES,
+        default=os.environ.get("PE_ONNX_ENGINE") or None,
+        help="run ONNX models by OpenVINO, once it has proved the same embeddings (the variable PE_ONNX_ENGINE)",
+    )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)
-    return Options(parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose)
+    return Options(
+        parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine
+    )
+
+
+def _adding_openvino(environment: Path, requirements: Path) -> str:
+    """The command that adds OpenVINO to Triton's environment."""
+    if environment == CHECKOUT / ".venv-triton":
+        return shlex.join([sys.executable, str(CHECKOUT / "deploy/environments.py"), "openvino"])
+    return shlex.join([str(environment / "bin/pip"), "install", "--no-deps", "-r", str(requirements)])
 
 
 def _port(text: str) -> int:
@@ -99,13 +116,8 @@ def message(error: e.LaunchError) -> str:
         case e.InstallationBroken(environment, missing):
             return f"the Triton environment {environment} lacks {missing}. Remove it and run `make serve`."
         case e.EngineMissing(environment, model, requirements):
-            ours = environment == CHECKOUT / ".venv-triton"
-            add = (
-                [sys.executable, str(CHECKOUT / "deploy/environments.py"), "openvino"]
-                if ours
-                else [str(environment / "bin/pip"), "install", "--no-deps", "-r", str(requirements)]
-            )
-            return f"model {model} needs OpenVINO, which {environment} lacks. Add it (180 MB):\n  {shlex.join(add)}"
+            add = _adding_openvino(environment, requirements)
+            return f"model {model} needs OpenVINO, which {environment} lacks. Add it (180 MB):\n  {add}"
         case e.LibpythonMissing(python, library):
             package = library.removesuffix(".so.1.0")
             return (

@@ -44,10 +44,10 @@ def find(looked_at: tuple[Path, ...]) -> Installation:
     raise InstallationMissing(looked_at, REQUIREMENTS)
 
 
-def require_engines(installation: Installation, models: Sequence[Model]) -> None:
-    """Raises EngineMissing for the first of `models` that could not be run."""
+def require_engines(installation: Installation, models: Sequence[Model], run_by: str | None = None) -> None:
+    """Raises EngineMissing for the first of `models` that could not be run; `run_by`: as `Layout` has it."""
     for model in models:
-        if model.engine == "openvino" and not installation.openvino:
+        if (model.engine == "openvino" or run_by) and not installation.openvino:
             raise EngineMissing(installation.environment, model.name, OPENVINO_REQUIREMENTS)
 
 

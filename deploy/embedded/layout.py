@@ -9,6 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
+from deploy.embedded import engine
 from deploy.embedded.installation import Installation
 from deploy.embedded.repository import Model
 
@@ -17,7 +18,10 @@ BACKEND = Path(__file__).with_name("backend")
 
 
 class Layout:
-    def __init__(self, directory: Path, installation: Installation) -> None:
+    """`run_by`: of `engine`, what ONNX models are run by instead of onnxruntime."""
+
+    def __init__(self, directory: Path, installation: Installation, run_by: str | None = None) -> None:
+        self._run_by = run_by
         self.models = directory / "models"
         self.backends = directory / "backends"
         self.libraries = directory / "lib"
@@ -30,8 +34,8 @@ class Layout:
         python = self.backends / "python"
         shutil.copytree(installation.python_backend, python, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(installation.stub, python)
-        for engine in ("onnxruntime", "openvino"):
-            (self.backends / engine).symlink_to(BACKEND)
+        for name in ("onnxruntime", "openvino"):
+            (self.backends / name).symlink_to(BACKEND)
         # A link of its own: the library's own directory may hold a whole distribution that must not take precedence.
         self.libraries.mkdir()
         if installation.libpython.is_absolute():
@@ -44,7 +48,9 @@ class Layout:
         # configuration for a version that is still on its way) is not seen before it is shown.
         view = self._views / f"{model.name}.{self._made}"
         view.mkdir()
-        (view / "config.pbtxt").write_bytes(model.config)
+        onnx = model.engine.startswith("onnxruntime")
+        config = engine.configured(model.config, self._run_by) if onnx and self._run_by else model.config
+        (view / "config.pbtxt").write_bytes(config)
         for version in model.versions:
             (view / str(version)).symlink_to(model.path / str(version))
         link = self._views / "next"

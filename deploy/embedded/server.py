@@ -25,10 +25,15 @@ class Options:
     workers: int  # gateway processes
     cache: Path
     verbose: bool  # Triton's log to the terminal instead of a file
+    engine: str | None = None  # that runs ONNX models, of `engine.CHOICES`; None: onnxruntime
 
 
-def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None], tell: Callable[[Event], None]) -> None:
-    """Serves until asked to stop; calls `on_ready` once, with the base URL and the gateway's /info, then `tell`.
+OnReady = Callable[[str, dict[str, Any], installation.Installation], None]
+
+
+def serve(options: Options, on_ready: OnReady, tell: Callable[[Event], None]) -> None:
+    """Serves until asked to stop; calls `on_ready` once, with the base URL, the gateway's /info and what runs the
+    models, then `tell`.
 
     Raises any LaunchError, or StopRequested if asked to stop before it was ready. Leaves no process in any case.
     """
@@ -36,18 +41,18 @@ def serve(options: Options, on_ready: Callable[[str, dict[str, Any]], None], tel
         models = repository.models(options.repository)
         ports.require_bindable(options.host, options.port)
         triton_installation = installation.find(installation.places(options.cache))
-        installation.require_engines(triton_installation, models)
+        installation.require_engines(triton_installation, models, options.engine)
         port = options.port or ports.free(1)[0]
 
         adopt_orphans()
         directory = running.enter_context(run_directory(options.cache))
-        triton = Triton(triton_installation, models, directory, options.verbose)
+        triton = Triton(triton_installation, models, directory, options.verbose, run_by=options.engine)
         running.callback(triton.stop, signals)
         triton.wait_until_ready(signals)
         gateway = Gateway(options.host, port, options.workers, triton.grpc)
         running.callback(gateway.stop, signals)
         gateway.wait_until_ready(signals)
-        on_ready(gateway.url, gateway.info())
+        on_ready(gateway.url, gateway.info(), triton_installation)
 
         follower = Follower(options.repository, triton_installation, triton.layout, models, triton.reason)
         keeper = Keeper(triton, follower, tell)

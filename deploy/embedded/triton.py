@@ -24,7 +24,8 @@ _UNKNOWN = "Triton's log says why"
 class Triton:
     """Starts at once; `wait_until_ready` tells how it went. `start` starts it again, at the same addresses.
 
-    `grpc`: address and port for gRPC, where several are to be told apart by their address alone.
+    `grpc`: address and port for gRPC, where several are to be told apart by their address alone. `run_by`: as `Layout`
+    has it.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class Triton:
         directory: Path,
         verbose: bool,
         grpc: tuple[str, int] | None = None,
+        run_by: str | None = None,
     ) -> None:
         self._models = models
         self._installation = installation
         self._log = None if verbose else directory / "triton.log"
         self.http, free, self._metrics = ports.free(3)
         self._host, self.grpc = grpc or (ports.LOOPBACK, free)
-        self.layout = Layout(directory, installation)
+        self.layout = Layout(directory, installation, run_by)
         for model in models:
             self.layout.show(model)
         self.start()

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+_SAMPLES = "parity.npz"  # which the exporter leaves beside each model
+_PROOF = 8  # of its samples: the texts are 200, and a few seconds each for a large tower
+
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -144,16 +147,35 @@ _ENGINES: dict[str, type[Engine]] = {"onnxruntime": OnnxRuntime, "openvino": Ope
 
 
 def _open(version: str, config: dict[str, Any]) -> Engine:
-    engine = _ENGINES[config["backend"]]
+    file = config["default_model_filename"] or _ENGINES[config["backend"]].default_file
     # Resolved, because onnxruntime looks for external weights beside the real file.
-    path = os.path.realpath(os.path.join(version, config["default_model_filename"] or engine.default_file))
+    path = os.path.realpath(os.path.join(version, file))
     parameters = {name: parameter["string_value"] for name, parameter in config["parameters"].items()}
+    runs_by = parameters.get("run_by") or config["backend"]
     try:
-        return engine(path, parameters, instances=sum(group["count"] for group in config["instance_group"]))
+        engine = _ENGINES[runs_by](path, parameters, sum(group["count"] for group in config["instance_group"]))
     except Exception as error:
         raise pb_utils.TritonModelException(
-            f"{config['backend']} cannot open {path} (is the file whole?): {str(error).strip()}"
+            f"{runs_by} cannot open {path} (is the file whole?): {str(error).strip()}"
         ) from error
+    if runs_by != config["backend"]:
+        _prove(engine, os.path.join(os.path.dirname(path), _SAMPLES), float(parameters["parity_min_cosine"]), runs_by)
+    return engine
+
+
+def _prove(engine: Engine, samples: str, least_cosine: float, name: str) -> None:
+    """Another engine than the model's own gives the exporter's embeddings for the exporter's samples, or is refused."""
+    if not os.path.exists(samples):
+        raise pb_utils.TritonModelException(f"{name} could not be proved to give the same embeddings: no {samples}")
+    with np.load(samples) as kept:
+        inputs, expected = kept["inputs"][:_PROOF], kept["expected"][:_PROOF]
+    (result,) = engine.run(engine.outputs[:1], {engine.inputs[0]: inputs})
+    cosine = float((result * expected).sum(axis=1).min())
+    if not cosine >= least_cosine:  # NaN is refused, too
+        raise pb_utils.TritonModelException(
+            f"{name} gives other embeddings than the exporter: a cosine of {cosine:.5f}, where {least_cosine} is needed"
+        )
+    pb_utils.Logger.log_info(f"{name} gives the exporter's embeddings of {samples}: minimum cosine {cosine:.7f}")
 
 
 def _cpus() -> int:

@@ -105,7 +105,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
         TritonError=str,
         Tensor=Tensor,
         InferenceResponse=Response,
-        Logger=types.SimpleNamespace(log_warn=lambda text: None),
+        Logger=types.SimpleNamespace(log_warn=lambda text: None, log_info=lambda text: None),
         get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
     )
     runtime = types.ModuleType("onnxruntime")
@@ -286,3 +286,35 @@ def test_openvinos_instances_share_the_cpus(load: Load, monkeypatch: pytest.Monk
     for instances, told in ((1, {}), (2, {}), (8, {}), (2, {"INFERENCE_NUM_THREADS": "3"})):
         openvino(load, instances, **told)
     assert [model.options["INFERENCE_NUM_THREADS"] for model in Compiled.opened] == [5, 2, 1, 3]
+
+
+def run_by_openvino(load: Load, version: Path, least: float) -> Any:
+    parameters = {"run_by": "openvino", "parity_min_cosine": str(least)}
+    (version / "model.onnx").write_bytes(b"")
+    return load(version.parent, parameters={name: {"string_value": value} for name, value in parameters.items()})
+
+
+def test_openvino_runs_an_onnx_file_that_it_reproduces(load: Load, tmp_path: Path) -> None:
+    version = tmp_path / "1"
+    version.mkdir()
+    np.savez(version / "parity.npz", inputs=np.full((20, 1), 0.5, np.float32), expected=np.ones((20, 1), np.float32))
+    model = run_by_openvino(load, version, 0.99999)
+    assert Compiled.opened[0].path == str(version / "model.onnx")
+    (response,) = model.execute(requests([1]))
+    assert response.tensors["embedding"].tolist() == [[2]]
+
+
+@pytest.mark.parametrize("expected", [0.99, float("nan")])
+def test_openvino_is_refused_an_onnx_file_that_it_embeds_otherwise(load: Load, tmp_path: Path, expected: float) -> None:
+    version = tmp_path / "1"
+    version.mkdir()
+    kept = np.array([[1.0], [expected]], np.float32)
+    np.savez(version / "parity.npz", inputs=np.full((2, 1), 0.5, np.float32), expected=kept)
+    with pytest.raises(ModelRefused, match=r"openvino gives other embeddings .* where 0\.999 is needed"):
+        run_by_openvino(load, version, 0.999)
+
+
+def test_without_samples_nothing_is_proved(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    with pytest.raises(ModelRefused, match="could not be proved"):
+        run_by_openvino(load, tmp_path / "1", 0.999)

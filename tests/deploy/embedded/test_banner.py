@@ -2,7 +2,9 @@ import json
 import shlex
 from typing import Any
 
-from deploy.embedded.banner import banner, curl
+import pytest
+
+from deploy.embedded.banner import advice, banner, curl
 
 INFO = {"models": {"PE-Demo": {"image_size": [64, 48], "context_length": 32, "embed_dim": 128}}}
 
@@ -35,3 +37,28 @@ def test_an_unknown_gateway_still_gives_a_banner() -> None:
 def test_names_a_variant_only_if_there_are_several() -> None:
     assert "perception_encoder_version_id" not in body_of(curl("http://h:1", ["A"]))
     assert body_of(curl("http://h:1", ["A", "B"]))["perception_encoder_version_id"] == "A"
+
+
+SLOW = {"engine": "onnx", "precision": "fp32"}
+
+
+def test_advises_bf16_where_the_cpu_is_made_for_it() -> None:
+    info = {"models": {"PE-Core-B16-224": SLOW, "PE-Demo-T8-64": SLOW}}
+    told = advice(info, amx=True, add_openvino="add it", command="pe-serve")
+    assert "may run PE-Core-B16-224 about twice as fast" in told
+    assert told.splitlines()[-2:] == ["  add it", "  pe-serve --engine openvino-bf16"]
+    assert "add it" not in advice(info, amx=True, add_openvino=None, command="pe-serve")
+    assert told in banner("http://h:1", info, local=True, advice=told)
+
+
+@pytest.mark.parametrize(
+    ("amx", "models"),
+    [
+        (False, {"PE-Core-B16-224": SLOW}),
+        (True, {"PE-Core-B16-224": {"engine": "openvino", "precision": "bf16"}}),
+        (True, {"PE-Demo-T8-64": SLOW}),
+        (True, {}),
+    ],
+)
+def test_has_no_advice_else(amx: bool, models: dict[str, Any]) -> None:
+    assert advice({"models": models}, amx, "add it", "pe-serve") == ""
