@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,7 +52,8 @@ class Tools:
         unfinished.mkdir()
         failure = f"could not download {', '.join(wanted)} (are the lists old? `apt-get update`)"
         if os.geteuid() == 0:
-            processes.run(["apt-get", "update", "-q"], "could not update the lists of packages")
+            with suppress(BootstrapError):  # it may fail for a source that is not needed
+                processes.run(["apt-get", "update", "-q"], "could not update the lists of packages")
         processes.run(["env", f"--chdir={unfinished}", "apt-get", "download", "-q", *wanted], failure)
         for archive in sorted(unfinished.glob("*.deb")):
             processes.run(["dpkg-deb", "--extract", str(archive), str(unfinished)], f"could not unpack {archive.name}")

@@ -28,7 +28,7 @@ def apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/apt-get").write_text(
         f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
-        'case "$*" in *download*nothing*) echo no such package; exit 100;;\n'
+        'case "$*" in update*|*download*nothing*) echo no such thing; exit 100;;\n'
         f"*download*) cp {tmp_path}/greeter.deb .;; esac\n"
     )
     (tmp_path / "bin/apt-get").chmod(0o755)
@@ -44,6 +44,12 @@ def test_unpacks_what_is_not_on_the_path(apt: Path) -> None:
     assert tools.find("greet") == apt / ".tools/usr/sbin/greet"
     assert not (apt / ".tools.new").exists()
     assert not list((apt / ".tools").glob("*.deb"))
+
+
+def test_lists_that_cannot_be_updated_may_do(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    Tools(apt, {"greet": "greeter"}).build(Processes())
+    assert (apt / "asked").read_text().splitlines() == ["update -q", "download -q greeter"]
 
 
 def test_needs_no_root(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
