@@ -146,6 +146,7 @@ def test_ctrl_c_ends_a_build(tensorrt: StandIn, tmp_path: Path) -> None:
     steps: list[bool] = []
 
     def building(monitor: Any) -> None:
+        time.sleep(0.3)  # until it is waited for
         os.kill(os.getpid(), signal.SIGINT)
         while not steps or (steps[-1] and len(steps) < 1000):
             steps.append(monitor.step_complete("Tactics", len(steps)))
