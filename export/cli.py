@@ -149,9 +149,14 @@ def _weights(options: argparse.Namespace, variant: Variant) -> tuple[Path, str, 
     """The file, what to call its source, and its digest if the source states one."""
     if options.source == "hub":
         from export import hub
+        from export.repository import Repository
 
-        print(f"{variant.hub_repository} at {options.revision}, from the hub or its cache", file=sys.stderr, flush=True)
-        download = hub.fetch(hub.HubFile(variant.hub_repository, hub.WEIGHTS), options.revision)
+        revision, why = options.revision or "main", ""
+        if not options.revision and not options.force:
+            recorded = hub.recorded_commit(Repository(options.repository), variant)
+            revision, why = recorded or revision, " (exported before; --revision main: the newest)" if recorded else ""
+        print(f"{variant.hub_repository} at {revision}{why}, from the hub or its cache", file=sys.stderr, flush=True)
+        download = hub.fetch(hub.HubFile(variant.hub_repository, hub.WEIGHTS), revision)
         return download.path, download.source, download.sha256
     path = options.checkpoint or variant.bundled_checkpoint
     assert path is not None  # _require_weights has seen to it
@@ -188,7 +193,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
         choices=["hub"],
         help="download the published weights, or take them from the hub's cache",
     )
-    parser.add_argument("--revision", default="main", metavar="COMMIT", help="which of the hub's revisions")
+    parser.add_argument(
+        "--revision",
+        metavar="COMMIT",
+        help="which of the hub's revisions; unset, the one that the models in the repository are from, else main",
+    )
     parser.add_argument("--engine", choices=ENGINES, default="onnx", help="what serves it")
     parser.add_argument(
         "--precision", choices=get_args(Precision), help="of the matrix products (the engine's default)"

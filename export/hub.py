@@ -1,15 +1,18 @@
 """Published weights by name: one file from a model hub that speaks Hugging Face's protocol, kept in its usual cache.
 
 Downloads resume, progress is shown, `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` mean what they always do, and a file
-that is in the cache needs no network. A branch is resolved to its commit, which is recorded, so that the same export
-can be asked for again with `--revision COMMIT`.
+that is in the cache needs no network. A branch is resolved to its commit, which is recorded in the certificate: the
+next export of that variant into the same repository takes the same commit, unless told otherwise.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.errors import CheckpointError
+from export.certificate import Certificate
+from export.errors import CheckpointError, RepositoryError
+from export.repository import Repository
+from export.variants import TOWERS, Variant
 
 # What open_clip calls its weights in every repository of its own.
 WEIGHTS = "open_clip_model.safetensors"
@@ -36,6 +39,20 @@ class Download:
     """What the hub says the file's digest is; empty if it says nothing."""
 
 
+def recorded_commit(repository: Repository, variant: Variant) -> str:
+    """The commit that the variant's newest models were exported from; empty if they were not, or not from the hub."""
+    pattern = re.compile(rf"{re.escape(variant.hub_repository)}@([0-9a-f]{{40}})/{re.escape(WEIGHTS)}")
+    for tower in TOWERS:
+        model = variant.model_name(tower)
+        try:
+            certificate = Certificate.read(repository.version_directory(model, repository.latest_version(model)))
+        except RepositoryError:
+            continue
+        if found := pattern.fullmatch(certificate.checkpoint_source):
+            return found[1]
+    return ""
+
+
 def fetch(file: HubFile, revision: str = "main") -> Download:
     """The file, downloaded unless the cache has it; CheckpointError that says what is in the way."""
     from huggingface_hub import errors, hf_hub_download
@@ -49,15 +66,32 @@ def fetch(file: HubFile, revision: str = "main") -> Download:
         raise CheckpointError(f"the hub has no repository {file.repository}, or not for this account") from error
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"the hub has no revision {revision} of {file.repository}") from error
-    except errors.LocalEntryNotFoundError as error:
+    except errors.LocalEntryNotFoundError as error:  # what became of asking the hub is its cause
         raise CheckpointError(
-            f"{where} is not in the local cache, and the hub cannot be reached: "
+            f"{where} is not in the local cache, and {_what_happened(error.__cause__)}: "
             "pass --checkpoint FILE, or set HF_ENDPOINT to a mirror"
         ) from error
     except errors.EntryNotFoundError as error:
         raise CheckpointError(f"the hub has no {where}") from error
     except errors.HfHubHTTPError as error:
-        raise CheckpointError(f"the hub does not give {where}: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{where} is not to be had: {_what_happened(error)}") from error
+    except Exception as error:
+        # Those of the client's HTTP library, which share no base but Exception.
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "hf_xet"):
+            raise
+        raise CheckpointError(
+            f"{where} did not arrive whole: {_what_happened(error)}; the next run goes on from where this one stopped"
+        ) from error
     # <cache>/snapshots/<commit>/<file> -> <cache>/blobs/<etag>, and a large file's etag is its sha256.
     commit, etag = path.parent.name, path.resolve().name
     return Download(path, f"{file.repository}@{commit}/{file.name}", etag if _SHA256.fullmatch(etag) else "")
+
+
+def _what_happened(error: BaseException | None) -> str:
+    """In a few words."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"the hub answers {status}" + (" (`hf auth login` helps where an account is needed)" * (status == 401))
+    if error is None or not str(error):
+        return "the hub cannot be reached"
+    return f"the hub cannot be reached ({str(error).splitlines()[0]})"

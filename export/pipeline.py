@@ -59,7 +59,8 @@ def run(order: Order, progress: Progress) -> None:
     with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
         digest = sha256_of(order.checkpoint)
     if order.checkpoint_sha256 not in ("", digest):
-        raise CheckpointError(f"{order.checkpoint} is not what was published: its sha256 is {digest}; delete it")
+        file = order.checkpoint.resolve()  # not the hub's link to it, which would be made anew
+        raise CheckpointError(f"{file} is not what was published: its sha256 is {digest}; delete it and try again")
     for tower in order.towers:
         model = order.variant.model_name(tower)
         inputs = Inputs(

@@ -23,6 +23,14 @@ class Hub:
     url: str = ""
     break_after: int | None = None
     """Close the connection in the middle of the next body, after so many bytes."""
+    always_break: bool = False
+    """Do so with every body."""
+    status: int | None = None
+    """Answer everything with this instead."""
+    commit: str = COMMIT
+    """What `main` is."""
+    sent: bytes | None = None
+    """What is sent, where it is not the content that is promised."""
     requests: list[str] = field(default_factory=list)
 
 
@@ -42,7 +50,12 @@ def serve(hub: Hub) -> Iterator[Hub]:
         def _answer(self, with_body: bool) -> None:
             wanted = self.headers.get("Range", "")
             hub.requests.append(f"{self.command} {self.path} {wanted}".strip())
-            known = [f"/{hub.repository}/resolve/{revision}/{hub.file}" for revision in ("main", COMMIT)]
+            if hub.status is not None:
+                self.send_response(hub.status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            known = [f"/{hub.repository}/resolve/{revision}/{hub.file}" for revision in ("main", COMMIT, hub.commit)]
             if self.path not in known:
                 self.send_response(404)
                 code = "EntryNotFound" if self.path.startswith(f"/{hub.repository}/resolve/") else "RepoNotFound"
@@ -51,9 +64,10 @@ def serve(hub: Hub) -> Iterator[Hub]:
                 self.end_headers()
                 return
             start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
-            body = hub.content[start:]
+            body = (hub.sent or hub.content)[start:]
+            commit = COMMIT if f"/{COMMIT}/" in self.path else hub.commit
             self.send_response(206 if wanted else 200)
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", commit)
             self.send_header("ETag", f'"{hashlib.sha256(hub.content).hexdigest()}"')
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(body)))
@@ -63,7 +77,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
             if not with_body:
                 return
             if hub.break_after is not None:
-                body, hub.break_after = body[: hub.break_after], None
+                body, hub.break_after = body[: hub.break_after], hub.break_after if hub.always_break else None
                 self.close_connection = True
             self.wfile.write(body)
 
