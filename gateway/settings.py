@@ -119,6 +119,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds that a request may last, its body's arrival included; then 504, and its work is dropped.",
     )
+    drain_seconds: float = Field(
+        default=3,
+        validation_alias="PE_DRAIN_SECONDS",
+        ge=0,
+        description="Seconds that a gateway told to stop serves on, not ready: balancers need some to turn elsewhere.",
+    )
     decode_threads: int = Field(
         default_factory=_available_cpus,
         validation_alias="PE_DECODE_THREADS",

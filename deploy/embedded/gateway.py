@@ -29,6 +29,8 @@ class Gateway:
                 "HOST": host,
                 "PORT": str(port),
                 "NUM_WORKERS": str(workers),
+                # Nothing stands before it that would need time to turn elsewhere, unless somebody says so.
+                "PE_DRAIN_SECONDS": os.environ.get("PE_DRAIN_SECONDS", "0"),
                 "PE_TRITON_URL": f"{LOOPBACK}:{triton_grpc_port}",
             },
             log=None,

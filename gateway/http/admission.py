@@ -10,7 +10,8 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import DeadlineExceeded, GatewayError, InvalidInput, PayloadTooLarge
+from gateway.drain import Drain
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidInput, PayloadTooLarge, Stopping
 from gateway.http.disconnect import run_while_connected
 from gateway.http.errors import error_response
 from gateway.http.exchange import Exchange, exchange_of, header
@@ -28,6 +29,7 @@ class Admission:
         self,
         app: ASGIApp,
         in_flight: InFlight,
+        drain: Drain,
         keys: ApiKeys,
         metrics: Metrics,
         max_body_bytes: int,
@@ -35,6 +37,7 @@ class Admission:
     ) -> None:
         self._app = app
         self._in_flight = in_flight
+        self._drain = drain
         self._keys = keys
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
@@ -59,6 +62,8 @@ class Admission:
             await error_response(error, scope)(scope, receive, send)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+        if self._drain.refusing:
+            raise Stopping("The server is being stopped. Try again in a moment.")
         try:
             with self._in_flight.admit() as share:
                 self._metrics.in_flight_is(self._in_flight)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from gateway.cache import TextCache
+from gateway.drain import Drain
 from gateway.encoder import Encoder
 from gateway.fetch import Fetch
 from gateway.http import docs, errors, health, openai, openapi, page, roboflow
@@ -52,10 +53,12 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     cache = TextCache(settings.text_cache_bytes)
     metrics = Metrics(cache)
     in_flight = InFlight(settings.max_in_flight, settings.max_bytes_in_flight)
+    drain = Drain(in_flight, settings.drain_seconds, settings.deadline_seconds)
     images = ImageEmbedder(encoder, fetch, pool, in_flight, settings.max_image_pixels, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     app.state.encoder = encoder
     app.state.started = int(time.time())
+    app.state.drain = drain
     app.state.metrics = metrics
     app.state.limits = {"max_items": settings.max_items, "max_body_bytes": settings.max_body_bytes}
     app.state.instance = secrets.token_hex(3)
@@ -73,6 +76,7 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
     app.add_middleware(
         Admission,
         in_flight=in_flight,
+        drain=drain,
         keys=ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open),
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
@@ -85,7 +89,7 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After"],
     )
-    app.add_middleware(Observe, metrics=metrics)
+    app.add_middleware(Observe, metrics=metrics, drain=drain)
     if settings.root_path:
         app.add_middleware(Prefix, root_path=settings.root_path)
     return app

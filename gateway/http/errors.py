@@ -33,7 +33,7 @@ _HEADERS: Final[dict[type[errors.GatewayError], Mapping[str, str]]] = {
     errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
     errors.Overloaded: _SOON,
     errors.EncoderUnavailable: _SOON,
-    errors.Stopping: _SOON | {"Connection": "close"},
+    errors.Stopping: _SOON,
 }
 _OPENAI_CODES: Final[dict[type[errors.GatewayError], str]] = {
     errors.UnknownVariant: "model_not_found",

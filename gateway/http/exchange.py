@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from starlette.types import Message, Scope, Send
 
+from gateway.drain import Drain
 from gateway.observe.stages import Stages
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -21,10 +22,22 @@ class Exchange:
     request brought no key.
     """
 
-    __slots__ = ("_send", "awaits_key", "bytes", "error", "finished", "request_id", "stages", "start", "status")
+    __slots__ = (
+        "_drain",
+        "_send",
+        "awaits_key",
+        "bytes",
+        "error",
+        "finished",
+        "request_id",
+        "stages",
+        "start",
+        "status",
+    )
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, drain: Drain) -> None:
         self._send = send
+        self._drain = drain
         self.start = time.perf_counter()
         self.stages = Stages()
         self.status = 0
@@ -48,6 +61,8 @@ class Exchange:
                 (b"x-inference-engine", b"triton"),
                 (b"server-timing", timing.encode()),
             ]
+            if self._drain.begun:  # the next request is for another server
+                message["headers"].append((b"connection", b"close"))
         elif not message.get("more_body", False):
             # Set before it goes out: servers report a finished answer as a disconnect, too.
             self.finished = True

@@ -101,7 +101,7 @@ async def healthz() -> Response:
 )
 async def readiness(request: Request) -> Response:
     """Whether embeddings come back now, of every model that is served. Being busy makes no difference."""
-    ready = await request.app.state.encoder.ready()
+    ready = not request.app.state.drain.begun and await request.app.state.encoder.ready()
     return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
 

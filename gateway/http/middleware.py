@@ -6,6 +6,7 @@ import time
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.drain import Drain
 from gateway.http.errors import internal_error
 from gateway.http.exchange import Exchange, header
 from gateway.observe import requests
@@ -34,15 +35,16 @@ class Prefix:
 class Observe:
     """Then: a request id, a stage timer, the metrics and the log line, and an answer to what nobody caught."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
         self._app = app
         self._metrics = metrics
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, send)
+        exchange = Exchange(scope, send, self._drain)
         try:
             await self._app(scope, receive, exchange.send)
         except Exception:

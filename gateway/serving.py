@@ -1,0 +1,78 @@
+"""The real things, built from the settings, and served."""
+
+import math
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from gateway.fetch import FetchPolicy, ImageFetcher
+from gateway.http.app import create_app
+from gateway.http.server import Server
+from gateway.observe import logs
+from gateway.settings import Settings
+from gateway.triton import addresses
+from gateway.triton.encoder import TritonEncoder
+from gateway.workers import Workers
+
+
+def check(settings: Settings) -> None:
+    """What the settings' own types do not.
+
+    Raises:
+        ValueError: a list has an entry that is no host, or no address.
+    """
+    fetch_policy(settings)
+    addresses.parse(settings.triton_url)
+
+
+def serve(settings: Settings) -> int:
+    """Serves in this process until it is told to stop. The exit status."""
+    _run(settings, None)
+    return 0
+
+
+def serve_by_workers(settings: Settings) -> int:
+    """The same in several."""
+    return Workers(settings.num_workers, work, _config(settings).bind_socket()).run()
+
+
+def work(listener: socket.socket) -> None:
+    """One worker's life. Not in ``__main__``: a new interpreter could not look it up there."""
+    settings = Settings()
+    logs.configure(settings.log_format)
+    _run(settings, listener)
+
+
+def _run(settings: Settings, listener: socket.socket | None) -> None:
+    encoder = TritonEncoder(settings.triton_url, settings.deadline_seconds)
+    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)))
+    server = Server(_config(settings, app), app.state.drain, interruptible=listener is None)
+    server.run(None if listener is None else [listener])
+
+
+def _config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,  # the gateway writes its own line, with the stages' times
+        log_config=None,
+        timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
+    )
+
+
+def fetch_policy(settings: Settings) -> FetchPolicy:
+    return FetchPolicy(
+        allow_url_input=settings.allow_url_input,
+        allow_non_https=settings.allow_non_https_url_input,
+        allow_without_fqdn=settings.allow_url_input_without_fqdn,
+        allow_non_global_addresses=settings.allow_url_to_non_global_addresses,
+        allowed_hosts=settings.allowed_hosts,
+        denied_hosts=settings.denied_hosts,
+        max_redirects=settings.max_redirects,
+        timeout_seconds=settings.url_timeout_seconds,
+        max_bytes=settings.max_body_bytes,
+    )

@@ -1,0 +1,103 @@
+"""Stopped under load: nothing that was accepted is lost, and everybody is told in time."""
+
+import asyncio
+import signal
+import time
+
+import httpx2
+import pytest
+
+from gateway.drain import Drain
+from gateway.limits import InFlight
+from tests.fake_triton import FakeTriton, served
+from tests.gateway.process import GatewayProcess
+
+TEXT = "/perception_encoder/embed_text"
+
+
+def test_phases() -> None:
+    def phase(drain: Drain) -> tuple[bool, bool, bool]:
+        return (drain.begun, drain.refusing, drain.over)
+
+    in_flight = InFlight(9, 9)
+    drain = Drain(in_flight, seconds=0.1, patience_seconds=0.2)
+    with in_flight.admit():
+        assert phase(drain) == (False, False, False)
+        drain.begin()
+        assert phase(drain) == (True, False, False)
+        time.sleep(0.15)
+        assert phase(drain) == (True, True, False)
+        time.sleep(0.2)
+        assert phase(drain) == (True, True, True)  # its patience is at an end
+    drain.begin()
+    assert phase(drain) == (True, False, False)
+    time.sleep(0.15)
+    assert phase(drain) == (True, True, True)  # nothing is in flight
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sigterm_under_load_drops_nothing(workers: int) -> None:
+    """Requests of 1.5 s; serving goes on for 1 s, refusing for the rest."""
+    environment = {"NUM_WORKERS": str(workers), "PE_DRAIN_SECONDS": "1", "PE_TEXT_CACHE_BYTES": "0"}
+    triton = FakeTriton()
+    async with served(triton) as port, GatewayProcess(port, **environment) as gateway:
+        triton.seconds = 1.5
+        answers: list[httpx2.Response] = []
+        unanswered: list[float] = []
+        accepting = True
+
+        async def client(number: int) -> None:
+            """A connection for each request, as behind a balancer that does not yet know."""
+            count = 0
+            while accepting:
+                count += 1
+                async with httpx2.AsyncClient(base_url=gateway.base_url, timeout=30) as http:
+                    try:
+                        answers.append(await http.post(TEXT, json={"text": f"{number} {count}"}))
+                    except httpx2.TransportError:
+                        unanswered.append(time.monotonic())
+                await asyncio.sleep(0.05)
+
+        clients = [asyncio.create_task(client(number)) for number in range(8)]
+        await asyncio.sleep(0.5)
+        gateway.signal(signal.SIGTERM)
+        stopped = time.monotonic()
+        await asyncio.sleep(0.4)
+        assert await gateway.readiness() == 503
+        async with httpx2.AsyncClient(base_url=gateway.base_url, timeout=30) as http:
+            late = asyncio.create_task(http.post(TEXT, json={"text": "still served"}))
+            await asyncio.sleep(1)
+            refused = await http.post(TEXT, json={"text": "too late"})
+            assert refused.status_code == 503
+            assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+            assert (await http.get("/healthz")).status_code == 200
+            served_late = await late
+            assert (served_late.status_code, served_late.headers["connection"]) == (200, "close")
+        accepting = False
+        async with asyncio.timeout(20):
+            assert await gateway.process.wait() == 0
+        ended = time.monotonic()
+        await asyncio.gather(*clients)
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert all(answer.json() == refused.json() for answer in answers if answer.status_code == 503)
+    assert all(at > stopped + 1 for at in unanswered)  # while it refused anyway, as a worker was through
+    assert 1 < ended - stopped < 10
+    assert "Traceback" not in gateway.log
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_second_signal_ends_it_at_once(workers: int) -> None:
+    triton = FakeTriton()
+    async with served(triton) as port, GatewayProcess(port, NUM_WORKERS=str(workers)) as gateway:
+        triton.seconds = 30
+        async with httpx2.AsyncClient(base_url=gateway.base_url, timeout=60) as http:
+            request = asyncio.create_task(http.post(TEXT, json={"text": "x"}))
+            await asyncio.sleep(0.5)
+            gateway.signal(signal.SIGTERM)
+            await asyncio.sleep(1)
+            assert gateway.process.returncode is None
+            gateway.signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                assert await gateway.process.wait() != 0
+            with pytest.raises(httpx2.TransportError):
+                await request

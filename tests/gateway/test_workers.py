@@ -1,0 +1,68 @@
+"""Several processes on one port."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import httpx2
+
+from tests.fake_triton import FakeTriton, eventually, served
+from tests.gateway.process import GatewayProcess
+
+
+def workers_of(gateway: GatewayProcess) -> set[int]:
+    parent = gateway.process.pid
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+async def test_they_share_the_port_and_their_metrics_add_up() -> None:
+    environment = {"NUM_WORKERS": "2", "ROBOFLOW_API_KEY": "secret"}
+    async with served(FakeTriton()) as port, GatewayProcess(port, **environment) as gateway:
+        for i in range(30):
+            # A connection each, so that both workers get some.
+            async with httpx2.AsyncClient(base_url=gateway.base_url) as client:
+                answer = await client.post("/perception_encoder/embed_text", json={"text": str(i)})
+                assert answer.status_code == 200, answer.text
+        async with httpx2.AsyncClient(base_url=gateway.base_url) as client:
+            metrics = (await client.get("/metrics")).text
+        assert await gateway.stop() == 0
+    assert "ROBOFLOW_API_KEY is set and ignored" in gateway.log
+    assert "secret" not in gateway.log
+    counted = re.findall(r'^pe_requests_total{.*embed_text".*} (\S+)$', metrics, re.MULTILINE)
+    assert sum(map(float, counted)) == 30
+    assert re.search(r'^pe_text_cache_lookups_total{result="miss"} 30.0$', metrics, re.MULTILINE)
+    assert re.search(r"^pe_in_flight 0.0$", metrics, re.MULTILINE)
+
+
+async def test_one_that_dies_is_started_again() -> None:
+    async with served(FakeTriton()) as port, GatewayProcess(port, NUM_WORKERS="2") as gateway:
+        before = workers_of(gateway)
+        assert len(before) == 2
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        await eventually(lambda: victim not in workers_of(gateway) and len(workers_of(gateway)) == 2, seconds=20)
+        assert await gateway.readiness() == 200
+        assert await gateway.stop() == 0
+    assert f"Worker {victim} died (exit status -9)" in gateway.log
+
+
+async def test_they_end_with_the_one_that_started_them() -> None:
+    async with served(FakeTriton()) as port, GatewayProcess(port, NUM_WORKERS="2") as gateway:
+        workers = workers_of(gateway)
+        gateway.process.kill()
+        await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=20)
+
+
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    async with served(FakeTriton()) as port, GatewayProcess(port) as first:
+        for workers in ("1", "2"):
+            second = GatewayProcess(port, NUM_WORKERS=workers, PORT=first.base_url.rpartition(":")[2])
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gateway", env=second._environment, stderr=asyncio.subprocess.DEVNULL
+            )
+            async with asyncio.timeout(20):
+                assert await process.wait() != 0
