@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2
 import pytest
@@ -30,6 +31,7 @@ from tests.running import PeServe, free_port
 CONF = ROOT / "deploy/nginx/perception-encoder.conf"
 TEXT = "/vision/perception_encoder/embed_text"
 IMAGE = "/vision/perception_encoder/embed_image"
+ANSWERED = 'pe_requests_total{route="/perception_encoder/embed_text",status="200"}'
 NOBODY = 65534
 PLACES = 16  # requests in flight, of each worker
 MAIN = """
@@ -128,9 +130,14 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
             return
 
 
+class Gateway(NamedTuple):
+    port: int
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def bare_gateway(**environment: str) -> Iterator[int]:
-    """A gateway whose Triton is not there."""
+def bare_gateway(**environment: str) -> Iterator[Gateway]:
+    """A gateway, whose Triton is not there unless told where."""
     port = free_port()
     here = {"PORT": str(port), "HOST": "127.0.0.1", "PE_ROOT_PATH": "/vision", "PE_TRITON_URL": "127.0.0.1:9"}
     with tempfile.TemporaryFile() as log:
@@ -148,7 +155,7 @@ def bare_gateway(**environment: str) -> Iterator[int]:
                     time.sleep(0.1)
                 else:
                     break
-            yield port
+            yield Gateway(port, process)
         finally:
             process.terminate()
             process.wait(60)
@@ -302,11 +309,10 @@ async def test_requests_over_two_workers_add_up(proxy: Proxy, stack: int) -> Non
         answers = await asyncio.gather(*(client.post(TEXT, json={"text": f"text {i}"}) for i in range(60)))
         return {answer.status_code for answer in answers}
 
-    route = 'pe_requests_total{route="/perception_encoder/embed_text",status="200"}'
-    before = metric(stack, route)
+    before = metric(stack, ANSWERED)
     async with proxy.async_client(PLACES) as client:
         assert await burst(client) == {200}
-    assert metric(stack, route) == before + 60
+    assert metric(stack, ANSWERED) == before + 60
 
 
 async def test_refusals_pass_through(proxy: Proxy, stack: int) -> None:
@@ -327,7 +333,7 @@ async def test_refusals_pass_through(proxy: Proxy, stack: int) -> None:
 
 
 def test_a_gateway_without_a_model_is_heard() -> None:
-    with bare_gateway() as port, nginx(port) as proxy, proxy.client() as client:
+    with bare_gateway() as gateway, nginx(gateway.port) as proxy, proxy.client() as client:
         answer = client.post(TEXT, json={"text": "x"})
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
@@ -335,9 +341,35 @@ def test_a_gateway_without_a_model_is_heard() -> None:
 
 
 def test_another_gateway_answers_for_one_that_is_gone_or_not_ready(stack: int) -> None:
-    with bare_gateway() as not_ready, nginx(stack, not_ready, free_port()) as proxy, proxy.client() as client:
+    with bare_gateway() as not_ready, nginx(stack, not_ready.port, free_port()) as proxy, proxy.client() as client:
         for i in range(30):
             assert client.post(TEXT, json={"text": f"another {i}"}).status_code == 200
+
+
+async def test_a_gateway_is_replaced_and_nobody_notices(serve: PeServe) -> None:
+    (triton,) = set(re.findall(r"--grpc-port=(\d+)", " ".join(serve.processes().values())))
+    settings = {"PE_TRITON_URL": f"127.0.0.1:{triton}", "PE_TEXT_CACHE_BYTES": "0"}
+    statuses: list[int] = []
+    over = asyncio.Event()
+
+    async def ask(client: httpx2.AsyncClient) -> None:
+        while not over.is_set():
+            answer = await client.post(TEXT, json={"text": f"text {len(statuses)}"})
+            statuses.append(answer.status_code)
+
+    with bare_gateway(**settings) as one, bare_gateway(**settings) as two, nginx(one.port, two.port) as proxy:
+        async with proxy.async_client(8) as client:
+            asking = [asyncio.create_task(ask(client)) for _ in range(8)]
+            await asyncio.sleep(1)
+            before = metric(two.port, ANSWERED)
+            one.process.terminate()
+            await asyncio.to_thread(one.process.wait, 60)
+            await asyncio.sleep(1)
+            assert metric(two.port, ANSWERED) > before > 0
+            over.set()
+            await asyncio.gather(*asking)
+    assert len(statuses) > 50
+    assert set(statuses) == {200}
 
 
 def metric(port: int, series: str) -> float:
