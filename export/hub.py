@@ -49,7 +49,7 @@ def recorded_commit(repository: Repository, variant: Variant) -> str:
         except RepositoryError:
             continue
         if found := pattern.fullmatch(certificate.checkpoint_source):
-            return found[1]
+            return str(found[1])
     return ""
 
 
