@@ -91,7 +91,8 @@ def _what_happened(error: BaseException | None) -> str:
     """In a few words."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
-        return f"the hub answers {status}" + (" (`hf auth login` helps where an account is needed)" * (status == 401))
+        hint = " (`hf auth login` helps where an account is needed)" if status == 401 else ""
+        return f"the hub answers {status}{hint}"
     if error is None or not str(error):
         return "the hub cannot be reached"
     return f"the hub cannot be reached ({str(error).splitlines()[0]})"
