@@ -49,7 +49,12 @@ class Engine:
 
 _ROWS = (
     Engine(
-        name="onnx", backend="onnxruntime", file="model.onnx", attention="fused", precisions=("fp32", "fp16", "bf16")
+        name="onnx",
+        backend="onnxruntime",
+        file="model.onnx",
+        attention="fused",
+        precisions=("fp32", "fp16", "bf16"),
+        warms_up_full_batch=True,
     ),
     # Parameters: README of github.com/triton-inference-server/openvino_backend. The graph is FP32; with the hint it is
     # run in BF16 where the CPU has it (AMX, AVX512-BF16). Without the hint the embedded server runs FP32, but Triton's

@@ -107,7 +107,8 @@ def describe(
 ) -> TritonModel:
     """The contract with the gateway (tensor names, types and shapes of a variant's tower) for an engine's `file`."""
     name, data_type = INPUTS[tower]
-    # One input is warm-up enough where the model may run on a CPU: a full batch there could take minutes.
+    # The largest batch is what a GPU's memory and kernels are chosen by. A CPU gains nothing from it, and takes minutes
+    # for L14-336: an engine for CPUs alone leaves it out, and so does pe-serve.
     warm_up = {1, max_batch_size} if engine.warms_up_full_batch else {1}
     graphs = {size for size in (*_CUDA_GRAPH_BATCH_SIZES, max_batch_size) if size <= max_batch_size}
     return TritonModel(

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from deploy.embedded import engine
+from deploy.embedded import engine, warm_up
 from deploy.embedded.installation import Installation
 from deploy.embedded.repository import Model
 
@@ -50,6 +50,7 @@ class Layout:
         view.mkdir()
         onnx = model.engine.startswith("onnxruntime")
         config = engine.configured(model.config, self._run_by) if onnx and self._run_by else model.config
+        config = warm_up.smallest_alone(config)
         (view / "config.pbtxt").write_bytes(config)
         for version in model.versions:
             (view / str(version)).symlink_to(model.path / str(version))

@@ -60,11 +60,12 @@ def test_only_texts_may_come_from_the_servers_cache() -> None:
 
 
 def test_a_model_has_inferred_once_before_it_is_ready() -> None:
-    [warm_up] = parsed("text").model_warmup
-    assert warm_up.batch_size == 1
+    warm_up, full = parsed("text").model_warmup
+    assert (warm_up.batch_size, full.batch_size) == (1, 32)
     tokens = warm_up.inputs["tokens"]
     assert (tokens.data_type, list(tokens.dims), tokens.zero_data) == (pb.TYPE_INT32, [32], True)
-    [warm_up] = parsed("vision").model_warmup
+    warm_up, full = parsed("vision").model_warmup
+    assert (warm_up.batch_size, full.batch_size) == (1, 32)
     assert list(warm_up.inputs["image"].dims) == [336, 336, 3]
 
 

@@ -36,6 +36,13 @@ def test_shows_a_model_as_it_was_found(layout: Layout, make_repository: Callable
     assert (shown / "1").resolve() == path / "Tiny-text/1"
 
 
+def test_a_full_batch_is_no_warm_up_on_a_cpu(layout: Layout) -> None:
+    _, vision = repository.models(Path(__file__).parents[3] / "model_repository")
+    layout.show(vision)
+    assert vision.config.count(b"model_warmup") == 2
+    assert (layout.models / vision.name / "config.pbtxt").read_bytes().count(b"model_warmup") == 1
+
+
 def test_what_is_not_shown_any_more_leaves_nothing(
     layout: Layout, make_repository: Callable[..., Path], tmp_path: Path
 ) -> None:
