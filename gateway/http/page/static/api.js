@@ -1,6 +1,6 @@
 // Requests to the server this page came from, by URLs relative to the page, and their errors in words.
 
-const TRIES = 5; // where the server says that another try makes sense
+const TRIES = 5; // where the server says that another try makes sense; each time after a longer wait
 const LONGEST_WAIT = 30; // seconds
 const KEY = "api-key"; // in sessionStorage: this tab alone, until it is closed
 
@@ -31,7 +31,7 @@ export async function info(signal) {
 /**
  * Embeddings of pictures, in order: [{rows: Float32Array[], timing}].
  * @param {Blob[]} files sent as they are
- * @param {{variant: string, signal?: AbortSignal, onWait?: (seconds: number) => void}} options
+ * @param {{variant: string, signal?: AbortSignal, onWait?: (seconds: number) => void, tries?: number}} options
  */
 export async function embedPictures(files, options) {
   const form = new FormData();
@@ -54,7 +54,7 @@ async function embeddings(path, { body, type, ...options }) {
   return { rows, truncated, timing: serverTiming(response.headers.get("server-timing")), milliseconds };
 }
 
-async function send(path, { onWait, ...request }, timed = false) {
+async function send(path, { onWait, tries = TRIES, ...request }, timed = false) {
   let wrongKey = false;
   for (let attempt = 1; ; attempt++) {
     const key = sessionStorage.getItem(KEY);
@@ -75,8 +75,8 @@ async function send(path, { onWait, ...request }, timed = false) {
       if (!given) throw new ApiError("This server asks for an API key.", { status: 401 });
       continue;
     }
-    if ((response.status === 429 || response.status === 503) && attempt < TRIES) {
-      const seconds = retryAfter(response.headers.get("retry-after"));
+    if ((response.status === 429 || response.status === 503) && attempt < tries) {
+      const seconds = Math.min(retryAfter(response.headers.get("retry-after")) * attempt, LONGEST_WAIT);
       onWait?.(seconds);
       await pause(seconds, request.signal);
       continue;

@@ -10,6 +10,7 @@ import * as store from "./store.js";
 
 const BATCH = 16; // pictures in one request
 const BATCH_BYTES = 8e6; // whichever is reached first
+const PATIENCE = 30; // tries of one request while the server is busy: whoever adds a folder can wait, or cancel
 const DEBOUNCE = 150; // milliseconds after the last key
 const PAGE = 60; // results shown at first, and more each time
 
@@ -147,7 +148,8 @@ async function embedBatch(files, run) {
   if (files.length === 0) return;
   try {
     const onWait = (seconds) => showProgress(run, `The server is busy; trying again in ${Math.ceil(seconds)} s.`);
-    const { rows } = await embedPictures(files, { variant: run.model.name, signal: run.signal, onWait });
+    const options = { variant: run.model.name, signal: run.signal, tries: PATIENCE, onWait };
+    const { rows } = await embedPictures(files, options);
     const added = await Promise.all(
       files.map(async (file, i) => ({
         id: idOf(file),
