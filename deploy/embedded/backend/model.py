@@ -17,6 +17,11 @@ import triton_python_backend_utils as pb_utils
 _SAMPLES = "parity.npz"  # which the exporter leaves beside each model
 _PROOF = 8  # of its samples: the texts are 200, and a few seconds each for a large tower
 
+# What a large image leaves between layers outgrows a CPU's caches: 32 images of a B16-224 together took 618 ms of CPU
+# each, 16 took 600, 8 took 584, 4 took 565.
+_AT_ONCE = 8
+_LARGE_BYTES = 100_000  # of one image; a small model gains more by fewer calls
+
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
@@ -108,12 +113,18 @@ class OnnxRuntime:
         runs_by = self.session.get_providers()[0]
         if wanted == "cuda" and runs_by != _CUDA:
             raise RuntimeError(f"it would run by {runs_by}, but PE_ONNXRUNTIME_PROVIDER is cuda")
+        self.on_cpu = runs_by == _CPU
         self.inputs = [tensor.name for tensor in self.session.get_inputs()]
         self.outputs = [tensor.name for tensor in self.session.get_outputs()]
 
     def run(self, names: list[str], feed: Arrays) -> list[Any]:
-        results: list[Any] = self.session.run(names, feed)
-        return results
+        batch = next(iter(feed.values()))
+        if not (self.on_cpu and len(batch) > _AT_ONCE and batch.nbytes > len(batch) * _LARGE_BYTES):
+            results: list[Any] = self.session.run(names, feed)
+            return results
+        starts = range(0, len(batch), _AT_ONCE)
+        parts = [self.session.run(names, {n: a[i : i + _AT_ONCE] for n, a in feed.items()}) for i in starts]
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 class OpenVino:

@@ -164,6 +164,22 @@ def test_one_bad_request_fails_alone(load: Load) -> None:
     assert responses[2].tensors["embedding"].ravel().tolist() == [4, 6]
 
 
+@pytest.mark.parametrize(
+    ("width", "gpu", "batches"), [(40_000, False, [8, 8, 4]), (4, False, [20]), (40_000, True, [20])]
+)
+def test_large_images_go_through_a_cpu_a_few_at_a_time(
+    load: Load, monkeypatch: pytest.MonkeyPatch, width: int, gpu: bool, batches: list[int]
+) -> None:
+    if gpu:
+        monkeypatch.setattr(Session, "built_for", ["CUDAExecutionProvider", "CPUExecutionProvider"])
+        monkeypatch.setattr(Session, "gpu", True)
+    model = load(max_batch_size=64)
+    rows = np.arange(20, dtype=np.int32)[:, None].repeat(width, axis=1) + 20  # 13 would be refused
+    (response,) = model.execute([{"tokens": rows}])
+    assert model.engine.session.batches == batches
+    assert response.tensors["embedding"][:, 0].tolist() == [2.0 * (i + 20) for i in range(20)]
+
+
 def test_a_lone_request_is_run_once(load: Load) -> None:
     model = load()
     (response,) = model.execute(requests([13]))
