@@ -86,6 +86,20 @@ def test_fits_the_schemas_of_kubernetes(name: str, version: str) -> None:
                 assert kubernetes_validate.validate(manifest, version, strict=True).startswith(version)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_pod_within_the_inference_service_fits_them_too(version: str) -> None:
+    (predictor,) = pods("kserve")
+    own = {"minReplicas", "maxReplicas"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "predictor"},
+        "spec": {key: value for key, value in predictor.items() if key not in own},
+    }
+    assert own < set(predictor)
+    kubernetes_validate.validate(pod, version, strict=True)
+
+
 def test_the_schemas_object() -> None:
     manifest = yaml.safe_load(yaml.safe_dump(of_kind("overlays/one-gpu", "Deployment")))
     manifest["spec"]["template"]["spec"]["initContainers"][0]["restartPolice"] = "Always"
@@ -108,7 +122,7 @@ def test_every_reference_is_to_something_rendered(name: str) -> None:
     """kustomize appends hashes to the names of ConfigMaps, and follows them only where it knows that they are names."""
     there = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in render(name)}
     text = yaml.safe_dump_all(render(name))
-    references = re.findall(r"configMap(?:Ref)?:\n\s+name: (\S+)", text)
+    references = re.findall(r"configMap(?:Ref)?:\n\s+name: (\S+)\n(?!\s+optional: true)", text)
     assert references
     for reference in references:
         assert ("ConfigMap", reference) in there

@@ -5,11 +5,15 @@ needs an engine; machine.py tells the difference.
 
 import json
 import re
+import shlex
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
+from deploy.bootstrap.tools import PACKAGES, Tools
 from tests.deploy import compose_file
 from tests.deploy.images.dockerfile import ROOT
 from tests.deploy.images.machine import Container, Image, Machine
@@ -18,6 +22,9 @@ from tests.deploy.images.services import seconds, start
 pytestmark = pytest.mark.triton
 
 README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "deploy/README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+(CURL,) = (text for kind, text in BLOCKS if kind == "bash" and "curl -s http://127.0.0.1:9001/perception" in text)
 SERVICES = compose_file.load({**compose_file.defaults(), "COMPOSE_PROFILES": "cpu"})["services"]
 
 
@@ -66,12 +73,17 @@ def test_the_image_holds_what_serves_and_nothing_that_builds(
 
 
 def test_readmes_curl_gets_readmes_answer(machine: Machine, stack: dict[str, Container]) -> None:
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    (curl,) = (text for kind, text in blocks if kind == "bash" and "curl -s http://127.0.0.1:9001/perception" in text)
-    (printed,) = (json.loads(text) for kind, text in blocks if kind == "json")
-    run = machine.run(curl)
-    answer: dict[str, Any] = json.loads(run.stdout)
+    (printed,) = (json.loads(text) for kind, text in BLOCKS if kind == "json")
+    answer: dict[str, Any] = json.loads(machine.run(CURL).stdout)
     assert answer["similarity"] == pytest.approx(printed["similarity"], abs=2e-4)
+
+
+@pytest.mark.parametrize("command", re.findall(r"^curl .*:9001/.*$", PAGE, re.MULTILINE))
+def test_the_pages_questions_are_answered(machine: Machine, stack: dict[str, Container], command: str) -> None:
+    run = machine.run(command)
+    assert run.returncode == 0
+    assert "error" not in run.stdout
+    assert json.loads(run.stdout)
 
 
 def test_triton_does_what_the_start_script_asks_for(machine: Machine, stack: dict[str, Container]) -> None:
@@ -81,6 +93,42 @@ def test_triton_does_what_the_start_script_asks_for(machine: Machine, stack: dic
     assert "Started GRPCInferenceService at 0.0.0.0:8001" in log
     metrics = machine.run("curl -s http://triton:8002/metrics").stdout
     assert 'nv_inference_request_success{model="PE-Demo-T8-64-vision",version="1"}' in metrics
+
+
+def test_the_autoscalers_queries_have_answers(machine: Machine, stack: dict[str, Container]) -> None:
+    """As prometheus-adapter would ask them, of a real Prometheus, with labels as a cluster's scraping adds them."""
+    tool = Tools(ROOT, PACKAGES).find("prometheus")
+    config = machine.directory / "prometheus.yaml"
+    labels = {"namespace": "perception-encoder", "pod": "perception-encoder-0"}
+    target = {"targets": ["triton:8002"], "labels": labels}
+    scrape = {"job_name": "triton", "scrape_interval": "1s", "static_configs": [target]}
+    config.write_text(json.dumps({"scrape_configs": [scrape]}))
+    prometheus = machine.start(
+        "prometheus",
+        machine.image_with({}),
+        [
+            str(tool),
+            *("--config.file=/etc/prometheus.yaml", "--storage.tsdb.path=/tmp/data"),
+            "--web.listen-address=127.0.0.1:9090",
+        ],
+        {},
+        user="65534:65534",
+        volumes=[f"{config}:/etc/prometheus.yaml:ro"],
+        tmpfs=["/tmp"],
+    )
+    rules = yaml.safe_load((ROOT / "deploy/kubernetes/components/autoscaling/prometheus-adapter.yaml").read_text())
+    for rule in rules["rules"]["custom"]:
+        query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
+        query = query.replace("<<.LabelMatchers>>", f'namespace="{labels["namespace"]}",pod=~"{labels["pod"]}"')
+        ask = "curl -s http://127.0.0.1:9090/api/v1/query --data-urlencode " + shlex.quote(f"query={query}")
+        end = time.monotonic() + 60
+        while not (found := (json.loads(machine.run(ask).stdout or "{}").get("data") or {}).get("result")):
+            assert time.monotonic() < end, f"nothing for {query}\n{prometheus.output()}"
+            machine.run(CURL)
+            time.sleep(0.2)
+        (series,) = found
+        assert series["metric"] == {"pod": labels["pod"]}
+        assert float(series["value"][1]) >= 0
 
 
 def test_both_end_in_time_when_they_are_told_to(stack: dict[str, Container]) -> None:

@@ -1,0 +1,126 @@
+"""deploy/README.md: what its commands name is there, and its kustomizations render. Those that can run here are run by
+images/test_cpu_profile.py and here.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.settings import Settings
+from tests.deploy import compose_file
+from tests.deploy.compose_file import ROOT
+from tests.deploy.test_kubernetes import EXPORTING, KUSTOMIZE, SERVING, render
+
+PAGE = (ROOT / "deploy/README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+COMPOSE = [command for command in COMMANDS if "docker compose" in command]
+KUBECTL = [command for command in COMMANDS if command.startswith("kubectl")]
+KNOWN = {"curl", "docker", "echo", "gunzip", "hf", "kubectl", "printf", "python3"}
+TOPS = (*SERVING, *EXPORTING, "kserve")
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(COMPOSE) > 8
+    assert len(KUBECTL) > 4
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_of_a_kind_that_is_checked_somewhere(command: str) -> None:
+    (program, *_) = (word for word in shlex.split(command) if "=" not in word and word != "{")
+    assert program in KNOWN
+
+
+@pytest.mark.parametrize("command", COMPOSE)
+def test_compose_commands_name_what_is_there(command: str) -> None:
+    words = shlex.split(re.findall(r"[^$(]*docker compose[^)|]*", command)[0])
+    given = {word.partition("=")[0] for word in words if re.match(r"[A-Z_]+=", word)}
+    known = set(compose_file.defaults()) | {str(field.validation_alias) for field in Settings.model_fields.values()}
+    assert given <= known
+    assert words[words.index("-f") + 1] == "deploy/compose.yaml"
+    services = yaml.safe_load(compose_file.FILE.read_text())["services"]
+    verb, *rest = words[words.index("-f") + 2 :]
+    assert verb in {"build", "config", "down", "logs", "pull", "run", "up"}
+    named = [word for word in rest if not word.startswith("-") and word != "never"]
+    assert set(named) <= set(services), named
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("docker build")])
+def test_what_is_built_is_what_the_manifests_name(command: str) -> None:
+    words = shlex.split(command)
+    dockerfile, tag = (words[words.index(option) + 1] for option in ("--file", "--tag"))
+    assert (ROOT / dockerfile).is_file()
+    text = "".join(yaml.safe_dump_all(render(name)) for name in TOPS)
+    assert f"image: {tag.rpartition('/')[2]}\n" in text
+
+
+@pytest.mark.parametrize("command", KUBECTL)
+def test_kubectl_commands_name_what_is_there(command: str) -> None:
+    words = shlex.split(command)
+    rendered = {(manifest["kind"].lower(), manifest["metadata"]["name"]) for name in TOPS for manifest in render(name)}
+    for word in words:
+        if found := re.fullmatch(r"(job|deployment|service)/(\S+)", word):
+            assert (found[1], found[2]) in rendered
+    if "--kustomize" in words:
+        assert words[words.index("--kustomize") + 1].removeprefix("deploy/kubernetes/") in TOPS
+    if "--namespace" in words:
+        assert ("namespace", words[words.index("--namespace") + 1]) in rendered
+
+
+@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "yaml"], ids=["export", "serve"])
+def test_the_kustomizations_render(text: str, tmp_path: Path) -> None:
+    checkout = os.path.relpath(ROOT, tmp_path)
+    assert "../../perception-encoder-server/" in text
+    (tmp_path / "kustomization.yaml").write_text(text.replace("../../perception-encoder-server", checkout))
+    run = subprocess.run([KUSTOMIZE, "build", tmp_path], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"image: registry\.example\.com/perception-encoder-\w+:\S*0\.1\.0\n", run.stdout)
+
+
+def test_links_lead_somewhere() -> None:
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", PAGE, re.M)}
+    links = re.findall(r"\]\(([^)\s]+)\)", PAGE)
+    assert len(links) > 10
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if path.startswith("https://"):
+            continue
+        assert not path or (ROOT / "deploy" / path).exists(), link
+        assert path or anchor in anchors, link
+
+
+def test_paths_in_the_text_are_there() -> None:
+    for path in re.findall(r"(?<![\w/.])((?:deploy|constraints|kubernetes)/[\w./-]+\w)", PAGE):
+        if path != "deploy/weights":  # made by whoever has some
+            assert (ROOT / path).exists() or (ROOT / "deploy" / path).exists(), path
+
+
+def test_the_alerts_become_a_rule_of_the_operator() -> None:
+    (command,) = (command for command in COMMANDS if "PrometheusRule" in command)
+    made, _, applied = command.rpartition(" | ")
+    assert applied.startswith("kubectl")
+    run = subprocess.run(["bash", "-c", made], cwd=ROOT, capture_output=True, text=True, check=True)
+    rule = yaml.safe_load(run.stdout)
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
+
+
+def test_the_release_is_changed_as_the_page_says(tmp_path: Path) -> None:
+    """Word for word, in a copy of the checkout."""
+    (text,) = (text for kind, text in BLOCKS if "deploy/generate.py" in text)
+    files = ("deploy/generate.py", "deploy/triton-release.txt", "deploy/.env", "deploy/export.Dockerfile")
+    for name in (*files, "deploy/kubernetes/common/models.env", "deploy/kubernetes/base/kustomization.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    runnable = "\n".join(line for line in text.splitlines() if not line.startswith("docker"))
+    subprocess.run(["bash", "-ec", runnable], cwd=tmp_path, check=True, capture_output=True)
+    (new,) = re.findall(r"^echo (\S+) > deploy/triton-release.txt$", text, re.MULTILINE)
+    assert f"TRITON_RELEASE={new}\n" in (tmp_path / "deploy/.env").read_text()
+    assert f"TRITON_RELEASE={new}\n" in (tmp_path / "deploy/kubernetes/common/models.env").read_text()
+    assert f"newTag: {new}-py3\n" in (tmp_path / "deploy/kubernetes/base/kustomization.yaml").read_text()
