@@ -15,6 +15,7 @@ arguments=(
   --strict-readiness=true            # ready means: every model is
   --http-address="${PE_ADDRESS:-0.0.0.0}"
   --grpc-address="${PE_ADDRESS:-0.0.0.0}"
+  --metrics-address=0.0.0.0          # else they would be where HTTP is
   --grpc-infer-thread-count=8        # of 2: a message here is up to 8 images of 0.3 MB, each copied by such a thread
   --grpc-infer-allocation-pool-size=128      # of 8: request objects kept for reuse, twice the gateway's PE_MAX_IN_FLIGHT
   --pinned-memory-pool-byte-size=1073741824  # of 256 MB, which a dozen batches in flight use up

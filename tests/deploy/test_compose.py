@@ -137,7 +137,8 @@ def test_stopping_is_given_the_time_it_takes(model: dict[str, Any]) -> None:
     for name, service in model["services"].items():
         if name.startswith("triton"):
             assert seconds(service["stop_grace_period"]) > exit_timeout
-    assert seconds(model["services"]["gateway"]["stop_grace_period"]) > 2 * longest_request
+    drain = Settings.model_fields["drain_seconds"].default
+    assert seconds(model["services"]["gateway"]["stop_grace_period"]) > drain + longest_request
 
 
 def test_interpolation_is_composes() -> None:

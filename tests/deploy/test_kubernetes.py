@@ -161,7 +161,7 @@ def test_triton_starts_before_the_gateway_and_outlives_it(name: str) -> None:
     exit_timeout = int(re.findall(r"--exit-timeout-secs=(\d+)", script)[0])
     longest_request = float(Settings.model_fields["deadline_seconds"].default)
     (gateway,) = pod["containers"]
-    drain = gateway["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = float(named(gateway)["PE_DRAIN_SECONDS"])
     assert drain >= 10
     assert pod["terminationGracePeriodSeconds"] > drain + longest_request + exit_timeout
 

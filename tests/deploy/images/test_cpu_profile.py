@@ -82,8 +82,7 @@ def test_readmes_curl_gets_readmes_answer(machine: Machine, stack: dict[str, Con
 def test_the_pages_questions_are_answered(machine: Machine, stack: dict[str, Container], command: str) -> None:
     run = machine.run(command)
     assert run.returncode == 0
-    assert "error" not in run.stdout
-    assert json.loads(run.stdout)
+    assert {"status", "models"} & set(json.loads(run.stdout))
 
 
 def test_triton_does_what_the_start_script_asks_for(machine: Machine, stack: dict[str, Container]) -> None:
