@@ -4,12 +4,15 @@ import math
 import socket
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from gateway.fetch import FetchPolicy, ImageFetcher
 from gateway.http.app import create_app
 from gateway.http.server import Server
-from gateway.observe import logs
+from gateway.observe import logs, trace
+from gateway.observe.trace import Tracing
+from gateway.observe.tritons import TritonMetrics
 from gateway.settings import Settings
 from gateway.triton import addresses
 from gateway.triton.encoder import TritonEncoder
@@ -20,10 +23,12 @@ def check(settings: Settings) -> None:
     """What the settings' own types do not.
 
     Raises:
-        ValueError: a list has an entry that is no host, or no address.
+        ValueError: a list has an entry that is no host, or no address; or what is wanted is not installed.
     """
     fetch_policy(settings)
     addresses.parse(settings.triton_url)
+    if settings.traces:
+        trace.require()
 
 
 def serve(settings: Settings) -> int:
@@ -45,8 +50,12 @@ def work(listener: socket.socket) -> None:
 
 
 def _run(settings: Settings, listener: socket.socket | None) -> None:
-    encoder = TritonEncoder(settings.triton_url, settings.deadline_seconds)
-    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)))
+    registry = CollectorRegistry()
+    tracing = Tracing() if settings.traces else None
+    encoder = TritonEncoder(
+        settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracing
+    )
+    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracing)
     server = Server(_config(settings, app), app.state.drain, interruptible=listener is None)
     server.run(None if listener is None else [listener])
 

@@ -186,6 +186,12 @@ class Settings(BaseSettings):
         description="`text`, or `json`: each line an object. A request's own fields are JSON in both.",
     )
 
+    traces: bool = Field(
+        default=False,
+        validation_alias="PE_TRACES",
+        description="Whether OpenTelemetry gets traces; its own variables say where. Needs the extra `otel`.",
+    )
+
     # -- images as arrays
     allow_numpy_input: bool = Field(
         default=False,

@@ -48,6 +48,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     seconds: float = 0
     received: list[tuple[str, np.ndarray]] = field(default_factory=list)  # type: ignore[type-arg]
     versions: list[str] = field(default_factory=list)  # that inferences asked for
+    traceparents: list[str] = field(default_factory=list)
     asked: int = 0
     cancelled: int = 0
 
@@ -64,6 +65,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.asked += 1
         self.versions.append(request.model_version)
+        self.traceparents += [value for key, value in context.invocation_metadata() if key == "traceparent"]
         try:
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:

@@ -54,7 +54,12 @@ def test_metrics_are_documented(exposition: str) -> None:
 
 @pytest.fixture
 def exposition() -> str:
+    from prometheus_client import CollectorRegistry
+
     from gateway.cache import TextCache
     from gateway.observe.metrics import Metrics
+    from gateway.observe.tritons import TritonMetrics
 
-    return Metrics(TextCache(0)).exposition().decode()
+    registry = CollectorRegistry()
+    TritonMetrics(registry)
+    return Metrics(TextCache(0), registry).exposition().decode()

@@ -1,5 +1,6 @@
 """The web application: routes, middleware and error answers around one service."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from gateway.cache import TextCache
 from gateway.drain import Drain
@@ -17,9 +19,11 @@ from gateway.http.admission import Admission
 from gateway.http.direct import Direct
 from gateway.http.keys import ApiKeys
 from gateway.http.middleware import Cors, Observe, Prefix
+from gateway.http.trace import Trace
 from gateway.image_embedder import ImageEmbedder
 from gateway.limits import InFlight
 from gateway.observe.metrics import Metrics
+from gateway.observe.trace import Tracing
 from gateway.service import EmbeddingService
 from gateway.settings import Settings
 from gateway.text_embedder import TextEmbedder
@@ -27,8 +31,18 @@ from gateway.text_embedder import TextEmbedder
 _DESCRIPTION = "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference."
 
 
-def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
-    """An app that serves ``encoder``. Opens it, and closes it and ``fetch``, with its own lifespan."""
+def create_app(
+    settings: Settings,
+    encoder: Encoder,
+    fetch: Fetch,
+    registry: CollectorRegistry | None = None,
+    tracing: Tracing | None = None,
+) -> FastAPI:
+    """An app that serves ``encoder``. Opens it, and closes it, ``fetch`` and ``tracing``, with its own lifespan.
+
+    Args:
+        registry: where the encoder has its metrics.
+    """
     pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
     @asynccontextmanager
@@ -39,6 +53,8 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         finally:
             await fetch.aclose()
             pool.shutdown(wait=False, cancel_futures=True)
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Perception Encoder Server",
@@ -51,7 +67,7 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         redirect_slashes=False,  # they would lead to wherever a Host header says, with the body sent twice
     )
     cache = TextCache(settings.text_cache_bytes)
-    metrics = Metrics(cache)
+    metrics = Metrics(cache, registry)
     in_flight = InFlight(settings.max_in_flight, settings.max_bytes_in_flight)
     drain = Drain(in_flight, settings.drain_seconds, settings.deadline_seconds)
     images = ImageEmbedder(encoder, fetch, pool, in_flight, settings.max_image_pixels, settings.allow_numpy_input)
@@ -89,6 +105,8 @@ def create_app(settings: Settings, encoder: Encoder, fetch: Fetch) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After"],
     )
+    if tracing is not None:
+        app.add_middleware(Trace, tracing=tracing)
     app.add_middleware(Observe, metrics=metrics, drain=drain)
     if settings.root_path:
         app.add_middleware(Prefix, root_path=settings.root_path)

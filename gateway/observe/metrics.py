@@ -28,16 +28,16 @@ _REFUSALS: Final = frozenset({"Overloaded", "PayloadTooLarge", "Unauthorized", "
 
 
 class Metrics:
-    """One registry an app: tests make many.
+    """One registry an app: tests make many. One that is given may hold others' metrics, too.
 
     With several workers each writes to files that any of them can add up, as prometheus_client's multiprocess mode has
-    it: ``workers`` names their directory in ``PROMETHEUS_MULTIPROC_DIR`` before they start.
+    it: ``__main__`` names their directory in ``PROMETHEUS_MULTIPROC_DIR`` before they start.
     """
 
-    def __init__(self, cache: TextCache) -> None:
+    def __init__(self, cache: TextCache, registry: CollectorRegistry | None = None) -> None:
         self._cache = cache
         self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
-        self._registry = registry = CollectorRegistry()
+        self._registry = registry = registry or CollectorRegistry()
         if not self._shared:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.encoder import Embeddings, Pixels, Tokens
 from gateway.errors import EncoderFault, EncoderUnavailable
+from gateway.observe.trace import Metadata
 from gateway.triton import models
 from gateway.triton.errors import translate
 
@@ -65,7 +66,14 @@ class Connection:
         return True
 
     async def infer(
-        self, model: str, version: str, name: models.InputName, batch: Pixels | Tokens, embed_dim: int, seconds: float
+        self,
+        model: str,
+        version: str,
+        name: models.InputName,
+        batch: Pixels | Tokens,
+        embed_dim: int,
+        seconds: float,
+        metadata: Metadata | None = None,
     ) -> Embeddings:
         """Unit embeddings float32 [N, D] of a batch of N, which goes to the model as the input ``name``.
 
@@ -84,7 +92,7 @@ class Connection:
             outputs=[{"name": "embedding"}],
             raw_input_contents=[batch.tobytes()],
         )
-        call = self._stub.ModelInfer(request, timeout=seconds)
+        call = self._stub.ModelInfer(request, timeout=seconds, metadata=metadata)
         self._calls.add(call)
         try:
             reply = await call
@@ -111,7 +119,7 @@ class Connection:
         except grpc.RpcError as error:
             raise _translated(error) from error
         ready = [model for model in index.models if model.state == "READY"]
-        return {model.name: model.version for model in sorted(ready, key=lambda model: int(model.version or 0))}
+        return {model.name: model.version for model in sorted(ready, key=lambda model: models.number(model.version))}
 
     async def configs(self, served: dict[str, str], seconds: float) -> dict[str, Any]:
         """Triton's ``ModelConfig`` of both towers of each variant among these models."""

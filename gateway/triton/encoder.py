@@ -7,9 +7,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens
 from gateway.errors import EncoderUnavailable
+from gateway.observe.trace import Tracing
+from gateway.observe.tritons import TritonMetrics
 from gateway.triton import addresses, models
 from gateway.triton.errors import Unsent
 from gateway.triton.fleet import Fleet
@@ -41,12 +44,16 @@ class TritonEncoder:
         url: str,
         call_seconds: float = 30,
         watch_seconds: float = 1,
+        metrics: TritonMetrics | None = None,
+        tracing: Tracing | None = None,
         resolve: Callable[[Sequence[addresses.Address]], Awaitable[list[str]]] = addresses.resolve,
         resolve_seconds: float = _RESOLVE_SECONDS,
     ) -> None:
         self._addresses = addresses.parse(url)
         self._call_seconds = call_seconds
         self._watch_seconds = watch_seconds
+        self._metrics = metrics or TritonMetrics(CollectorRegistry())
+        self._tracing = tracing
         self._resolve = resolve
         self._resolve_seconds = resolve_seconds
         self._fleet = Fleet()
@@ -103,6 +110,7 @@ class TritonEncoder:
                 if not (isinstance(error, Unsent) and await replica.connected(_RECONNECT_SECONDS)):
                     raise
                 other = replica
+            self._metrics.retried()
             return await other.infer(*call)
 
     async def _keep_updating(self) -> None:
@@ -114,13 +122,20 @@ class TritonEncoder:
         """Follows the addresses: meets new Tritons, and lets go of those that are not named any more."""
         try:
             targets = await self._resolve(self._addresses)
-        except OSError as error:  # those that are known go on
-            _log.warning("No answer to where the Tritons are: %s", error.strerror or error)
+        except (OSError, UnicodeError) as error:  # those that are known go on
+            _log.warning("No answer to where the Tritons are: %s", error)
             return
         replicas = self._fleet.replicas
         gone = [replicas.pop(target) for target in list(replicas) if target not in targets]
         new = [
-            Replica(target, self._changed, self._call_seconds, self._watch_seconds)
+            Replica(
+                target,
+                self._changed,
+                self._call_seconds,
+                self._watch_seconds,
+                self._metrics.of(target),
+                self._tracing,
+            )
             for target in targets
             if target not in replicas
         ]
@@ -129,6 +144,7 @@ class TritonEncoder:
         for replica in gone:
             _log.info("Triton at %s is not named any more", replica.target)
             self._start(replica.close(grace=self._call_seconds))
+            self._metrics.gone(replica.target)
         await asyncio.gather(*(replica.open() for replica in new))
 
     def _changed(self) -> None:

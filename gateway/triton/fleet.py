@@ -8,6 +8,7 @@ So embeddings of two models are never mixed, and a rolling upgrade changes over 
 from collections.abc import Iterable
 
 from gateway.encoder import EncoderSpec
+from gateway.triton.models import number
 from gateway.triton.replica import Replica
 
 
@@ -63,4 +64,4 @@ class Fleet:
 
 
 def _versions(spec: EncoderSpec) -> tuple[int, int]:
-    return int(spec.vision.version or 0), int(spec.text.version or 0)
+    return number(spec.vision.version), number(spec.text.version)

@@ -21,6 +21,11 @@ INPUT_NAMES: Final[tuple[InputName, ...]] = ("image", "tokens")
 _log = logging.getLogger(__name__)
 
 
+def number(version: str) -> int:
+    """By which versions are ordered; Triton's are numbers."""
+    return int(version) if version.isdecimal() else 0
+
+
 def variants(models: Iterable[str]) -> list[str]:
     """The variants whose two towers are among these models, in order."""
     names = set(models)

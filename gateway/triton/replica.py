@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, ServerError
+from gateway.observe.trace import Tracing
+from gateway.observe.tritons import OneTriton
 from gateway.triton import models
 from gateway.triton.connection import Connection
 
@@ -36,7 +39,13 @@ class Replica:
     """
 
     def __init__(
-        self, target: str, changed: Callable[[], None], call_seconds: float = 30, watch_seconds: float = 1
+        self,
+        target: str,
+        changed: Callable[[], None],
+        call_seconds: float,
+        watch_seconds: float,
+        metrics: OneTriton,
+        tracing: Tracing | None,
     ) -> None:
         self.target = target
         self.state: State = "connecting"
@@ -46,6 +55,8 @@ class Replica:
         self._changed = changed
         self._call_seconds = call_seconds
         self._watch_seconds = watch_seconds
+        self._metrics = metrics
+        self._tracing = tracing
         self._served: dict[str, str] = {}
         self._configs: dict[str, Any] = {}
         self._read = self._heard = float("-inf")
@@ -80,22 +91,37 @@ class Replica:
         self, model: str, version: str, name: models.InputName, batch: Pixels | Tokens, embed_dim: int
     ) -> Embeddings:
         """See ``Connection.infer``."""
+        call = partial(self._connection.infer, model, version, name, batch, embed_dim, self._call_seconds)
         self.outstanding += 1
+        self._metrics.has_outstanding(self.outstanding)
         try:
-            embeddings = await self._connection.infer(model, version, name, batch, embed_dim, self._call_seconds)
-        except EncoderUnavailable:
-            self._nudge.set()
+            if self._tracing is None:
+                embeddings = await call()
+            else:
+                with self._tracing.call(model, self.target) as metadata:
+                    embeddings = await call(metadata)
+        except ServerError as error:
+            self._failed(error)
             raise
-        except EncoderFault:
-            self._faults += 1
-            if self._faults >= _FAULTS:
-                self._rests_until = self._loop.time() + _REST_SECONDS
+        except asyncio.CancelledError:
+            self._metrics.failed(None)
             raise
         finally:
             self.outstanding -= 1
+            self._metrics.has_outstanding(self.outstanding)
         self._heard = self._loop.time()
         self._faults = 0
+        self._metrics.answered()
         return embeddings
+
+    def _failed(self, error: ServerError) -> None:
+        self._metrics.failed(error)
+        if isinstance(error, EncoderUnavailable):
+            self._nudge.set()
+        elif isinstance(error, EncoderFault):
+            self._faults += 1
+            if self._faults >= _FAULTS:
+                self._rests_until = self._loop.time() + _REST_SECONDS
 
     def abandon(self) -> None:
         """Ends the inferences under way: they raise ``EncoderUnavailable``."""
@@ -117,7 +143,10 @@ class Replica:
                 async with asyncio.timeout(self._watch_seconds):
                     await self._nudge.wait()
             self._nudge.clear()
-            await self._look()
+            try:
+                await self._look()
+            except Exception:  # nobody else would look
+                _log.exception("Looking at Triton at %s failed", self.target)
 
     async def _look(self) -> None:
         """Brings ``state`` and ``specs`` up to date."""
@@ -158,4 +187,5 @@ class Replica:
         level = logging.INFO if state == "serving" else logging.WARNING
         _log.log(level, "Triton at %s is %s", self.target, state)
         self.state = state
+        self._metrics.is_up(state == "serving")
         self._changed()

@@ -36,6 +36,9 @@ async def test_they_share_the_port_and_their_metrics_add_up() -> None:
     assert sum(map(float, counted)) == 30
     assert re.search(r'^pe_text_cache_lookups_total{result="miss"} 30.0$', metrics, re.MULTILINE)
     assert re.search(r"^pe_in_flight 0.0$", metrics, re.MULTILINE)
+    assert re.search(r"^pe_triton_up{.*} 1.0$", metrics, re.MULTILINE)
+    called = re.findall(r'^pe_triton_calls_total{.*result="Ok"} (\S+)$', metrics, re.MULTILINE)
+    assert sum(map(float, called)) >= 30  # and the canaries
 
 
 async def test_one_that_dies_is_started_again() -> None:

@@ -1,0 +1,126 @@
+"""Spans as a collector gets them, from a client's trace to the metadata that Triton continues."""
+
+import gzip
+import importlib.util
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import httpx2
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from gateway.http.app import create_app
+from gateway.observe import trace
+from gateway.observe.trace import Tracing
+from gateway.settings import Settings
+from gateway.triton.encoder import TritonEncoder
+from tests.fake_triton import FakeTriton, served
+from tests.fakes import FakeFetch
+
+TEXT = "/perception_encoder/embed_text"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+class Collector:
+    """Takes OTLP over HTTP on loopback."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.names: list[str] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers.get("content-encoding") == "gzip":
+                    body = gzip.decompress(body)
+                request = ExportTraceServiceRequest.FromString(body)
+                for resource in request.resource_spans:
+                    attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+                    collector.names.append(attributes["service.name"])
+                    collector.spans += [span for scope in resource.scope_spans for span in scope.spans]
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    collector = Collector()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    collector.thread.start()
+    yield collector
+    collector.server.shutdown()
+    collector.thread.join()
+    collector.server.server_close()
+
+
+async def ask(triton: FakeTriton, *requests: tuple[str, str, dict[str, Any]]) -> None:
+    tracing = Tracing()
+    async with served(triton) as port:
+        encoder = TritonEncoder(f"127.0.0.1:{port}", tracing=tracing)
+        app = create_app(Settings(), encoder, FakeFetch(), tracing=tracing)
+        transport = httpx2.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://x") as client,
+        ):
+            for method, path, more in requests:
+                await client.request(method, path, **more)
+
+
+def attributes(span: Span) -> dict[str, Any]:
+    return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
+
+
+async def test_from_the_clients_trace_to_tritons(collector: Collector) -> None:
+    triton = FakeTriton()
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "q1"}
+    await ask(triton, ("POST", TEXT, {"json": {"text": ["a", "b"]}, "headers": headers}))
+    call, request = collector.spans
+    assert (request.name, call.name) == (f"POST {TEXT}", "ModelInfer V-text")
+    assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
+    assert request.parent_span_id.hex() == PARENT
+    assert call.parent_span_id == request.span_id
+    assert triton.traceparents == [f"00-{TRACE}-{call.span_id.hex()}-01"]
+    told = attributes(request)
+    assert (told["http.response.status_code"], told["pe.items"], told["pe.request_id"]) == (200, 2, "q1")
+    assert told["pe.stage.encode"] > 0
+    assert collector.names == ["perception-encoder-gateway"]
+
+
+async def test_errors_are_marked_and_health_is_no_story(collector: Collector) -> None:
+    broken = FakeTriton(answer=lambda batch: batch.astype("float32"))
+    path = TEXT + "?api_key=secret"
+    await ask(broken, ("GET", "/readiness", {}), ("POST", path, {"json": {"text": "x"}}), ("POST", TEXT, {"json": {}}))
+    spans = {attributes(span).get("http.response.status_code"): span for span in collector.spans}
+    assert spans[502].status.code == 2
+    assert attributes(spans[502])["error.type"] == "EncoderFault"
+    assert spans[422].status.code == 0
+    assert not any("readiness" in span.name for span in collector.spans)
+    assert "secret" not in str(collector.spans)
+
+
+def test_without_opentelemetry_the_setting_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace.require()
+
+    def find_spec(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    with pytest.raises(ValueError, match=r"pip install .*\[otel\]"):
+        trace.require()
