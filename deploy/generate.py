@@ -53,6 +53,7 @@ def _text(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 1: with --check, something is not as it would be written."""
     parser = argparse.ArgumentParser(description="Write what is stated once and needed in many places.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     check = parser.parse_args(arguments).check

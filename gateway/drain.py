@@ -25,18 +25,22 @@ class Drain:
         self._began: float | None = None
 
     def begin(self) -> None:
+        """From now on it is being asked to stop; a second time changes nothing but the clock."""
         self._began = time.monotonic()
 
     @property
     def begun(self) -> bool:
+        """Whether it was asked to stop: readiness says no."""
         return self._began is not None
 
     @property
     def refusing(self) -> bool:
+        """Whether new requests are refused."""
         return self._began is not None and time.monotonic() >= self._began + self._seconds
 
     @property
     def over(self) -> bool:
+        """Whether the process may end: what was accepted is answered, or was given its time."""
         if self._began is None or not self.refusing:
             return False
         return not self._in_flight.count or time.monotonic() >= self._began + self._seconds + self._patience_seconds

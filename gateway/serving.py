@@ -74,6 +74,7 @@ def _config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
 
 
 def fetch_policy(settings: Settings) -> FetchPolicy:
+    """What the settings say of image URLs. Raises ValueError: an entry of a host list that is no host."""
     return FetchPolicy(
         allow_url_input=settings.allow_url_input,
         allow_non_https=settings.allow_non_https_url_input,

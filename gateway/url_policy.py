@@ -76,6 +76,7 @@ class Target:
 
     @property
     def url(self) -> str:
+        """The whole URL, normalised: what is requested and what was judged."""
         return f"{self.scheme}://{self.authority}{self.path}"
 
 

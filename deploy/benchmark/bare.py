@@ -25,6 +25,13 @@ _FLOATS = 1024
 
 
 def make_app(triton: str, model: str, tokens: bytes) -> FastAPI:
+    """Two routes: /ready gives a finished answer of 1,024 floats, /grpc makes one call.
+
+    Args:
+        triton: gRPC address, host:port.
+        model: a text model.
+        tokens: one text's, little-endian int32.
+    """
     stubs: list[service_pb2_grpc.GRPCInferenceServiceStub] = []
 
     @asynccontextmanager

@@ -27,6 +27,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def threads(pid: int) -> int:
+    """How many threads a process has now."""
     return len(list((_PROC / str(pid) / "task").iterdir()))
 
 

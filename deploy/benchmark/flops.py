@@ -10,6 +10,8 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Transformer:
+    """Sizes of one tower: numbers of a token, blocks, and numbers within a block."""
+
     width: int
     layers: int
     mlp_width: int
@@ -22,6 +24,8 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Architecture:
+    """A variant's towers; `patch`: pixels of a patch's side."""
+
     vision: Transformer
     patch: int
     text: Transformer

@@ -117,6 +117,8 @@ def torch_embed(tower: VisionTower, half: Half, device: Device) -> Callable[[Ten
 
 
 def torch_run(embed: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> Run:
+    """One call that returns when the device is done."""
+
     def run() -> None:
         with torch.inference_mode():
             embed(images)

@@ -46,6 +46,8 @@ tower river
 
 @dataclass(frozen=True)
 class Answer:
+    """One answer, or a connection that broke before it."""
+
     ended: float  # s, perf_counter
     seconds: float  # since it was sent; in an open loop since it was due
     status: int  # 0: the connection broke
@@ -103,6 +105,7 @@ def texts(start: int) -> Iterator[str]:
 
 
 def request(host: str, path: str, kind: str, body: bytes) -> bytes:
+    """A whole HTTP/1.1 request; kept alive, as all of them are."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         + body

@@ -34,6 +34,8 @@ class Payload:
 
 @dataclass(frozen=True)
 class Payloads:
+    """What is sent: over HTTP by name, through perf_analyzer, and as files to decode alone."""
+
     http: dict[str, Payload]
     images: Path  # for perf_analyzer
     texts: Path
@@ -98,4 +100,5 @@ def _put(file: Path, data: bytes) -> Path:
 
 
 def wire(data: bytes) -> dict[str, str]:
+    """The interface's image object."""
     return {"type": "base64", "value": base64.b64encode(data).decode()}

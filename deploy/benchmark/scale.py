@@ -64,6 +64,7 @@ class Site:
 
     @property
     def url(self) -> str:
+        """What PE_TRITON_URL takes: the name, of which there is one address a Triton."""
         return f"dns:///{NAME}:{self._port}"
 
     def start(self, *numbers: int) -> None:
@@ -142,6 +143,7 @@ class Load:
     body: Path
 
     def run(self, port: int, seconds: float, in_flight: int, warmup: float = 1) -> dict[str, Any]:
+        """The load generator's figures, after `warmup` seconds that do not count."""
         return self.helper.ask(
             host=ports.LOOPBACK, port=port, path="/perception_encoder/embed_image", kind="application/json",
             files=[str(self.body)], concurrency=in_flight, seconds=seconds, warmup=warmup,

@@ -44,6 +44,7 @@ class Stack:
 
     @property
     def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         height, width = self.info["image_size"]
         return height, width
 
@@ -55,6 +56,7 @@ class Stack:
 
 
 def get_json(url: str) -> dict[str, Any]:
+    """A JSON object. Raises OSError: no answer, or no success (URLError, HTTPError)."""
     with urllib.request.urlopen(url, timeout=30) as answer:
         value: dict[str, Any] = json.load(answer)
     return value

@@ -12,6 +12,8 @@ Results = dict[str, Any]
 
 @dataclass(frozen=True)
 class Target:
+    """A ratio, what is due and what was aimed at."""
+
     what: str
     of: str
     measured: Spread | None  # None: could not be, in this run
@@ -44,6 +46,7 @@ def values(results: Results, name: str, get: Callable[[dict[str, Any]], Any]) ->
 
 
 def rates(results: Results, name: str) -> list[float]:
+    """Items a second in each round."""
     return values(results, name, lambda sample: sample["items_per_s"])
 
 
@@ -59,6 +62,7 @@ def best(results: Results, names: Iterable[str]) -> list[float]:
 
 
 def sweep(results: Results, kind: str) -> list[str]:
+    """A kind's series, by how many requests were in flight."""
     return [f"{kind} {level}" for level in results["effort"]["levels"]]
 
 
@@ -70,6 +74,7 @@ def gemm(results: Results, precision: str) -> list[float]:
 
 
 def targets(results: Results) -> Sequence[Target]:
+    """All of them, of one run."""
     at = results["at"]
     image, text, repeated = f"http image base64 {at}", f"http text new {at}", f"http text repeated {at}"
     precision = results["info"].get("precision") or results["info"].get("vision", {}).get("precision", "fp32")

@@ -138,6 +138,7 @@ class Processes:
             raise BootstrapError(f"{failure}: {_why(output)}")
 
     def stop(self) -> None:
+        """Ends them with all that they started, and waits; none can be started any more."""
         with self._lock:
             self._stopped = True
             for process in self._running:

@@ -29,6 +29,7 @@ class Kustomize:
         return self.root / self.name
 
     def missing(self) -> list[str]:
+        """What is not installed as described; empty if all is."""
         return [] if self.path.is_file() else ["kustomize"]
 
     def build(self, processes: Processes) -> str:

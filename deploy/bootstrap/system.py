@@ -38,6 +38,7 @@ def missing_for_triton() -> list[str]:
 
 
 def missing_for_opencv() -> list[str]:
+    """Debian's packages of the libraries that opencv-python links."""
     return [package for library, package in _OPENCV.items() if not _loads(library)]
 
 

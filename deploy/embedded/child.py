@@ -61,6 +61,7 @@ class Child:
             raise ProcessDied(self.name, self.status, self.tail(), self.log)
 
     def not_ready(self, seconds: float) -> ProcessNotReady:
+        """The error to raise when it did not answer in these seconds, with the end of its log."""
         return ProcessNotReady(self.name, seconds, self.tail(), self.log)
 
     def tail(self) -> str:

@@ -8,6 +8,8 @@ from deploy.embedded.errors import LaunchError
 
 @dataclass(frozen=True)
 class TritonDied:
+    """It is started again after a pause."""
+
     status: int  # as in subprocess: negative for a signal
     pause: float  # seconds until it is started again
     log: Path | None
@@ -15,6 +17,8 @@ class TritonDied:
 
 @dataclass(frozen=True)
 class TritonBack:
+    """It serves again."""
+
     seconds: float  # since it died
 
 
@@ -37,6 +41,8 @@ class ModelRefused:
 
 @dataclass(frozen=True)
 class ModelGone:
+    """It was removed from the repository."""
+
     model: str
 
 

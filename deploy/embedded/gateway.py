@@ -38,6 +38,7 @@ class Gateway:
 
     @property
     def url(self) -> str:
+        """Where clients on this machine reach it; an IPv6 address in brackets."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -60,6 +61,7 @@ class Gateway:
         self._child.require_alive()
 
     def stop(self, signals: Signals) -> None:
+        """Returns when it has drained, or was ended for taking too long."""
         self._child.stop(signals, patience=_STOP_S)
 
 

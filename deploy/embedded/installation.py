@@ -17,6 +17,8 @@ OPENVINO_REQUIREMENTS = Path(__file__).with_name("requirements-openvino.txt")
 
 @dataclass(frozen=True)
 class Installation:
+    """Where everything lies that a Triton is started from; all of it is there."""
+
     environment: Path
     server: Path  # the tritonserver binary
     libraries: Path  # what that binary links, besides the system's

@@ -24,12 +24,15 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
+    """A Python's word on itself."""
+
     version: str  # "3.11"
     directories: tuple[Path, ...]  # where its own libpython would lie
     site_packages: Path
 
     @property
     def library(self) -> str:
+        """The file name of its shared library, as Debian's packages and the stub have it."""
         return f"libpython{self.version}.so.1.0"
 
 

@@ -19,6 +19,8 @@ from deploy.embedded.triton import Triton
 
 @dataclass(frozen=True)
 class Options:
+    """What the command line says."""
+
     repository: Path
     host: str
     port: int  # 0: any free one

@@ -53,6 +53,7 @@ class Signals:
             self.received.append(signum)
 
     def check(self) -> None:
+        """Raises StopRequested if a stop signal came."""
         if self.received:
             raise StopRequested(self.received[0])
 

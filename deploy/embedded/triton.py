@@ -48,6 +48,7 @@ class Triton:
         self.start()
 
     def start(self) -> None:
+        """Returns at once. The log of the one before is kept as its `previous`."""
         if self._log and self._log.exists():
             self._log.replace(previous(self._log))
         self._started = time.time()
@@ -117,6 +118,7 @@ class Triton:
         return self._child.status
 
     def tail(self) -> str:
+        """The last lines of its log."""
         return self._child.tail()
 
     def clear_away(self, signals: Signals) -> None:
@@ -125,11 +127,13 @@ class Triton:
         shared_memory.sweep(self._started)
 
     def stop(self, signals: Signals) -> None:
+        """Returns when it has ended, by itself or not, and left nothing in shared memory."""
         self._child.stop(signals, patience=_STOP_S)
         shared_memory.sweep(self._started)
 
     @property
     def log(self) -> Path | None:
+        """None where it writes to the terminal."""
         return self._log
 
     def reason(self, model: str) -> str | None:

@@ -98,6 +98,7 @@ class Metrics:
         return generate_latest(together)
 
     def in_flight_is(self, in_flight: InFlight) -> None:
+        """Sets the gauges of requests, and of bytes, in flight."""
         self._in_flight.set(in_flight.count)
         self._in_flight_bytes.set(in_flight.bytes)
 

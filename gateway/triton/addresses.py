@@ -58,6 +58,7 @@ async def resolve(addresses: Sequence[Address]) -> list[str]:
 
 
 def target(host: str, port: int) -> str:
+    """As gRPC writes an address: an IPv6 one in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -73,6 +73,7 @@ class TowerReadiness:
         return self._loop.time() - self._proved < self._window_seconds
 
     def close(self) -> None:
+        """Ends a canary on its way."""
         if self._asking is not None:
             self._asking.cancel()
 
@@ -131,4 +132,5 @@ class Readiness:
         return bool(verdicts) and all(verdicts)
 
     def close(self) -> None:
+        """Ends all canaries."""
         self.follow({})

@@ -29,6 +29,8 @@ Parameters = dict[str, str]
 
 
 class Engine(Protocol):
+    """What runs a model file: names in order of the file, arrays as the config declares them."""
+
     default_file: str
     inputs: list[str]
     outputs: list[str]
@@ -41,6 +43,8 @@ class Engine(Protocol):
 
 
 class TritonPythonModel:
+    """Triton's interface: github.com/triton-inference-server/python_backend."""
+
     def initialize(self, args: dict[str, str]) -> None:
         """Raises TritonModelException; Triton then reports the model as unavailable, with the message."""
         config = json.loads(args["model_config"])
