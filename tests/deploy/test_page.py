@@ -22,6 +22,14 @@ COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.spl
 COMPOSE = [command for command in COMMANDS if "docker compose" in command]
 KUBECTL = [command for command in COMMANDS if command.startswith("kubectl")]
 KNOWN = {"curl", "docker", "echo", "gunzip", "hf", "kubectl", "printf", "python3"}
+# The operator's own kustomizations, by folder.
+SITE = dict(
+    zip(
+        re.findall(r"`(site/\w+)/kustomization\.yaml`:", PAGE),
+        (text for kind, text in BLOCKS if kind == "yaml"),
+        strict=True,
+    )
+)
 TOPS = (*SERVING, *EXPORTING, "kserve")
 
 
@@ -67,16 +75,18 @@ def test_kubectl_commands_name_what_is_there(command: str) -> None:
         if found := re.fullmatch(r"(job|deployment|service)/(\S+)", word):
             assert (found[1], found[2]) in rendered
     if "--kustomize" in words:
-        assert words[words.index("--kustomize") + 1].removeprefix("deploy/kubernetes/") in TOPS
+        assert words[words.index("--kustomize") + 1] in SITE
     if "--namespace" in words:
         assert ("namespace", words[words.index("--namespace") + 1]) in rendered
 
 
-@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "yaml"], ids=["export", "serve"])
-def test_the_kustomizations_render(text: str, tmp_path: Path) -> None:
-    checkout = os.path.relpath(ROOT, tmp_path)
-    assert "../../perception-encoder-server/" in text
-    (tmp_path / "kustomization.yaml").write_text(text.replace("../../perception-encoder-server", checkout))
+@pytest.mark.parametrize("folder", SITE)
+def test_the_operators_kustomizations_render(folder: str, tmp_path: Path) -> None:
+    text = SITE[folder]
+    assert "../../deploy/" in text
+    (tmp_path / "kustomization.yaml").write_text(
+        text.replace("../../deploy", os.path.relpath(ROOT / "deploy", tmp_path))
+    )
     run = subprocess.run([KUSTOMIZE, "build", tmp_path], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert re.search(r"image: registry\.example\.com/perception-encoder-\w+:\S*0\.1\.0\n", run.stdout)
