@@ -197,6 +197,28 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="cps",
         ),
         Panel(
+            "Tritons that each gateway uses",
+            {"{{instance}}": "sum by (instance) (pe_triton_up)"},
+            "Fewer than there are: some cannot be reached, or hang. The gateway's log names them.",
+        ),
+        Panel(
+            "Calls in flight by Triton",
+            {"{{address}}": "sum by (address) (pe_triton_in_flight)"},
+            "Each call goes to the one with the fewest.",
+        ),
+        Panel(
+            "Calls to Triton by result",
+            {"{{result}}": "sum by (result) (rate(pe_triton_calls_total[$__rate_interval]))"},
+            unit="reqps",
+            stacked=True,
+        ),
+        Panel(
+            "Calls made again",
+            {"{{instance}}": "sum by (instance) (rate(pe_triton_retries_total[$__rate_interval]))"},
+            "On another Triton, as the first one was lost with its own. A few when one is replaced: nobody notices.",
+            unit="reqps",
+        ),
+        Panel(
             "Requests by gateway",
             {"{{instance}}": f"sum by (instance) (rate({_REQUESTS}[$__rate_interval]))"},
             unit="reqps",

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from deploy.monitoring.dashboard import FILE
 from gateway.cache import TextCache
 from gateway.observe.metrics import Metrics
+from gateway.observe.tritons import TritonMetrics
 
 FOLDER = FILE.parents[1]
 ALERTS = [rule for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
@@ -54,7 +56,10 @@ def test_each_alert_says_what_happened_and_what_to_do(alert: dict[str, dict[str,
 
 
 def test_the_gateways_metrics_are_those_that_are_shown() -> None:
-    exposed = set(re.findall(r"^# TYPE (pe_\w+) ", Metrics(TextCache(0)).exposition().decode(), re.MULTILINE))
+    registry = CollectorRegistry()
+    TritonMetrics(registry)
+    exposition = Metrics(TextCache(0), registry).exposition().decode()
+    exposed = set(re.findall(r"^# TYPE (pe_\w+) ", exposition, re.MULTILINE))
     exposed = {name for name in exposed if not name.endswith("_created")}
     shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bpe_\w+", FILE.read_text())}
     assert len(shown) >= 6
