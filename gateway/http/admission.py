@@ -66,7 +66,6 @@ class Admission:
             raise Stopping("The server is being stopped. Try again in a moment.")
         try:
             with self._in_flight.admit() as share:
-                self._metrics.in_flight_is(self._in_flight)
                 receive = self._bounded(scope, receive, share, exchange)
                 self._metrics.in_flight_is(self._in_flight)
                 self._keys.check(scope)

@@ -26,7 +26,9 @@ class Text(logging.Formatter):
     """Level, logger, message. A traceback's lines are indented, and so is whatever it quotes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", "\n    ").translate(_CONTROLS)
+        text = super().format(record)
+        # Nearly every line is, and looking up each of its characters would cost more than all else of it.
+        return text if text.isprintable() else text.replace("\n", "\n    ").translate(_CONTROLS)
 
 
 class Json(logging.Formatter):

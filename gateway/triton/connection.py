@@ -152,8 +152,9 @@ def _embeddings(reply: Any, model: str, count: int, embed_dim: int) -> Embedding
     if declared != [("embedding", "FP32", (count, embed_dim))] or [len(r) for r in raw] != [count * embed_dim * 4]:
         raise EncoderFault(f"Model {model} answered with another shape or type than it declares.")
     embeddings = np.frombuffer(raw[0], np.float32).reshape(count, embed_dim)
-    off = np.abs(np.einsum("nd,nd->n", embeddings, embeddings) - 1)
-    if not (off <= 2 * _UNIT_TOLERANCE).all():  # what is not a number is not within it, either
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.vecdot(embeddings, embeddings).tolist()
+    if not all(abs(square - 1) <= 2 * _UNIT_TOLERANCE for square in squares):  # nor does what is no number pass
         what = "of another length than one" if np.isfinite(embeddings).all() else "that are not numbers"
         raise EncoderFault(f"Model {model} answered with embeddings {what}.")
     return embeddings
