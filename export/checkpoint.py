@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from export.errors import CheckpointError
 from export.towers import TextTower, VisionTower
-from export.variants import Tower, Variant
+from export.variants import VARIANTS, Tower, Variant
 
 # What open_clip's CustomTextCLIP calls its two towers: the first part of every key but `logit_scale`.
 TOWER_KEYS: Mapping[Tower, str] = {"vision": "visual", "text": "text"}
@@ -64,6 +64,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Open a safetensors or torch file, whatever its name ends in; CheckpointError if it is neither, or damaged."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty")
+    if _looks_like_a_web_page(path):
+        raise CheckpointError(f"{path} is a web page, not a checkpoint: the download went to a page that links to it")
     try:
         opened = _open_safetensors(path) if _looks_like_safetensors(path) else _open_torch_file(path)
     except SafetensorError as error:
@@ -118,16 +122,21 @@ def read_logit_scale(checkpoint: Checkpoint) -> float:
 
 def verify(variant: Variant, checkpoint: Checkpoint) -> None:
     """Hold every key and shape of the file against the variant; the first that differs is named."""
+    if misfit := _misfit(variant, checkpoint):
+        others = (other for other in VARIANTS.values() if not _misfit(other, checkpoint))
+        instead = "".join(f"; it is a {other.name} checkpoint" for other in others)
+        raise CheckpointError(f"{checkpoint.path.name} is not a {variant.name} checkpoint: {misfit}{instead}")
+
+
+def _misfit(variant: Variant, checkpoint: Checkpoint) -> str:
+    """The first key that is not the variant's; empty if all are."""
     expected = {source.key: source.shape for source in _expected_sources(variant, checkpoint.layout)}
-    where = f"{checkpoint.path.name} is not a {variant.name} checkpoint"
     for key, shape in expected.items():
         if key not in checkpoint.shapes:
-            raise CheckpointError(f"{where}: {key} is missing")
+            return f"{key} is missing"
         if checkpoint.shapes[key] != shape:
-            raise CheckpointError(f"{where}: {key} has shape {list(checkpoint.shapes[key])}, not {list(shape)}")
-    for key in checkpoint.shapes:
-        if key not in expected:
-            raise CheckpointError(f"{where}: {key} does not belong to it")
+            return f"{key} has shape {list(checkpoint.shapes[key])}, not {list(shape)}"
+    return next((f"{key} does not belong to it" for key in checkpoint.shapes if key not in expected), "")
 
 
 def _expected_sources(variant: Variant, layout: str) -> Iterator[_Source]:
@@ -191,6 +200,11 @@ def _source(key: str, shape: Shape, layout: str) -> _Source | None:
     if name == "pos_embed":
         return _Source(meta_key, shape[1:], lambda value: value.reshape(shape))
     return _Source(meta_key, shape, lambda value: value)
+
+
+def _looks_like_a_web_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml"))
 
 
 def _looks_like_safetensors(path: Path) -> bool:

@@ -22,6 +22,8 @@ from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, f
 # Modules of the extra `export`, which an environment that only serves has not.
 _EXTRA = {"numpy", "onnx", "onnx_ir", "onnxruntime", "open_clip", "PIL", "safetensors", "timm", "torch"}
 
+_LARGEST_BATCH = 1024
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 it could not be done, 2 the arguments make no sense."""
@@ -141,6 +143,8 @@ def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
         raise CheckpointError(
             f"{variant.name} needs its weights: --from hub downloads them, --checkpoint FILE reads a file"
         )
+    elif path.is_dir():
+        raise CheckpointError(f"{path} is a directory: --checkpoint takes the file in it")
     elif not path.is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
 
@@ -202,18 +206,18 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision", choices=get_args(Precision), help="of the matrix products (the engine's default)"
     )
-    parser.add_argument("--max-batch-size", type=_positive, metavar="N", help="largest batch Triton may form")
+    parser.add_argument("--max-batch-size", type=_batch_size, metavar="N", help="largest batch Triton may form")
     parser.add_argument("--towers", type=_towers, default=TOWERS, metavar="vision,text", help="which towers to export")
     parser.add_argument("--unverified", action="store_true", help="publish what nothing on this machine can run")
     parser.add_argument("--force", action="store_true", help="export again even if nothing has changed")
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+def _batch_size(text: str) -> int:
+    # The largest is inferred once before a model is ready: beyond reason, it would exhaust any GPU's memory.
+    if not (text.isdecimal() and 1 <= int(text) <= _LARGEST_BATCH):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {_LARGEST_BATCH}")
+    return int(text)
 
 
 def _towers(text: str) -> tuple[Tower, ...]:

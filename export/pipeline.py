@@ -51,10 +51,8 @@ def run(order: Order, progress: Progress) -> None:
         target = f"{tensorrt_plan.this_machine()} batch {order.max_batch_size}"
     runtime = runtimes.find(order.engine.name, order.precision)
     if runtime is None and not order.unverified:
-        raise ParityError(
-            f"nothing here can run {order.engine.name} in {order.precision}, so its parity cannot be proven; "
-            "export it where it is served, or publish it unproven with --unverified"
-        )
+        way_out = runtimes.way_out(order.engine.name, order.precision)
+        raise ParityError(f"nothing here can prove {order.engine.name} in {order.precision}; {way_out}")
     size = readable_size(order.checkpoint.stat().st_size)
     with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
         digest = sha256_of(order.checkpoint)

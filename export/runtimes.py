@@ -1,6 +1,7 @@
 """What runs an artifact: each gives a function from one batch of inputs to its embeddings."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,16 @@ def _find_openvino(precision: str) -> Runtime | None:
     if precision == "bf16" and not capable:  # it would run in FP32, and prove nothing
         return None
     return Runtime(f"openvino {openvino.__version__} CPU {precision}", partial(openvino_model, precision=precision))
+
+
+def way_out(engine: str, precision: str) -> str:
+    """What to do where `find` has nothing to offer."""
+    unproven = "or publish it unproven with --unverified"
+    if engine == "onnx":  # docs/OperatorKernels.md, as in `_find_onnxruntime`
+        return f"onnxruntime has no {precision} on a CPU: export on the GPU that serves it, take another, {unproven}"
+    if importlib.util.find_spec("openvino") is None:
+        return f"the openvino package is not installed: install the extra [export], {unproven}"
+    return f"this CPU has no {precision}: export on one that has (AMX), take --precision fp32, {unproven}"
 
 
 @contextmanager

@@ -152,7 +152,9 @@ def test_a_meta_key_is_named_as_the_file_spells_it(tmp_path: Path) -> None:
 
 def test_another_variants_checkpoint_is_refused(random_checkpoint: Path) -> None:
     opened = open_checkpoint(random_checkpoint)
-    with pytest.raises(CheckpointError, match="not a PE-Core-T16-384 checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"not a PE-Core-T16-384 checkpoint: .*; it is a PE-Demo-T8-64 checkpoint"
+    ):
         verify(find_variant("PE-Core-T16-384"), opened)
 
 
@@ -182,13 +184,23 @@ def test_a_file_with_code_in_it_is_refused_and_does_not_run(
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn", b"\x10\0\0\0\0\0\0\0{torn"])
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"PK\x03\x04 torn", b"\x10\0\0\0\0\0\0\0{torn"])
 def test_damage_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"damaged") as raised:
         open_checkpoint(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"\n<!DOCTYPE html><title>Sign in</title>", "is a web page"), (b"<html>", "is a web page")],
+)
+def test_what_a_download_left_instead_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "PE-Core-L14-336.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path / "PE-Core-L14-336.pt")
 
 
 def test_a_torn_download_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def test_openvino_is_proven_by_openvino_in_bf16(
 ) -> None:
     openvino = pytest.importorskip("openvino")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pytest.skip("this CPU has no BF16")
+        assert run(tmp_path / "models", random_checkpoint, "--engine", "openvino") == 1
+        assert "this CPU has no bf16: export on one that has (AMX), take --precision fp32" in capsys.readouterr().err
+        return
     assert run(tmp_path / "models", random_checkpoint, "--engine", "openvino") == 0
     for tower in TOWERS:
         config = config_of(tmp_path / "models", VARIANT.model_name(tower))
@@ -172,7 +174,11 @@ def test_what_nothing_here_can_run_is_published_only_when_told(
 ) -> None:
     options = ("--precision", "bf16", "--towers", "text")
     assert run(tmp_path / "models", random_checkpoint, *options) == 1
-    assert "nothing here can run onnx in bf16" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "pe-export: nothing here can prove onnx in bf16; onnxruntime has no bf16 on a CPU: export on the GPU"
+    )
+    assert error.endswith("or publish it unproven with --unverified\n")
     assert tree(tmp_path) == {}
     assert run(tmp_path / "models", random_checkpoint, *options, "--unverified") == 0
     parameters = config_of(tmp_path / "models", "PE-Demo-T8-64-text").parameters
@@ -198,6 +204,7 @@ def test_below_the_tolerance_nothing_is_published(
         ([], "PE-Core-L14-336 needs its weights: --from hub downloads them"),
         (["PE-Demo-T8-64", "--from", "hub"], "PE-Demo-T8-64 is not on the hub"),
         (["PE-Core-B16-224", "--checkpoint", "absent.pt"], "no checkpoint file at absent.pt"),
+        (["PE-Core-B16-224", "--checkpoint", "."], ". is a directory: --checkpoint takes the file in it"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(
@@ -227,7 +234,19 @@ def test_a_repository_that_cannot_be_written_is_said_before_the_work(
     assert "cannot make the repository" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--max-batch-size", "0"], ["--max-batch-size", "many"], ["--towers", "audio"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--max-batch-size", "0"],
+        ["--max-batch-size", "-1"],
+        ["--max-batch-size", "10000"],
+        ["--max-batch-size", "many"],
+        ["--towers", "audio"],
+        ["--towers", ""],
+        ["--checkpoint", "a.pt", "--from", "hub"],
+        ["--frobnicate"],
+    ],
+)
 def test_senseless_options_are_refused(option: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([VARIANT.name, *option])
