@@ -6,6 +6,8 @@ setup = $(PYTHON) deploy/environments.py
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
 # The demo; others by `.venv/bin/pe-bench --repository DIR`.
 bench:  ; @$(setup) bench && .venv/bin/pe-bench
+# Load, faults, attack; half an hour, of which ten minutes for memory.
+hold:   ; @$(setup) serve && .venv/bin/pe-hold
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # The exporter's environment lacks what most tests import, so it is given those files alone that have tests for it.
@@ -21,4 +23,4 @@ pins:   ; @$(setup) test && $(compile) pyproject.toml --output-file constraints/
 # Known vulnerabilities of all that is pinned. Needs the network; what cannot be looked up counts as not verified.
 audit:  ; @$(setup) test && .venv/bin/python -m deploy.audit
 
-.PHONY: serve bench check test pins audit
+.PHONY: serve bench hold check test pins audit

@@ -241,6 +241,9 @@ def summary(
             str(s): n for s in {a.status for a in answers} - {200} if (n := sum(a.status == s for a in answers))
         },
         "ms": {f"p{p}": percentile(latencies, p) for p in (50, 95, 99)},
+        "refused_ms": {
+            f"p{p}": percentile([a.seconds * 1e3 for a in answers if a.status == 429], p) for p in (50, 99, 100)
+        },
         "generator": {"lag_p50_ms": usual, "lag_p99_ms": lag, "cores": busy, "bottleneck": "; ".join(reasons)},
         "seconds": seconds,
     }

@@ -1,12 +1,13 @@
 """The stack under test: a pe-serve started for it, or one that runs already."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +33,9 @@ class Stack:
     variant: str
     info: dict[str, Any]  # what the gateway says of the variant
     pids: dict[str, list[int]] = field(default_factory=dict)
-    triton_metrics: str = ""  # known of one that was started for this
+    # Known of one that was started for this:
+    triton_metrics: str = ""
+    launcher: int = 0  # its pe-serve's process id
 
     @property
     def host(self) -> str:
@@ -89,8 +92,14 @@ def _role(command: str, variant: str) -> str | None:
 
 
 @contextmanager
-def start(repository: Path, directory: Path, variant: str | None, options: Sequence[str] = ()) -> Iterator[Stack]:
-    """A pe-serve of its own, on free ports, ended with the block.
+def start(
+    repository: Path,
+    directory: Path,
+    variant: str | None,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Stack]:
+    """A pe-serve of its own, on free ports, ended with the block. ``environment``: settings beside our own.
 
     Raises:
         StackFailed
@@ -100,14 +109,19 @@ def start(repository: Path, directory: Path, variant: str | None, options: Seque
     with log.open("wb") as output:
         # Its log goes to a file, not to a pipe that would have to be read meanwhile.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, process_group=0
+            command,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
         )
     try:
         url = _ready(process, log)
         triton = next(c for c in cpu.descendants(process.pid).values() if re.match(r"\S*tritonserver ", c))
         ports = dict(re.findall(r"--(\w+)-port=(\d+)", triton))
         found = attach(url, f"127.0.0.1:{ports['grpc']}", f"127.0.0.1:{ports['http']}", variant, process.pid)
-        yield replace(found, triton_metrics=f"127.0.0.1:{ports['metrics']}")
+        yield replace(found, triton_metrics=f"127.0.0.1:{ports['metrics']}", launcher=process.pid)
     finally:
         process.terminate()
         process.wait(90)

@@ -11,12 +11,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.drain import Drain
-from gateway.errors import DeadlineExceeded, GatewayError, InvalidInput, PayloadTooLarge, Stopping
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidInput, Overloaded, PayloadTooLarge, Stopping
 from gateway.http.disconnect import run_while_connected
 from gateway.http.errors import error_response
 from gateway.http.exchange import Exchange, exchange_of, header
 from gateway.http.keys import ApiKeys
-from gateway.limits import InFlight, Share
+from gateway.limits import InFlight, Stay
 from gateway.observe.metrics import Metrics
 
 _MAX_DIGITS: Final = 18
@@ -64,39 +64,46 @@ class Admission:
     async def _infer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         if self._drain.refusing:
             raise Stopping("The server is being stopped. Try again in a moment.")
+        time = asyncio.timeout(None)
         try:
-            with self._in_flight.admit() as share:
-                receive = self._bounded(scope, receive, share, exchange)
+            with self._in_flight.admit(lambda: time.reschedule(0)) as stay:
+                receive = self._bounded(scope, receive, stay, exchange)
                 self._metrics.in_flight_is(self._in_flight)
                 self._keys.check(scope)
                 seconds = self._seconds(scope)
-                async with asyncio.timeout(seconds):
+                async with time:
+                    time.reschedule(asyncio.get_running_loop().time() + seconds)
                     await run_while_connected(self._app, scope, receive, send)
         except TimeoutError:
+            if stay.away:
+                raise Overloaded("The server is busy, and this request was slow to arrive. Try again.") from None
             raise DeadlineExceeded(f"The request took longer than {seconds:g} seconds.") from None
         finally:
             self._metrics.in_flight_is(self._in_flight)
 
-    def _bounded(self, scope: Scope, receive: Receive, share: Share, exchange: Exchange) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive, stay: Stay, exchange: Exchange) -> Receive:
         """Takes the room that the body needs: all at once if its length is known, else as it comes."""
+        known = False
         length = header(scope, b"content-length")
         if length.isdecimal() and not header(scope, b"transfer-encoding"):
             exchange.bytes = int(length) if len(length) <= _MAX_DIGITS else self._max_body_bytes + 1
             if exchange.bytes > self._max_body_bytes:
                 raise self._too_large()
-            share.take(exchange.bytes)
-            return receive
+            stay.take(exchange.bytes)
+            known = True
 
-        async def counted() -> Message:
+        async def received() -> Message:
             message = await receive()
             size = len(message.get("body", b""))
-            exchange.bytes += size
-            if exchange.bytes > self._max_body_bytes:
-                raise self._too_large()
-            share.take(size)
+            if not known:
+                exchange.bytes += size
+                if exchange.bytes > self._max_body_bytes:
+                    raise self._too_large()
+                stay.take(size)
+            stay.arrived(size, message.get("more_body", False))
             return message
 
-        return counted
+        return received
 
     def _seconds(self, scope: Scope) -> float:
         """What the request may take: less than the setting, if it says so."""

@@ -1,6 +1,7 @@
 """What /openapi.json says of bodies that the routes read themselves, and of errors."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -166,6 +167,7 @@ def install(app: FastAPI) -> None:
     """Adds those models' schemas to the app's own."""
     generate = app.openapi
 
+    @cache  # 10 ms, which anybody may ask for
     def openapi() -> dict[str, Any]:
         document = generate()
         _, definitions = models_json_schema([(wire, "validation") for wire in _bodies], ref_template=_REFERENCE)

@@ -21,7 +21,7 @@ def test_phases() -> None:
 
     in_flight = InFlight(9, 9)
     drain = Drain(in_flight, seconds=0.1, patience_seconds=0.2)
-    with in_flight.admit():
+    with in_flight.admit(lambda: None):
         assert phase(drain) == (False, False, False)
         drain.begin()
         assert phase(drain) == (True, False, False)

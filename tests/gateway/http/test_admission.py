@@ -123,6 +123,22 @@ class TestBytes:
         assert make_client(max_in_flight=1).post(TEXT, json={"text": ["a", "b", "c"]}).status_code == 200
 
 
+class TestSlowBodies:
+    async def test_they_keep_nobody_out(self, app: App) -> None:
+        """As many as may be in flight, of which nothing comes: one of them gives way to a request that is whole."""
+        silent = [app.post(TEXT, queue(), {"content-length": "100"}) for _ in range(10)]
+        await asyncio.sleep(0.6)
+        for _ in range(3):
+            body = queue()
+            body.put_nowait(b'{"text": "x"}')
+            body.put_nowait(None)
+            assert await app.post(TEXT, body, {}) == 200
+        over = [task for task in silent if task.done()]
+        assert [await task for task in over] == [429]
+        for task in silent:
+            task.cancel()
+
+
 class TestDeadline:
     def test_a_request_can_ask_for_less(self, make_client: MakeClient) -> None:
         encoder = FakeEncoder(seconds=30)

@@ -55,7 +55,7 @@ def test_sizes_of_batches() -> None:
 
 def test_what_is_in_flight() -> None:
     metrics, in_flight = Metrics(TextCache(0)), InFlight(9, 100)
-    with in_flight.admit() as share:
+    with in_flight.admit(lambda: None) as share:
         share.take(70)
         metrics.in_flight_is(in_flight)
         assert (value(metrics, "pe_in_flight"), value(metrics, "pe_in_flight_bytes")) == (1, 70)

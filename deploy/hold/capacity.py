@@ -1,0 +1,116 @@
+"""Load: the highest rate that is answered without a refusal, and what ten times that rate does to it."""
+
+import json
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.benchmark import pictures, stack
+from deploy.benchmark.stack import Stack
+from deploy.hold import asking
+from deploy.hold.asking import Answer
+from deploy.hold.bed import LIMIT, Bed
+from deploy.hold.figures import Figure, at_least, at_most, exactly, told
+
+OVERLOAD: Final = 10
+_STEP: Final = 0.97
+_TRIES: Final = 8
+
+
+def measure(bed: Bed) -> list[Figure]:
+    body = bed.directory / "image.json"
+    body.write_bytes(_json(asking.image(asking.picture(128))))
+    return _measure(bed, bed.stack, body, bed.effort.window)
+
+
+def measure_real(bed: Bed) -> list[Figure]:
+    """The same on a variant of a repository that was given, which does not stand still while it computes."""
+    if bed.repository is None:
+        return []
+    place = bed.directory / "real"
+    place.mkdir()
+    photographs, source = pictures.pictures()
+    body = place / "image.json"
+    with stack.start(bed.repository, place, None) as served:
+        bed.say(f"  {served.variant}, with {source}")
+        photograph = asking.image(pictures.jpeg(photographs[0], pictures.SMALL))
+        body.write_bytes(_json(photograph, perception_encoder_version_id=served.variant))
+        return _measure(bed, served, body, bed.effort.window)
+
+
+def _json(image: Mapping[str, str], **fields: str) -> bytes:
+    return json.dumps({"image": image, **fields}).encode()
+
+
+def _measure(bed: Bed, served: Stack, body: Path, seconds: float) -> list[Figure]:
+    what = {"host": served.host, "port": served.port, "path": asking.IMAGE, "kind": "application/json"}
+    spec: dict[str, Any] = {**what, "files": [str(body)]}
+    full = bed.load.ask(**spec, concurrency=LIMIT * 3 // 4, seconds=max(2.0, bed.effort.guess), warmup=1.0)
+    peak = full["items_per_s"]
+    at = _highest(bed, spec, peak, seconds)
+    capacity = at["rate"]
+    bed.say(f"  {capacity:.1f} requests/s without a refusal, of {peak:.1f} with {LIMIT * 3 // 4} in flight always")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(bed.load.ask, **spec, concurrency=LIMIT, seconds=seconds, rate=OVERLOAD * capacity, seed=7)
+        lists = _lists_meanwhile(served, body, seconds)
+        over = asked.result()
+    best = max(peak, at["items_per_s"])
+    refused, generator = over["refused_ms"], over["generator"]
+    others = sum(n for status, n in over["errors"].items() if status != "429")
+    lists_refused = [answer for answer in lists if answer.status == 429]
+    return [
+        told("capacity: Poisson arrivals without a refusal", capacity, "/s", note=f"for {seconds:g} s"),
+        told("the most that it answers, always busy", peak, "/s"),
+        told("p99 at capacity", at["ms"]["p99"], "ms"),
+        at_least(f"goodput at {OVERLOAD} times capacity / the most", over["items_per_s"] / best, 0.9, "x", timed=True),
+        at_most(
+            f"p99 of what is answered at {OVERLOAD} times capacity / p99 at capacity",
+            over["ms"]["p99"] / at["ms"]["p99"], 3, "x", timed=True, note=f"{over['ms']['p99']:.0f} ms",
+        ),
+        at_most("refusal, p99", refused["p99"], 50, "ms", timed=True, note=f"p50 {refused['p50']:.1f} ms"),
+        exactly("answers at overload that are neither 200 nor 429", others, 0),
+        exactly("lists of 4 meanwhile that are neither", sum(a.status not in (200, 429) for a in lists), 0,
+                note=f"{len(lists_refused)} of {len(lists)} refused"),
+        exactly("refusals without Retry-After", sum("retry-after" not in a.headers for a in lists_refused), 0),
+        told("the generator's own lateness, p99", generator["lag_p99_ms"], "ms",
+             note=generator["bottleneck"] or f"{generator['cores']:.2f} of a core: not the bottleneck"),
+    ]  # fmt: skip
+
+
+def _highest(bed: Bed, spec: Mapping[str, Any], peak: float, seconds: float) -> dict[str, Any]:
+    """The run at the highest rate found, with that rate. Short runs say where to look, long ones decide."""
+    low, high = 0.4 * peak, peak
+    for _ in range(4):
+        rate = (low + high) / 2
+        if _run(bed, spec, rate, bed.effort.guess)["errors"]:
+            high = rate
+        else:
+            low = rate
+    rate = low
+    for _ in range(_TRIES):
+        found = _run(bed, spec, rate, seconds)
+        if not found["errors"]:
+            break
+        bed.say(f"  {rate:.1f}/s: {found['errors']}")
+        rate *= _STEP
+    return found
+
+
+def _run(bed: Bed, spec: Mapping[str, Any], rate: float, seconds: float) -> dict[str, Any]:
+    return bed.load.ask(**spec, concurrency=8, seconds=seconds, rate=rate, seed=int(rate)) | {"rate": rate}
+
+
+def _lists_meanwhile(served: Stack, body: Path, seconds: float) -> list[Answer]:
+    """What requests for four images get, ten a second, while the others come."""
+    one = body.read_bytes()
+    image = one[one.index(b"{", 1) : one.index(b"}") + 1]
+    several = one.replace(image, b"[" + b",".join([image] * 4) + b"]")
+    end = time.monotonic() + seconds * 0.8
+    answers = []
+    time.sleep(seconds * 0.1)
+    while time.monotonic() < end:
+        answers.append(asking.ask(served.url, "POST", asking.IMAGE, several, {"Content-Type": "application/json"}))
+        time.sleep(0.1)
+    return answers

@@ -1,0 +1,101 @@
+"""Attack: thousands of damaged inputs, each of which must get an answer that blames it, soon, and leave nothing."""
+
+import http.client
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from deploy.benchmark import cpu
+from deploy.hold import asking, mutation
+from deploy.hold.bed import Bed
+from deploy.hold.figures import Figure, at_most, exactly, told
+from deploy.hold.mutation import Input
+
+SEED: Final = 1
+_CLIENTS: Final = 8
+_HANG_S: Final = 5.0
+_KEPT: Final = 20  # of what was found
+
+
+@dataclass
+class Found:
+    """What a run of the fuzzer met; ``bad``: inputs whose answer was none, a 5xx, or late."""
+
+    statuses: dict[int, int] = field(default_factory=dict)
+    slowest: float = 0.0
+    bad: list[tuple[Input, int, float]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, given: Input, status: int, seconds: float) -> None:
+        with self.lock:
+            self.statuses[status] = self.statuses.get(status, 0) + 1
+            self.slowest = max(self.slowest, seconds)
+            if (status >= 500 or status == 0 or seconds > _HANG_S) and len(self.bad) < _KEPT:
+                self.bad.append((given, status, seconds))
+
+
+def measure(bed: Bed) -> list[Figure]:
+    bed.stand_in.behave(seconds=0.0)
+    (gateway,) = bed.stack.pids["gateway"]
+    count = bed.effort.inputs
+    first = run(bed.url, range(count // 4))
+    before = cpu.memory_mb(gateway)["now"]
+    rest = run(bed.url, range(count // 4, count))
+    after = cpu.memory_mb(gateway)["now"]
+    bed.stand_in.behave()
+    folder = bed.output / "found"
+    for number, (given, status, seconds) in enumerate(first.bad + rest.bad):
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / f"{number}.bin"
+        kept.write_bytes(given.body)
+        bed.say(f"  {kept}: {given.path} {given.kind}: {given.what}: {status}, {seconds:.1f} s")
+    statuses = {s: first.statuses.get(s, 0) + rest.statuses.get(s, 0) for s in {*first.statuses, *rest.statuses}}
+    shown = ", ".join(f"{n} of {status}" for status, n in sorted(statuses.items()))
+    right = asking.post(bed.url, asking.IMAGE, {"image": asking.image(asking.picture(33))})
+    return [
+        told("damaged images, JSON bodies and forms sent", sum(statuses.values()), note=shown),
+        exactly("5xx, or no answer", sum(n for status, n in statuses.items() if status >= 500 or not status), 0),
+        at_most("the slowest answer", max(first.slowest, rest.slowest), _HANG_S, "s", timed=True),
+        at_most("growth of the gateway's memory over the last three quarters", (after / before - 1) * 100, 5, "%",
+                timed=True, note=f"{before:.0f} to {after:.0f} MB"),
+        exactly("right answers afterwards, of 1",
+                right.status == 200 and asking.is_right(right.json()["embeddings"][0], 33), 1),
+    ]  # fmt: skip
+
+
+def run(url: str, numbers: range, seed: int = SEED) -> Found:
+    """Sends those inputs, eight at a time."""
+    found, left = Found(), iter(numbers)
+    lock = threading.Lock()
+
+    def client() -> None:
+        place = urlsplit(url)
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=4 * _HANG_S)
+        while True:
+            with lock:
+                taken = list(itertools.islice(left, 1))
+            if not taken:
+                connection.close()
+                return
+            given = mutation.make(seed, taken[0])
+            begun = time.perf_counter()
+            try:
+                headers = {"Content-Type": given.kind.encode("utf-8")} if given.kind else {}
+                connection.request("POST", given.path, given.body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                status = answer.status
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                status = 0
+            found.add(given, status, time.perf_counter() - begun)
+
+    threads = [threading.Thread(target=client) for _ in range(_CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
