@@ -27,7 +27,7 @@ class _Tally:
     right: int = 0
     refused: int = 0  # 503 with Retry-After and Connection: close
     refused_otherwise: int = 0
-    dropped: int = 0  # sent on an open connection, and never answered
+    unanswered: list[float] = field(default_factory=list)  # when each was sent
     last: float = 0.0  # when the last right answer came
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -48,8 +48,10 @@ def measure(bed: Bed) -> list[Figure]:
         for client in clients:
             client.join()
     unready = readiness.first(503, told_at) - told_at
+    # What is sent later than that is refused, or meets a listener that is gone.
+    dropped = [sent for sent in tally.unanswered if sent < told_at + _NOTICE_S]
     return [
-        exactly(f"requests dropped by a SIGTERM with {_CLIENTS} clients", tally.dropped, 0,
+        exactly(f"requests dropped by a SIGTERM with {_CLIENTS} clients", len(dropped), 0,
                 note=f"{tally.right} answered, {tally.refused} refused"),
         exactly("refusals other than 503 with Retry-After and Connection: close", tally.refused_otherwise, 0),
         at_most("/readiness is 503 after", unready, 0.5, "s", timed=True),
@@ -70,13 +72,14 @@ def _client(url: str, tally: _Tally, over: threading.Event) -> None:
         except OSError:
             return  # nobody listens any more
         while not over.is_set():
+            sent = time.monotonic()
             try:
                 connection.request("POST", asking.IMAGE, body, {"Content-Type": "application/json"})
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException):
                 with tally.lock:
-                    tally.dropped += 1
+                    tally.unanswered.append(sent)
                 connection.close()
                 break
             closing = (answer.headers.get("connection") or "").lower() == "close"
