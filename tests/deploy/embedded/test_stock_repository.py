@@ -1,0 +1,39 @@
+"""The repository as it lies there, given to Triton itself: a stock container sees it so, and not by way of pe-serve."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import installation
+from deploy.embedded.run_directory import cache
+from deploy.embedded.signals import Signals
+from deploy.embedded.triton import Triton
+
+pytestmark = pytest.mark.triton
+
+REPOSITORY = Path(__file__).parents[3] / "model_repository"
+
+
+class Stock(Triton):
+    def _arguments(self) -> list[str]:
+        return [
+            f"--model-repository={REPOSITORY}" if argument.startswith("--model-repository=") else argument
+            for argument in super()._arguments()
+        ]
+
+
+def test_triton_loads_it_unchanged_and_takes_no_notice_of_its_page(tmp_path: Path) -> None:
+    assert (REPOSITORY / "README.md").is_file()
+    with Signals() as signals:
+        triton = Stock(installation.find(installation.places(cache())), [], tmp_path, verbose=False)
+        try:
+            triton.wait_until_ready(signals)
+            index = triton.index()
+        finally:
+            triton.stop(signals)
+    assert index is not None
+    assert {(model["name"], model["state"]) for model in index} == {
+        ("PE-Demo-T8-64-vision", "READY"),
+        ("PE-Demo-T8-64-text", "READY"),
+    }
+    assert "README" not in (tmp_path / "triton.log").read_text()
