@@ -80,7 +80,9 @@ class PeServe:
 
     def pid_of(self, part: str) -> int:
         (pid,) = (
-            pid for pid, command in self.processes().items() if part in command.split(" ")[0] or f" {part} " in command
+            pid
+            for pid, command in self.processes().items()
+            if part in Path(command.split(" ")[0]).name or f" {part} " in command
         )
         return pid
 
