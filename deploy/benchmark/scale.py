@@ -116,7 +116,13 @@ def gateway(made: Site) -> Iterator[int]:
     (port,) = ports.free(1)
     log = made.directory / f"gateway-{port}.txt"
     command = [*_NAMESPACE, str(made.hosts), sys.executable, "-P", "-m", "gateway"]
-    settings = {"HOST": ports.LOOPBACK, "PORT": str(port), "PE_TRITON_URL": made.url, "PE_MAX_IN_FLIGHT": "1000"}
+    settings = {
+        "HOST": ports.LOOPBACK,
+        "PORT": str(port),
+        "PE_TRITON_URL": made.url,
+        "PE_MAX_IN_FLIGHT": "1000",
+        "PE_DRAIN_SECONDS": "0",
+    }
     child = Child("The gateway", command, {**os.environ, **settings}, log)
     try:
         end = time.monotonic() + 60
@@ -194,6 +200,8 @@ def changes(made: Site, asking: Load, say: Callable[[str], None]) -> dict[str, A
         made.tritons[0].stop(made.signals)
         say("one is killed, named as it is ...")
         os.killpg(made.tritons[3].pid, signal.SIGKILL)  # as a container ends: all at once
+        if answers.done():
+            raise StackFailed("the load was over before the last Triton was killed")
         measured = answers.result()
     return {
         "requests": measured["requests"] + sum(measured["errors"].values()),

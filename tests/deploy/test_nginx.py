@@ -333,7 +333,7 @@ async def test_refusals_pass_through(proxy: Proxy, stack: int) -> None:
 
 
 def test_a_gateway_without_a_model_is_heard() -> None:
-    with bare_gateway() as gateway, nginx(gateway.port) as proxy, proxy.client() as client:
+    with bare_gateway(PE_DRAIN_SECONDS="0") as gateway, nginx(gateway.port) as proxy, proxy.client() as client:
         answer = client.post(TEXT, json={"text": "x"})
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
@@ -341,7 +341,11 @@ def test_a_gateway_without_a_model_is_heard() -> None:
 
 
 def test_another_gateway_answers_for_one_that_is_gone_or_not_ready(stack: int) -> None:
-    with bare_gateway() as not_ready, nginx(stack, not_ready.port, free_port()) as proxy, proxy.client() as client:
+    with (
+        bare_gateway(PE_DRAIN_SECONDS="0") as not_ready,
+        nginx(stack, not_ready.port, free_port()) as proxy,
+        proxy.client() as client,
+    ):
         for i in range(30):
             assert client.post(TEXT, json={"text": f"another {i}"}).status_code == 200
 
