@@ -1,6 +1,7 @@
 """The real things, built from the settings, and served."""
 
 import math
+import resource
 import socket
 
 import uvicorn
@@ -9,6 +10,7 @@ from starlette.types import ASGIApp
 
 from gateway.fetch import FetchPolicy, ImageFetcher
 from gateway.http.app import create_app
+from gateway.http.protocol import Protocol
 from gateway.http.server import Server
 from gateway.observe import logs, trace
 from gateway.observe.trace import Tracing
@@ -50,6 +52,9 @@ def work(listener: socket.socket) -> None:
 
 
 def _run(settings: Settings, listener: socket.socket | None) -> None:
+    # Where the soft limit is the usual 1,024, as many idle connections would keep everybody else out.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     registry = CollectorRegistry()
     tracing = Tracing() if settings.traces else None
     encoder = TritonEncoder(
@@ -66,7 +71,7 @@ def _config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         access_log=False,  # the gateway writes its own line, with the stages' times
         log_config=None,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
