@@ -55,6 +55,7 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("gateway")
         self._propagator = TraceContextTextMapPropagator()
+        self._current = trace.get_current_span
         self._kind = trace.SpanKind
         self._error = trace.StatusCode.ERROR
 
@@ -70,7 +71,10 @@ class Tracing:
 
     @contextmanager
     def call(self, model: str, address: str) -> Iterator[Metadata]:
-        """One inference's span, and what tells Triton to continue it."""
+        """One inference's span, and what tells Triton to continue it; nothing of a canary's, which no request needs."""
+        if not self._current().get_span_context().is_valid:
+            yield ()
+            return
         attributes = {"rpc.system": "grpc", "rpc.method": "ModelInfer", "server.address": address, "pe.model": model}
         with self._tracer.start_as_current_span(f"ModelInfer {model}", kind=self._kind.CLIENT, attributes=attributes):
             headers: dict[str, str] = {}

@@ -1,15 +1,11 @@
 """Spans as a collector gets them, from a client's trace to the metadata that Triton continues."""
 
-import gzip
 import importlib.util
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx2
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from gateway.http.app import create_app
@@ -19,54 +15,18 @@ from gateway.settings import Settings
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import FakeTriton, served
 from tests.fakes import FakeFetch
+from tests.otlp import Collector
 
 TEXT = "/perception_encoder/embed_text"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 
 
-class Collector:
-    """Takes OTLP over HTTP on loopback."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.names: list[str] = []
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers.get("content-encoding") == "gzip":
-                    body = gzip.decompress(body)
-                request = ExportTraceServiceRequest.FromString(body)
-                for resource in request.resource_spans:
-                    attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
-                    collector.names.append(attributes["service.name"])
-                    collector.spans += [span for scope in resource.scope_spans for span in scope.spans]
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    collector = Collector()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-    collector.thread.start()
-    yield collector
-    collector.server.shutdown()
-    collector.thread.join()
-    collector.server.server_close()
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        yield collector
 
 
 async def ask(triton: FakeTriton, *requests: tuple[str, str, dict[str, Any]]) -> None:
@@ -113,6 +73,13 @@ async def test_errors_are_marked_and_health_is_no_story(collector: Collector) ->
     assert spans[422].status.code == 0
     assert not any("readiness" in span.name for span in collector.spans)
     assert "secret" not in str(collector.spans)
+
+
+async def test_a_canary_is_no_story(collector: Collector) -> None:
+    triton = FakeTriton()
+    await ask(triton, ("GET", "/readiness", {}))
+    assert triton.asked == 2
+    assert not collector.spans
 
 
 def test_without_opentelemetry_the_setting_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
