@@ -36,7 +36,7 @@ class Effort:
 
 
 FULL: Final = Effort(window=30, guess=4, soak=600, load=10, kills=3, inputs=20_000, examples=100, connections=2000)
-QUICK: Final = Effort(window=2, guess=0.6, soak=6, load=2, kills=1, inputs=300, examples=3, connections=200)
+QUICK: Final = Effort(window=2, guess=0.6, soak=6, load=2, kills=1, inputs=320, examples=3, connections=200)
 
 
 @dataclass(frozen=True)
