@@ -78,11 +78,14 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--engine",
         choices=engine.CHOICES,
-        default=os.environ.get("PE_ONNX_ENGINE") or None,
-        help="run ONNX models by OpenVINO, once it has proved the same embeddings (the variable PE_ONNX_ENGINE)",
+        default=os.environ.get("PE_ONNX_ENGINE") or engine.AUTO,
+        help="what runs ONNX models (default: %(default)s; the variable PE_ONNX_ENGINE, else auto: OpenVINO in BF16 on "
+        "a CPU with AMX, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
     )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)
+    if parsed.engine not in engine.CHOICES:  # the variable's value, which argparse takes as it is
+        parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(engine.CHOICES)}")
     return Options(
         parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine
     )

@@ -26,6 +26,7 @@ class Installation:
     stub: Path  # the process a Python model runs in, built for this environment's Python
     libpython: Path  # what the stub links: absolute, or a bare name if the system's serves
     openvino: bool  # whether models for it can be run; onnxruntime always is there
+    cuda: bool  # whether that onnxruntime is the one for NVIDIA GPUs
 
 
 def places(cache: Path) -> tuple[Path, ...]:
@@ -46,10 +47,10 @@ def find(looked_at: tuple[Path, ...]) -> Installation:
     raise InstallationMissing(looked_at, REQUIREMENTS)
 
 
-def require_engines(installation: Installation, models: Sequence[Model], run_by: str | None = None) -> None:
-    """Raises EngineMissing for the first of `models` that could not be run; `run_by`: as `Layout` has it."""
+def require_engines(installation: Installation, models: Sequence[Model], insisted: str | None = None) -> None:
+    """Raises EngineMissing for the first of `models` that could not be run; `insisted`: as `RunBy` has it."""
     for model in models:
-        if (model.engine == "openvino" or run_by) and not installation.openvino:
+        if (model.engine == "openvino" or insisted) and not installation.openvino:
             raise EngineMissing(installation.environment, model.name, OPENVINO_REQUIREMENTS)
 
 
@@ -69,6 +70,7 @@ def _inspect(environment: Path) -> Installation:
         stub=wheel / "python_backend_stubs" / interpreter.version / "triton_python_backend_stub",
         libpython=library or Path(),
         openvino=(interpreter.site_packages / "openvino/__init__.py").exists(),
+        cuda=any(interpreter.site_packages.glob("onnxruntime_gpu-*.dist-info")),
     )
     # The last to be installed are the likeliest to be missing after an interrupted installation.
     onnxruntime = interpreter.site_packages / "onnxruntime/__init__.py"

@@ -9,7 +9,8 @@ import os
 import shutil
 from pathlib import Path
 
-from deploy.embedded import engine, warm_up
+from deploy.embedded import warm_up
+from deploy.embedded.engine import RunBy, configured
 from deploy.embedded.installation import Installation
 from deploy.embedded.repository import Model
 
@@ -18,10 +19,10 @@ BACKEND = Path(__file__).with_name("backend")
 
 
 class Layout:
-    """`run_by`: of `engine`, what ONNX models are run by instead of onnxruntime."""
+    """`run_by`: what ONNX models are run by, if not by onnxruntime."""
 
-    def __init__(self, directory: Path, installation: Installation, run_by: str | None = None) -> None:
-        self._run_by = run_by
+    def __init__(self, directory: Path, installation: Installation, run_by: RunBy | None = None) -> None:
+        self._run_by = run_by or RunBy()
         self.models = directory / "models"
         self.backends = directory / "backends"
         self.libraries = directory / "lib"
@@ -48,8 +49,7 @@ class Layout:
         # configuration for a version that is still on its way) is not seen before it is shown.
         view = self._views / f"{model.name}.{self._made}"
         view.mkdir()
-        onnx = model.engine.startswith("onnxruntime")
-        config = engine.configured(model.config, self._run_by) if onnx and self._run_by else model.config
+        config = configured(model.config, choice) if (choice := self._run_by.of(model)) else model.config
         config = warm_up.smallest_alone(config)
         (view / "config.pbtxt").write_bytes(config)
         for version in model.versions:

@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.embedded import installation, ports, repository
 from deploy.embedded.child import adopt_orphans
+from deploy.embedded.engine import AUTO, RunBy, has_amx
 from deploy.embedded.events import Event
 from deploy.embedded.follower import Follower
 from deploy.embedded.gateway import Gateway
@@ -27,7 +28,7 @@ class Options:
     workers: int  # gateway processes
     cache: Path
     verbose: bool  # Triton's log to the terminal instead of a file
-    engine: str | None = None  # that runs ONNX models, of `engine.CHOICES`; None: onnxruntime
+    engine: str = AUTO  # that runs ONNX models, of `engine.CHOICES`
 
 
 OnReady = Callable[[str, dict[str, Any], installation.Installation], None]
@@ -43,12 +44,13 @@ def serve(options: Options, on_ready: OnReady, tell: Callable[[Event], None]) ->
         models = repository.models(options.repository)
         ports.require_bindable(options.host, options.port)
         triton_installation = installation.find(installation.places(options.cache))
-        installation.require_engines(triton_installation, models, options.engine)
+        run_by = RunBy(options.engine, has_amx(), triton_installation.openvino)
+        installation.require_engines(triton_installation, models, run_by.insisted)
         port = options.port or ports.free(1)[0]
 
         adopt_orphans()
         directory = running.enter_context(run_directory(options.cache))
-        triton = Triton(triton_installation, models, directory, options.verbose, run_by=options.engine)
+        triton = Triton(triton_installation, models, directory, options.verbose, run_by=run_by)
         running.callback(triton.stop, signals)
         triton.wait_until_ready(signals)
         gateway = Gateway(options.host, port, options.workers, triton.grpc)

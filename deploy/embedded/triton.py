@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.embedded import ports, probe, shared_memory
 from deploy.embedded.child import Child
+from deploy.embedded.engine import RunBy
 from deploy.embedded.errors import ModelsNotLoaded
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
@@ -25,7 +26,7 @@ class Triton:
     """Starts at once; `wait_until_ready` tells how it went. `start` starts it again, at the same addresses.
 
     `grpc`: address and port for gRPC, where several are to be told apart by their address alone. `run_by`: as `Layout`
-    has it.
+    has it. It sees GPUs where onnxruntime could use them.
     """
 
     def __init__(
@@ -35,14 +36,15 @@ class Triton:
         directory: Path,
         verbose: bool,
         grpc: tuple[str, int] | None = None,
-        run_by: str | None = None,
+        run_by: RunBy | None = None,
     ) -> None:
         self._models = models
         self._installation = installation
         self._log = None if verbose else directory / "triton.log"
         self.http, free, self._metrics = ports.free(3)
         self._host, self.grpc = grpc or (ports.LOOPBACK, free)
-        self.layout = Layout(directory, installation, run_by)
+        self._run_by = run_by or RunBy()
+        self.layout = Layout(directory, installation, self._run_by)
         for model in models:
             self.layout.show(model)
         self.start()
@@ -80,6 +82,18 @@ class Triton:
 
     def wait_until_ready(self, signals: Signals) -> None:
         """Raises ProcessDied, ModelsNotLoaded, ProcessNotReady or StopRequested."""
+        try:
+            self._wait_until_ready(signals)
+        except ModelsNotLoaded as error:
+            if not self._run_by.fall_back(error.reasons):
+                raise
+            self.stop(signals)
+            for model in self._models:
+                self.layout.show(model)
+            self.start()
+            self._wait_until_ready(signals)
+
+    def _wait_until_ready(self, signals: Signals) -> None:
         end = time.monotonic() + _LOAD_S
         while (states := self._outcome()) is None:
             self._child.require_alive()
@@ -163,7 +177,7 @@ def _plain(reason: str) -> str:
 
 
 def _environment(installation: Installation, libraries: Path) -> dict[str, str]:
-    """Ours, without what would lead the stub's Python astray."""
+    """Ours, without what would lead the stub's Python astray, or a server for the CPU to a GPU."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONHOME", "PYTHONPATH"}}
     paths = [str(libraries), str(installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
     return environment | {
@@ -173,5 +187,5 @@ def _environment(installation: Installation, libraries: Path) -> dict[str, str]:
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
-        "CUDA_VISIBLE_DEVICES": "",  # this Triton and its backends serve on the CPU; GPU servers run the container
+        **({} if installation.cuda else {"CUDA_VISIBLE_DEVICES": ""}),
     }

@@ -21,4 +21,5 @@ def installation(tmp_path: Path) -> Installation:
         wheel / "triton_python_backend_stub",
         wheel / "libpython3.11.so.1.0",
         openvino=False,
+        cuda=False,
     )

@@ -107,3 +107,13 @@ def test_refuses_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         cli.main(["--port", port])
     assert "invalid" in capsys.readouterr().err
+
+
+def test_an_engine_that_there_is_not_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PE_ONNX_ENGINE", "tensorrt")
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 2
+    assert "PE_ONNX_ENGINE is 'tensorrt'; there are auto, onnxruntime, openvino" in capsys.readouterr().err

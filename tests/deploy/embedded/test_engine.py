@@ -1,6 +1,7 @@
 """ONNX models by OpenVINO: what Triton is told of them, and that they answer the same."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from deploy.embedded import engine, repository
-from deploy.embedded.installation import Installation
+from deploy.embedded.installation import Installation, find, places
 from deploy.embedded.layout import Layout
+from deploy.embedded.repository import Model
+from deploy.embedded.signals import Signals
+from deploy.embedded.triton import Triton
 from tests.pictures import base64_image, flat
 from tests.running import PeServe
 
@@ -48,7 +52,7 @@ def test_only_onnx_models_are_changed(
     config.write_text(re.sub(r'"onnxruntime"', '"openvino"', config.read_text()))
     (path / "Tiny-text/1/model.onnx").rename(path / "Tiny-text/1/model.xml")
     (tmp_path / "run").mkdir()
-    layout = Layout(tmp_path / "run", installation, "openvino-bf16")
+    layout = Layout(tmp_path / "run", installation, engine.RunBy("openvino-bf16"))
     for model in repository.models(path):
         layout.show(model)
     shown = {name: (layout.models / name / "config.pbtxt").read_text() for name in ("Tiny-vision", "Tiny-text")}
@@ -60,6 +64,69 @@ def test_only_onnx_models_are_changed(
 def test_amx_is_found(tmp_path: Path, flags: str, amx: bool) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_bf16x\n")
     assert engine.has_amx(tmp_path / "cpuinfo") is amx
+
+
+def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 2**20) -> Model:
+    config = f'parameters {{ key: "precision" value {{ string_value: "{precision}" }} }}'.encode()
+    return Model("V-vision", Path("/m"), kind, config, (1, 2), (("1/model.onnx", 2**30, 0), ("2/model.onnx", size, 0)))
+
+
+@pytest.mark.parametrize(
+    ("choice", "amx", "openvino", "of", "runs_by"),
+    [
+        ("auto", True, True, model(), "openvino-bf16"),
+        ("auto", False, True, model(), None),
+        ("auto", True, False, model(), None),
+        ("auto", True, True, model("fp16"), None),
+        ("auto", True, True, model(size=10 * 2**20), None),
+        ("auto", True, True, model(kind="openvino"), None),
+        ("onnxruntime", True, True, model(), None),
+        ("openvino", False, True, model("fp16"), "openvino"),
+        ("openvino-bf16", False, True, model(size=1), "openvino-bf16"),
+        ("openvino-bf16", False, True, model(kind="python"), None),
+    ],
+)
+def test_the_faster_engine_is_chosen_where_it_is_one(
+    choice: str, amx: bool, openvino: bool, of: Model, runs_by: str | None
+) -> None:
+    assert engine.RunBy(choice, amx, openvino).of(of) == runs_by
+
+
+def test_what_fails_by_the_faster_engine_runs_by_its_own_unless_a_person_insisted() -> None:
+    ours, theirs = engine.RunBy("auto", amx=True, openvino=True), engine.RunBy("openvino-bf16", amx=True, openvino=True)
+    assert ours.fall_back(["V-vision"])
+    assert ours.of(model()) is None
+    assert not ours.fall_back(["V-vision"])  # it is something else, then
+    assert not theirs.fall_back(["V-vision"])
+    assert theirs.of(model()) == "openvino-bf16"
+    assert not engine.RunBy("auto", amx=False, openvino=True).fall_back(["V-vision"])
+
+
+@pytest.mark.triton
+def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_WORTHWHILE_BYTES", 0)
+    path = shutil.copytree(ROOT / "model_repository", tmp_path / "repository")
+    samples = path / "PE-Demo-T8-64-text/1/parity.npz"
+    with np.load(samples) as kept:
+        spoilt = dict(kept) | {"expected": -kept["expected"]}
+    np.savez(samples, **spoilt)
+    (tmp_path / "run").mkdir()
+    real = find(places(tmp_path))
+    run_by = engine.RunBy("auto", amx=True, openvino=True)
+    with Signals() as signals:
+        triton = Triton(real, repository.models(path), tmp_path / "run", verbose=False, run_by=run_by)
+        try:
+            triton.wait_until_ready(signals)
+            told = {
+                tower: httpx2.get(f"http://127.0.0.1:{triton.http}/v2/models/PE-Demo-T8-64-{tower}/config").json()
+                for tower in ("vision", "text")
+            }
+        finally:
+            triton.stop(signals)
+    engines = {tower: config["parameters"]["engine"]["string_value"] for tower, config in told.items()}
+    assert engines == {"vision": "openvino", "text": "onnx"}
 
 
 @pytest.mark.triton

@@ -81,3 +81,9 @@ def test_openvino_is_asked_for_where_a_model_needs_it(environment: Path, tmp_pat
     (environment / "lib/site-packages/openvino").mkdir()
     (environment / "lib/site-packages/openvino/__init__.py").touch()
     installation.require_engines(installation.find((environment,)), models)
+
+
+def test_an_onnxruntime_for_gpus_is_known(environment: Path) -> None:
+    assert not installation.find((environment,)).cuda
+    (environment / "lib/site-packages/onnxruntime_gpu-1.31.0.dist-info").mkdir()
+    assert installation.find((environment,)).cuda
