@@ -17,12 +17,15 @@ from deploy.hold.figures import Figure, at_least, at_most, exactly, told
 OVERLOAD: Final = 10
 _STEP: Final = 0.97
 _TRIES: Final = 8
+# A real model on a CPU answers a few images a second: as many in flight as it can answer within a few seconds.
+_REAL_LIMIT: Final = 16
+_SLOWER: Final = 5.0
 
 
 def measure(bed: Bed) -> list[Figure]:
     body = bed.directory / "image.json"
     body.write_bytes(_json(asking.image(asking.picture(128))))
-    return _measure(bed, bed.stack, body, bed.effort.window)
+    return _measure(bed, bed.stack, body, LIMIT, bed.effort.guess)
 
 
 def measure_real(bed: Bed) -> list[Figure]:
@@ -33,27 +36,28 @@ def measure_real(bed: Bed) -> list[Figure]:
     place.mkdir()
     photographs, source = pictures.pictures()
     body = place / "image.json"
-    with stack.start(bed.repository, place, None) as served:
+    with stack.start(bed.repository, place, None, environment={"PE_MAX_IN_FLIGHT": str(_REAL_LIMIT)}) as served:
         bed.say(f"  {served.variant}, with {source}")
         photograph = asking.image(pictures.jpeg(photographs[0], pictures.SMALL))
         body.write_bytes(_json(photograph, perception_encoder_version_id=served.variant))
-        return _measure(bed, served, body, bed.effort.window)
+        return _measure(bed, served, body, _REAL_LIMIT, _SLOWER * bed.effort.guess)
 
 
 def _json(image: Mapping[str, str], **fields: str) -> bytes:
     return json.dumps({"image": image, **fields}).encode()
 
 
-def _measure(bed: Bed, served: Stack, body: Path, seconds: float) -> list[Figure]:
+def _measure(bed: Bed, served: Stack, body: Path, limit: int, guess: float) -> list[Figure]:
+    seconds = bed.effort.window
     what = {"host": served.host, "port": served.port, "path": asking.IMAGE, "kind": "application/json"}
     spec: dict[str, Any] = {**what, "files": [str(body)]}
-    full = bed.load.ask(**spec, concurrency=LIMIT * 3 // 4, seconds=max(2.0, bed.effort.guess), warmup=1.0)
+    full = bed.load.ask(**spec, concurrency=limit * 3 // 4, seconds=max(2.0, guess), warmup=max(1.0, guess / 2))
     peak = full["items_per_s"]
-    at = _highest(bed, spec, peak, seconds)
+    at = _highest(bed, spec, peak, seconds, guess)
     capacity = at["rate"]
-    bed.say(f"  {capacity:.1f} requests/s without a refusal, of {peak:.1f} with {LIMIT * 3 // 4} in flight always")
+    bed.say(f"  {capacity:.1f} requests/s without a refusal, of {peak:.1f} with {limit * 3 // 4} in flight always")
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(bed.load.ask, **spec, concurrency=LIMIT, seconds=seconds, rate=OVERLOAD * capacity, seed=7)
+        asked = pool.submit(bed.load.ask, **spec, concurrency=limit, seconds=seconds, rate=OVERLOAD * capacity, seed=7)
         lists = _lists_meanwhile(served, body, seconds)
         over = asked.result()
     best = max(peak, at["items_per_s"])
@@ -62,7 +66,7 @@ def _measure(bed: Bed, served: Stack, body: Path, seconds: float) -> list[Figure
     lists_refused = [answer for answer in lists if answer.status == 429]
     return [
         told("capacity: Poisson arrivals without a refusal", capacity, "/s", note=f"for {seconds:g} s"),
-        told("the most that it answers, always busy", peak, "/s"),
+        told(f"the most that it answers, always busy; {limit} may be in flight", peak, "/s"),
         told("p99 at capacity", at["ms"]["p99"], "ms"),
         at_least(f"goodput at {OVERLOAD} times capacity / the most", over["items_per_s"] / best, 0.9, "x", timed=True),
         at_most(
@@ -79,12 +83,12 @@ def _measure(bed: Bed, served: Stack, body: Path, seconds: float) -> list[Figure
     ]  # fmt: skip
 
 
-def _highest(bed: Bed, spec: Mapping[str, Any], peak: float, seconds: float) -> dict[str, Any]:
+def _highest(bed: Bed, spec: Mapping[str, Any], peak: float, seconds: float, guess: float) -> dict[str, Any]:
     """The run at the highest rate found, with that rate. Short runs say where to look, long ones decide."""
     low, high = 0.4 * peak, peak
     for _ in range(4):
         rate = (low + high) / 2
-        if _run(bed, spec, rate, bed.effort.guess)["errors"]:
+        if _run(bed, spec, rate, guess)["errors"]:
             high = rate
         else:
             low = rate
