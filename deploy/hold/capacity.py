@@ -65,7 +65,8 @@ def _measure(bed: Bed, served: Stack, body: Path, limit: int, guess: float) -> l
     others = sum(n for status, n in over["errors"].items() if status != "429")
     lists_refused = [answer for answer in lists if answer.status == 429]
     return [
-        told("capacity: Poisson arrivals without a refusal", capacity, "/s", note=f"for {seconds:g} s"),
+        told("capacity: Poisson arrivals without a refusal", capacity, "/s",
+             note=f"{served.variant}, for {seconds:g} s"),
         told(f"the most that it answers, always busy; {limit} may be in flight", peak, "/s"),
         told("p99 at capacity", at["ms"]["p99"], "ms"),
         at_least(f"goodput at {OVERLOAD} times capacity / the most", over["items_per_s"] / best, 0.9, "x", timed=True),

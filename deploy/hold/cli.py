@@ -94,11 +94,17 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
         "took_s": round(time.time() - began),
-        "command": " ".join(["pe-hold", *(["--quick"] if options.quick else [])]),
+        "command": _command(options),
         "machine": machine,
         "commit": _commit(),
         "sections": sections,
     }
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What was run, without the paths of whoever ran it."""
+    chosen = {"--quick": options.quick, "--repository DIR": options.repository, f"--soak {options.soak}": options.soak}
+    return " ".join(["pe-hold", *(name for name, given in chosen.items() if given)])
 
 
 def _with_words(figure: Figure) -> dict[str, Any]:
