@@ -1,5 +1,5 @@
 import multiprocessing
-import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -101,17 +101,28 @@ def test_says_nothing_where_nothing_is_to_do(monkeypatch: pytest.MonkeyPatch) ->
     assert said == []
 
 
-def hold_the_lock(seconds: float) -> None:
-    with plan._alone(lambda text: None):
-        time.sleep(seconds)
+def hold_the_lock(held: Event, free: Event) -> None:
+    with plan._alone(lambda _: None):
+        held.set()
+        free.wait(60)
 
 
 def test_two_at_once_take_turns() -> None:
-    other = multiprocessing.get_context("spawn").Process(target=hold_the_lock, args=(2.0,))
+    context = multiprocessing.get_context("spawn")
+    held, free = context.Event(), context.Event()
+    other = context.Process(target=hold_the_lock, args=(held, free))
     other.start()
-    time.sleep(1.5)
     said: list[str] = []
-    with plan._alone(said.append):
-        pass
-    other.join()
+
+    def say(text: str) -> None:
+        said.append(text)
+        free.set()
+
+    try:
+        assert held.wait(60)
+        with plan._alone(say):
+            pass
+    finally:
+        free.set()
+        other.join()
     assert said == ["Waiting for another run that is setting up this checkout ..."]
