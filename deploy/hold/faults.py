@@ -84,18 +84,18 @@ def _one_killed(bed: Bed) -> list[Figure]:
 def _one_of_two(bed: Bed) -> list[Figure]:
     """One of two, with 16 in flight: killed, then hung."""
     with ExitStack() as running:
-        other = running.enter_context(beds.serving(bed.directory, "other", bed.stand_in))
-        both = running.enter_context(beds.gateway(bed.directory, [bed.stack, other]))
-        launchers = [bed.stack.launcher, other.launcher]
+        # Both their own: a pe-serve gives up at the fifth death within a minute, and that of the bed had some.
+        two = [running.enter_context(beds.serving(bed.directory, f"other-{i}", bed.stand_in)) for i in range(2)]
+        both = running.enter_context(beds.gateway(bed.directory, two))
 
         def kill() -> None:
             for number in range(bed.effort.kills):
                 time.sleep(1.5)
-                os.kill(triton_of(launchers[number % 2]), signal.SIGKILL)
-                _wait_for(other if number % 2 else bed.stack)
+                os.kill(triton_of(two[number % 2].launcher), signal.SIGKILL)
+                _wait_for(two[number % 2])
 
         def hang() -> None:
-            hung = triton_of(other.launcher)
+            hung = triton_of(two[1].launcher)
             time.sleep(1)
             os.kill(hung, signal.SIGSTOP)
             time.sleep(max(2, bed.effort.load / 2))
