@@ -74,6 +74,8 @@ def _config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
         http=Protocol,
         access_log=False,  # the gateway writes its own line, with the stages' times
         log_config=None,
+        # Longer than balancers keep theirs (60 s, mostly), or now and then a request meets one that is just closing.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
     )
 
