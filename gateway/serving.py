@@ -41,7 +41,7 @@ def serve(settings: Settings) -> int:
 
 def serve_by_workers(settings: Settings) -> int:
     """The same in several."""
-    return Workers(settings.num_workers, work, _config(settings).bind_socket()).run()
+    return Workers(settings.num_workers, work, config(settings).bind_socket()).run()
 
 
 def work(listener: socket.socket) -> None:
@@ -61,11 +61,12 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
         settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracing
     )
     app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracing)
-    server = Server(_config(settings, app), app.state.drain, interruptible=listener is None)
+    server = Server(config(settings, app), app.state.drain, interruptible=listener is None)
     server.run(None if listener is None else [listener])
 
 
-def _config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
+def config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
+    """What uvicorn is told."""
     return uvicorn.Config(
         app,
         host=settings.host,

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
-import uvicorn
 
 from deploy.bootstrap.plan import ROOT
 from deploy.bootstrap.tools import PACKAGES, Tools
+from gateway import serving
 from gateway.settings import Settings
 from tests.pictures import PHOTOGRAPHS, base64_image
 from tests.running import PeServe, free_port
@@ -203,7 +203,7 @@ def test_limits_match_the_gateways() -> None:
     assert int(re.search(r"client_max_body_size (\d+)m;", conf)[1]) * 2**20 == settings.max_body_bytes  # type: ignore[index]
     assert f"the {settings.max_body_bytes} bytes" in conf
     assert int(re.search(r"proxy_read_timeout (\d+)s;", conf)[1]) > settings.deadline_seconds  # type: ignore[index]
-    idle = uvicorn.Config("gateway").timeout_keep_alive
+    idle = serving.config(settings).timeout_keep_alive
     assert int(re.search(r"keepalive_timeout (\d+)s;", conf)[1]) < idle  # type: ignore[index]
 
 
