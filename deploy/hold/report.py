@@ -21,8 +21,8 @@ def markdown(results: dict[str, Any]) -> str:
 # What README shows: figures by how they begin.
 HEADLINES: Final = (
     "goodput", "p99 of what", "refusal, p99", "answers other than 504", "of these: cancelled,",
-    "of 48 whose client left: cancelled,", "memory that they took", "the only Triton killed", "/readiness is 200",
-    "one of two", "requests dropped", "100 clients that send", "2000 connections", "damaged images", "5xx",
+    "of 48 whose client left: cancelled,", "a PNG of", "the only Triton killed", "/readiness is 200",
+    "one of two", "requests dropped", "100 clients that send", "2000 connections", "damaged images", "5xx", "growth",
     "drift of the memory of gateway",
 )  # fmt: skip
 
