@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -96,17 +96,17 @@ def _json(path: str, value: Any, what: str) -> Input:
     return Input(path, json.dumps(value).encode(), "application/json", what)
 
 
-def mutated(value: Any, rng: random.Random) -> Any:
+def mutated(value: Any, rng: random.Random, odd: Sequence[Any] = _ODD) -> Any:
     """The value with something odd somewhere in it."""
     if rng.random() < 0.35 or not isinstance(value, dict | list) or not value:
-        return rng.choice(_ODD)
+        return rng.choice(odd)
     if isinstance(value, list):
         place = rng.randrange(len(value))
-        return [mutated(item, rng) if i == place else item for i, item in enumerate(value)]
+        return [mutated(item, rng, odd) if i == place else item for i, item in enumerate(value)]
     key = rng.choice(list(value))
     if rng.random() < 0.2:
         return {k: v for k, v in value.items() if k != key}
-    return {**value, key: mutated(value[key], rng)}
+    return {**value, key: mutated(value[key], rng, odd)}
 
 
 def _damaged_image(rng: random.Random) -> tuple[bytes, str]:

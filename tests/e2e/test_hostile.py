@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from deploy.hold.mutation import mutated
 from tests.pictures import base64_image, flat
 
 pytestmark = pytest.mark.triton
@@ -36,24 +37,11 @@ ODD: list[Any] = [
 ]  # fmt: skip
 
 
-def mutated(value: Any, rng: random.Random) -> Any:
-    """The value with something odd somewhere in it."""
-    if rng.random() < 0.35 or not isinstance(value, dict | list) or not value:
-        return rng.choice(ODD)
-    if isinstance(value, list):
-        place = rng.randrange(len(value))
-        return [mutated(item, rng) if i == place else item for i, item in enumerate(value)]
-    key = rng.choice(list(value))
-    if rng.random() < 0.2:
-        return {k: v for k, v in value.items() if k != key}
-    return {**value, key: mutated(value[key], rng)}
-
-
 @pytest.mark.parametrize("path", BODIES)
 def test_mutated_bodies(client: httpx2.Client, path: str) -> None:
     rng = random.Random(path)
     for _ in range(120):
-        content = json.dumps(mutated(BODIES[path], rng))
+        content = json.dumps(mutated(BODIES[path], rng, ODD))
         answer = client.post(path, content=content)
         assert answer.status_code < 500, (content[:300], answer.text[:300])
         assert answer.headers["content-type"] == "application/json"
