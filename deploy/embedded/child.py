@@ -15,6 +15,7 @@ from deploy.embedded.signals import Signals
 _TAIL_BYTES = 16_384
 _TAIL_LINES = 20
 _GRACE_S = 3.0
+_KILLED_S = 5.0  # the kernel takes a moment to tear down a large process, and until then it holds what it has mapped
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -91,8 +92,9 @@ class Child:
         end = time.monotonic() + grace
         while _signal_group(self.pid, 0) and time.monotonic() < end:
             signals.pause(0.05)
-        if _signal_group(self.pid, signal.SIGKILL):
-            _signal_group(self.pid, 0)
+        end = time.monotonic() + _KILLED_S
+        while _signal_group(self.pid, signal.SIGKILL) and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 def adopt_orphans() -> None:
