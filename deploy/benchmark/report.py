@@ -40,12 +40,14 @@ def markdown(results: Results) -> str:
 def _setting(results: Results) -> str:
     machine, versions = results["machine"], results["versions"]
     effort = results["effort"]
+    # A slow model has fewer than were asked for.
+    rounds = 1 + max((sample["round"] for samples in results["series"].values() for sample in samples), default=0)
     return (
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['instructions'])}), {machine['system']}, "
         f"Python {machine['python']}; load {machine['load_before']} before the run. "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f". {effort['rounds']} rounds, {effort['seconds']:g} s or more a measurement; {results['took_s'] / 60:.0f} "
-        f"minutes in all. Pictures: {results['pictures']}."
+        + f". {rounds} round{'s' if rounds > 1 else ''}, {effort['seconds']:g} s or more a measurement; "
+        f"{results['took_s'] / 60:.0f} minutes in all. Pictures: {results['pictures']}."
     )
 
 
@@ -57,7 +59,8 @@ def _targets(results: Results) -> str:
         sign = "at most " if target.at_most else ""
         measured = "-" if target.measured is None else format(target.measured, digits)
         aim = "" if target.aim is None else f"{target.aim:g}"
-        return [target.what, target.of, measured, f"{sign}{target.due:g}", aim, target.verdict(results["variant"])]
+        verdict = target.verdict(results["variant"], results["machine"]["instructions"])
+        return [target.what, target.of, measured, f"{sign}{target.due:g}", aim, verdict]
 
     text = table(["what", "of", "measured", "due", "aim", ""], [row(target) for target in found])
     over = overhead_ms(results)

@@ -47,7 +47,7 @@ def test_targets(of_a_card: dict[str, Any]) -> None:
     tower, served = card.targets(of_a_card)
     assert tower.measured is not None
     assert tower.measured.median == pytest.approx(1000 * 0.4 / 800)
-    assert tower.verdict("PE-Core-L14-336") == "met"
+    assert tower.verdict("PE-Core-L14-336", []) == "met"
     assert served.measured is not None
     assert served.measured.median == pytest.approx(0.95)
 

@@ -28,11 +28,11 @@ def test_targets(results: dict[str, Any], part: str, median: float, verdict: str
     assert target.measured
     assert target.measured.median == pytest.approx(median)
     assert target.measured.high == pytest.approx(target.measured.low)
-    assert target.verdict(results["variant"]) == verdict
+    assert target.verdict(results["variant"], []) == verdict
 
 
 def test_what_was_left_out_is_not_measured(results: dict[str, Any]) -> None:
-    assert by_what(results, "torch").verdict("PE-Core-B16-224") == "not measured"
+    assert by_what(results, "torch").verdict("PE-Core-B16-224", []) == "not measured"
     for name in list(results["series"]):
         fewer = copy.deepcopy(results)
         del fewer["series"][name]
@@ -48,7 +48,20 @@ def test_a_round_that_failed_is_left_out_of_the_ratio(results: dict[str, Any]) -
 
 
 def test_targets_of_one_variant_are_not_another_ones_misses(results: dict[str, Any]) -> None:
-    assert by_what(results, "HTTP embed_image").verdict("PE-Demo-T8-64") == "for PE-Core-B16-224"
+    assert by_what(results, "HTTP embed_image").verdict("PE-Demo-T8-64", []) == "for PE-Core-B16-224"
+
+
+def test_a_target_for_cpus_with_amx_is_not_another_ones_miss(results: dict[str, Any]) -> None:
+    results["series"]["torch fp32"] = [{"round": number, "1": 80.0, "8": 90.0} for number in range(2)]
+    target = by_what(results, "torch")
+    assert target.verdict("PE-Core-B16-224", ["avx2"]) == "for a CPU with AMX"
+    assert target.verdict("PE-Core-B16-224", ["avx2", "amx_bf16"]) == "missed"
+
+
+def test_the_summary_tells_the_rounds_that_there_were(results: dict[str, Any]) -> None:
+    assert ". 2 rounds, " in report.markdown(results)
+    results["series"] = {name: samples[:1] for name, samples in results["series"].items()}
+    assert ". 1 round, " in report.markdown(results)
 
 
 def test_the_summary(results: dict[str, Any]) -> None:
