@@ -20,6 +20,7 @@ _TRIES: Final = 8
 # A real model on a CPU answers a few images a second: as many in flight as it can answer within a few seconds.
 _REAL_LIMIT: Final = 16
 _SLOWER: Final = 5.0
+_IN_A_LIST: Final = 4
 
 
 def measure(bed: Bed) -> list[Figure]:
@@ -61,22 +62,27 @@ def _measure(bed: Bed, served: Stack, body: Path, limit: int, guess: float) -> l
         lists = _lists_meanwhile(served, body, seconds)
         over = asked.result()
     best = max(peak, at["items_per_s"])
+    # The lists' images are answers, too: of a slow model's they are a large part.
+    in_lists = _IN_A_LIST * sum(answer.status == 200 for answer in lists)
+    goodput = over["items_per_s"] + in_lists / seconds
     refused, generator = over["refused_ms"], over["generator"]
+    name = served.variant
     others = sum(n for status, n in over["errors"].items() if status != "429")
     lists_refused = [answer for answer in lists if answer.status == 429]
     return [
         told("capacity: Poisson arrivals without a refusal", capacity, "/s",
-             note=f"{served.variant}, for {seconds:g} s"),
+             note=f"{name}, for {seconds:g} s"),
         told(f"the most that it answers, always busy; {limit} may be in flight", peak, "/s"),
         told("p99 at capacity", at["ms"]["p99"], "ms"),
-        at_least(f"goodput at {OVERLOAD} times capacity / the most", over["items_per_s"] / best, 0.9, "x", timed=True),
+        at_least(f"goodput at {OVERLOAD} times capacity / the most", goodput / best, 0.9, "x", timed=True,
+                 note=name),
         at_most(
             f"p99 of what is answered at {OVERLOAD} times capacity / p99 at capacity",
-            over["ms"]["p99"] / at["ms"]["p99"], 3, "x", timed=True, note=f"{over['ms']['p99']:.0f} ms",
+            over["ms"]["p99"] / at["ms"]["p99"], 3, "x", timed=True, note=f"{name}: {over['ms']['p99']:.0f} ms",
         ),
-        at_most("refusal, p99", refused["p99"], 50, "ms", timed=True, note=f"p50 {refused['p50']:.1f} ms"),
+        at_most("refusal, p99", refused["p99"], 50, "ms", timed=True, note=f"{name}: p50 {refused['p50']:.1f} ms"),
         exactly("answers at overload that are neither 200 nor 429", others, 0),
-        exactly("lists of 4 meanwhile that are neither", sum(a.status not in (200, 429) for a in lists), 0,
+        exactly(f"lists of {_IN_A_LIST} meanwhile that are neither", sum(a.status not in (200, 429) for a in lists), 0,
                 note=f"{len(lists_refused)} of {len(lists)} refused"),
         exactly("refusals without Retry-After", sum("retry-after" not in a.headers for a in lists_refused), 0),
         told("the generator's own lateness, p99", generator["lag_p99_ms"], "ms",
@@ -108,10 +114,10 @@ def _run(bed: Bed, spec: Mapping[str, Any], rate: float, seconds: float) -> dict
 
 
 def _lists_meanwhile(served: Stack, body: Path, seconds: float) -> list[Answer]:
-    """What requests for four images get, ten a second, while the others come."""
+    """What requests for lists of images get, ten a second, while the others come."""
     one = body.read_bytes()
     image = one[one.index(b"{", 1) : one.index(b"}") + 1]
-    several = one.replace(image, b"[" + b",".join([image] * 4) + b"]")
+    several = one.replace(image, b"[" + b",".join([image] * _IN_A_LIST) + b"]")
     end = time.monotonic() + seconds * 0.8
     answers = []
     time.sleep(seconds * 0.1)
