@@ -276,6 +276,9 @@ class Machine:
             if mode == ["ro"]:
                 lines.append(f"mount -o remount,bind,ro root{target}")
         lines += [f"mkdir -p root{path} && mount -t tmpfs -o mode=1777 tmpfs root{path}" for path in tmpfs]
+        if any(ROOT.is_relative_to(path) for path in tmpfs):  # the environments in it stand in for an image's own
+            checkout = shlex.quote(str(ROOT))
+            lines.append(f"mkdir -p root{checkout} && mount --bind {checkout} root{checkout}")
         if read_only:
             lines += ["mount --bind /etc/hosts root/etc/hosts", "mount -o remount,ro root"]
         return "\n".join(lines)
