@@ -8,6 +8,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from gateway import memory
 from gateway.fetch import FetchPolicy, ImageFetcher
 from gateway.http.app import create_app
 from gateway.http.protocol import Protocol
@@ -55,6 +56,7 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     # Where the soft limit is the usual 1,024, as many idle connections would keep everybody else out.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    memory.settle()
     registry = CollectorRegistry()
     tracing = Tracing() if settings.traces else None
     encoder = TritonEncoder(

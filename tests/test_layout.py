@@ -10,7 +10,7 @@ GATEWAY = sorted(path.relative_to(ROOT) for path in (ROOT / "gateway").rglob("*.
 
 # Lower rooms never look up.
 LEVELS = [
-    {"errors", "arrays", "concurrency", "workers"},
+    {"errors", "arrays", "concurrency", "memory", "workers"},
     {"encoder", "settings", "url_policy", "sources"},
     {"cache", "decode", "numpy_input", "preprocess", "tokenizer", "similarity", "limits", "checked_network"},
     {"fetch", "observe", "triton", "drain"},
