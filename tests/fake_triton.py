@@ -49,10 +49,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     received: list[tuple[str, np.ndarray]] = field(default_factory=list)  # type: ignore[type-arg]
     versions: list[str] = field(default_factory=list)  # that inferences asked for
     traceparents: list[str] = field(default_factory=list)
+    slow_looks: int = 0  # so many more questions for what it serves wait for a second
     asked: int = 0
     cancelled: int = 0
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self.slow_looks:
+            self.slow_looks -= 1
+            await asyncio.sleep(1)
         models = [{"name": name, "version": self.version, "state": "READY"} for name in self.configs]
         return service_pb2.RepositoryIndexResponse(
             models=[*models, {"name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": "no file"}]

@@ -2,9 +2,11 @@
 
 import http.client
 import itertools
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -53,6 +55,8 @@ def measure(bed: Bed) -> list[Figure]:
         right = asking.post(attacked.url, asking.IMAGE, {"image": asking.image(asking.picture(33))})
     bed.stand_in.behave()
     _keep(bed, found.bad)
+    if found.bad or any(figure.met is False for figure in by_the_book):
+        _keep_log(bed, attacked.log)
     statuses = found.statuses
     shown = ", ".join(f"{n} of {status}" for status, n in sorted(statuses.items()))
     return [
@@ -66,6 +70,13 @@ def measure(bed: Bed) -> list[Figure]:
         exactly("right answers afterwards, of 1",
                 right.status == 200 and asking.is_right(right.json()["embeddings"][0], 33), 1),
     ]  # fmt: skip
+
+
+def _keep_log(bed: Bed, log: Path) -> None:
+    """What the gateway said meanwhile: why it answered so."""
+    folder = bed.output / "found"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(log, folder / "gateway.log")
 
 
 def _keep(bed: Bed, bad: list[tuple[Input, int, float]]) -> None:

@@ -16,9 +16,10 @@ from gateway.triton.connection import Connection
 
 State = Literal["connecting", "serving", "unreachable", "hung"]
 
-# Triton answers a look in a millisecond, and in ten under load. One that took so long, and let no inference return
-# meanwhile, answers nothing.
-_PATIENCE_SECONDS: Final = 2.0
+# Triton answers a look in a millisecond, and in ten under load. One that took so long twice, and let no inference
+# return meanwhile, answers nothing. Once may be our own doing: gRPC counts on while this process gets no CPU.
+_PATIENCE_SECONDS: Final = 1.5
+_LOOKS: Final = 2
 # Configurations can change under the same version, but seldom do.
 _REREAD_SECONDS: Final = 5.0
 # One that fails every call is free for the next one the soonest, and would be given most of them.
@@ -61,6 +62,7 @@ class Replica:
         self._configs: dict[str, Any] = {}
         self._read = self._heard = float("-inf")
         self._faults = 0
+        self._unanswered = 0  # looks in a row
         self._rests_until = float("-inf")
         self._nudge = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -110,7 +112,7 @@ class Replica:
             self.outstanding -= 1
             self._metrics.has_outstanding(self.outstanding)
         self._heard = self._loop.time()
-        self._faults = 0
+        self._unanswered = self._faults = 0
         self._metrics.answered()
         return embeddings
 
@@ -157,12 +159,17 @@ class Replica:
             self._become("unreachable")
         except DeadlineExceeded:
             if self._heard < began:
-                self._become("hung")
+                self._unanswered += 1
+                if self._unanswered >= _LOOKS:
+                    self._become("hung")
+                else:
+                    self._nudge.set()
         except ServerError as error:
             # Busy, perhaps; that alone takes nothing out of service.
             _log.warning("Triton at %s does not say what it serves: %s", self.target, error)
         else:
             self._heard = self._loop.time()
+            self._unanswered = 0
             if served != self._served or began >= self._read + _REREAD_SECONDS:
                 await self._describe(served, began)
             self._become("serving")

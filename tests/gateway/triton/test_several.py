@@ -102,6 +102,19 @@ class TestLoss:
                 await eventually(lambda: "V" in encoder.specs)
                 await encode(encoder)
 
+    @pytest.mark.parametrize(("slow", "hung"), [(1, False), (2, True)])
+    async def test_one_look_unanswered_is_no_verdict(
+        self, slow: int, hung: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(replica, "_PATIENCE_SECONDS", 0.2)
+        triton = FakeTriton()
+        async with served(triton) as port, encoder_of(port) as encoder:
+            triton.slow_looks = slow
+            await eventually(lambda: not triton.slow_looks)
+            await asyncio.sleep(0.5)
+            assert ("is hung" in caplog.text) is hung
+            await eventually(lambda: "V" in encoder.specs)
+
     async def test_a_lost_connection_is_noticed_at_once(self) -> None:
         """Not at the next look, which is an hour away."""
         with FakeTritonProcess() as only:
