@@ -20,6 +20,8 @@ def configure(log_format: LogFormat) -> None:
     handler.setFormatter(Json() if log_format == "json" else Text("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
+    # It warns of each damaged form, twice; the request's own line, and the answer, say enough of it.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class Text(logging.Formatter):

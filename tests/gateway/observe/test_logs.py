@@ -2,7 +2,11 @@ import json
 import logging
 import sys
 
+import httpx2
+
 from gateway.observe.logs import Json, Text
+from tests.fake_triton import FakeTriton, served
+from tests.gateway.process import GatewayProcess
 
 FORGED = 'x\nINFO gateway.access {"status": 200}\r\x1b[2J\x9b\u2028y'
 
@@ -40,3 +44,17 @@ def test_a_requests_fields_are_the_lines_own() -> None:
     entry = json.loads(Json().format(record('{"request_id": "%d", "status": 200}', name="gateway.access")))
     assert list(entry) == ["time", "level", "logger", "request_id", "status"]
     assert entry["request_id"] == "%d"
+
+
+async def test_a_damaged_form_makes_one_line() -> None:
+    """Its request's; and not one for each of the parser's complaints."""
+    async with served(FakeTriton()) as port, GatewayProcess(port) as gateway, httpx2.AsyncClient() as client:
+        answer = await client.post(
+            f"{gateway.base_url}/perception_encoder/embed_image",
+            content=b"--y\r\n\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        assert answer.status_code in (400, 422)
+        assert await gateway.stop() == 0
+    assert gateway.log.count("embed_image") == 1
+    assert "multipart" not in gateway.log
