@@ -56,7 +56,7 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     # Where the soft limit is the usual 1,024, as many idle connections would keep everybody else out.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    memory.settle()
+    memory.give_back_large_blocks()
     registry = CollectorRegistry()
     tracing = Tracing() if settings.traces else None
     encoder = TritonEncoder(
@@ -64,6 +64,7 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     )
     app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracing)
     server = Server(config(settings, app), app.state.drain, interruptible=listener is None)
+    memory.keep_what_is_there()
     server.run(None if listener is None else [listener])
 
 
