@@ -5,7 +5,7 @@ channel become 8 by taking the high byte, CMYK is converted, and of an animation
 """
 
 import io
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from gateway.errors import InvalidImage
 Image.MAX_IMAGE_PIXELS = None
 
 Image.init()
+# numpy gets an image's pixels by way of many small copies, which then leave holes in the heap: a few at a time.
+_BAND_PIXELS: Final = 1 << 18
+
 # Only these decoders ever see a client's bytes: Pillow has others that nobody needs and few have fuzzed.
 _FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF") if f in Image.OPEN)
 
@@ -53,16 +56,27 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith(("I", "F")):  # Pillow's own conversion clips these instead of scaling them
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+        return _eight_bits(image).convert("RGB")
     if image.mode in ("LA", "PA", "La"):
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
 
 
-def _eight_bits(gray: NDArray[Any]) -> NDArray[np.uint8]:
+def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit gray by its high byte; what is wider (32-bit integers, floats) has no agreed range and is clipped."""
-    if gray.dtype.itemsize == 2:
-        return (gray.astype(np.uint16) >> 8).astype(np.uint8)
-    if gray.dtype == np.int32 and gray.size and gray.max() > 255:
-        return (np.clip(gray, 0, 65_535) >> 8).astype(np.uint8)
+    width, height = image.size
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and cast(int, image.getextrema()[1]) > 255)
+    gray = Image.new("L", image.size)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        band = np.asarray(image.crop((0, top, width, min(top + rows, height))))
+        gray.paste(Image.fromarray(_high_bytes(band) if deep else _clipped(band)), (0, top))
+    return gray
+
+
+def _high_bytes(gray: NDArray[Any]) -> NDArray[np.uint8]:
+    return (np.clip(gray, 0, 65_535) >> 8).astype(np.uint8)
+
+
+def _clipped(gray: NDArray[Any]) -> NDArray[np.uint8]:
     return np.clip(np.nan_to_num(gray), 0, 255).astype(np.uint8)

@@ -81,6 +81,22 @@ def test_16_bit_gray_keeps_its_high_byte(kind: str) -> None:
     np.testing.assert_array_equal(decoded, np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2))
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_deep_gray_of_several_bands(dtype: type[np.generic]) -> None:
+    values = (np.arange(700 * 500).reshape(500, 700) % 65_521).astype(dtype)
+    decoded = np.asarray(load(encoded(Image.fromarray(values), "TIFF"), LIMIT))
+    np.testing.assert_array_equal(decoded[..., 0], values >> 8)
+
+
+@pytest.mark.parametrize(("brightest", "gray"), [(255, 100), (65_535, 0)])
+def test_how_deep_an_image_is_says_the_whole_of_it(brightest: int, gray: int) -> None:
+    values = np.full((500, 700), 100, np.int32)
+    values[-1, -1] = brightest
+    decoded = load(encoded(Image.fromarray(values), "TIFF"), LIMIT)
+    assert decoded.getpixel((0, 0)) == (gray, gray, gray)
+    assert decoded.getpixel((699, 499)) == (255, 255, 255)
+
+
 def test_float_tiff_is_clipped() -> None:
     values = np.array([[-5.0, 0.0, 100.4, 300.0, np.nan]], np.float32)
     decoded = np.asarray(load(encoded(Image.fromarray(values), "TIFF"), LIMIT))
