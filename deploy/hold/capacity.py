@@ -1,6 +1,7 @@
 """Load: the highest rate that is answered without a refusal, and what ten times that rate does to it."""
 
 import json
+import statistics
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -54,8 +55,8 @@ def _measure(bed: Bed, served: Stack, body: Path, limit: int, guess: float) -> l
     spec: dict[str, Any] = {**what, "files": [str(body)]}
     # A slow model's first answers come late: its queue has to fill first.
     warmup = max(1.0, guess / 2)
-    full = bed.load.ask(**spec, concurrency=limit * 3 // 4, seconds=max(2.0, guess), warmup=warmup)
-    peak = full["items_per_s"]
+    busy = {**spec, "concurrency": limit * 3 // 4, "seconds": max(2.0, guess), "warmup": warmup}
+    peak = bed.load.ask(**busy)["items_per_s"]
     at = _highest(bed, spec, peak, seconds, guess)
     capacity = at["rate"]
     bed.say(f"  {capacity:.1f} requests/s without a refusal, of {peak:.1f} with {limit * 3 // 4} in flight always")
@@ -67,7 +68,8 @@ def _measure(bed: Bed, served: Stack, body: Path, limit: int, guess: float) -> l
         time.sleep(warmup)
         lists, in_time = _lists_meanwhile(served, body, seconds)
         over = asked.result()
-    best = max(peak, at["items_per_s"])
+    # A shared machine is not as fast all the time: what goodput is held against was measured on both sides of it.
+    best = statistics.mean((peak, bed.load.ask(**busy)["items_per_s"]))
     # The lists' images are answers, too: of a slow model's they are a large part.
     goodput = over["items_per_s"] + _IN_A_LIST * in_time / seconds
     refused, generator = over["refused_ms"], over["generator"]
@@ -77,7 +79,8 @@ def _measure(bed: Bed, served: Stack, body: Path, limit: int, guess: float) -> l
     return [
         told("capacity: Poisson arrivals without a refusal", capacity, "/s",
              note=f"{name}, for {seconds:g} s"),
-        told(f"the most that it answers, always busy; {limit} may be in flight", peak, "/s"),
+        told(f"the most that it answers, always busy; {limit} may be in flight", best, "/s",
+             note="mean of before and after overload"),
         told("p99 at capacity", at["ms"]["p99"], "ms"),
         at_least(f"goodput at {OVERLOAD} times capacity / the most", goodput / best, 0.9, "x", timed=True,
                  note=name),
