@@ -17,11 +17,10 @@ from gateway.errors import InvalidImage
 Image.MAX_IMAGE_PIXELS = None
 
 Image.init()
-# numpy gets an image's pixels by way of many small copies, which then leave holes in the heap: a few at a time.
-_BAND_PIXELS: Final = 1 << 18
-
 # Only these decoders ever see a client's bytes: Pillow has others that nobody needs and few have fuzzed.
 _FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF") if f in Image.OPEN)
+# numpy gets an image's pixels by way of many small copies, which then leave holes in the heap: a few at a time.
+_BAND_PIXELS: Final = 1 << 18
 
 
 def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:

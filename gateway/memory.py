@@ -10,8 +10,8 @@ _M_MMAP_THRESHOLD: Final = -3
 
 # Left alone, glibc takes the first large block that is freed for a sign of more such, and has blocks of up to 32 MB in
 # its heaps from then on, where whatever small thing comes to lie behind one keeps it from going back to the system:
-# 20,000 damaged images made the gateway 3 % smaller to 12 % larger, by chance. So only what is smaller than Pillow's
-# blocks (16 MB) is in heaps, and as much of a heap's free end is kept, for the next image of an ordinary size.
+# 20,000 damaged images made the gateway 3 % smaller to 12 % larger, by chance. So large blocks (Pillow's are of 16 MB)
+# never come to lie there, while a heap's free end is kept up to that size, for the next image of an ordinary one.
 _MMAP_THRESHOLD_BYTES: Final = 4 << 20
 _TRIM_THRESHOLD_BYTES: Final = 16 << 20
 
