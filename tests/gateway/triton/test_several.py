@@ -106,12 +106,12 @@ class TestLoss:
     async def test_one_look_unanswered_is_no_verdict(
         self, slow: int, hung: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(replica, "_PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr(replica, "_PATIENCE_SECONDS", 0.5)
         triton = FakeTriton()
         async with served(triton) as port, encoder_of(port) as encoder:
             triton.slow_looks = slow
             await eventually(lambda: not triton.slow_looks)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.8)
             assert ("is hung" in caplog.text) is hung
             await eventually(lambda: "V" in encoder.specs)
 
