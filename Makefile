@@ -6,7 +6,7 @@ setup = $(PYTHON) deploy/environments.py
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
 # The demo; others by `.venv/bin/pe-bench --repository DIR`.
 bench:  ; @$(setup) bench && .venv/bin/pe-bench
-# Load, faults, attack; half an hour, of which ten minutes for memory.
+# Load, faults, attack; a quarter of an hour, of which ten minutes for memory.
 hold:   ; @$(setup) test && .venv/bin/pe-hold
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
