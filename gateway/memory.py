@@ -1,4 +1,4 @@
-"""The process's memory: large images give theirs back, and what lasts is not looked through again and again."""
+"""The process's memory: what large images took goes back, and what lasts is left out of garbage collection."""
 
 import ctypes
 import gc
@@ -27,8 +27,8 @@ def give_back_large_blocks() -> bool:
     )
 
 
-def keep_what_is_there() -> None:
-    """Takes what was made so far out of garbage collection, once everything is imported and built.
+def freeze() -> None:
+    """Takes what was made so far out of garbage collection. Once everything is imported and built, before serving.
 
     Under load Python looked through all of it every five seconds, and nothing was answered for 50 to 90 ms.
     """

@@ -64,7 +64,7 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     )
     app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracing)
     server = Server(config(settings, app), app.state.drain, interruptible=listener is None)
-    memory.keep_what_is_there()
+    memory.freeze()
     server.run(None if listener is None else [listener])
 
 
