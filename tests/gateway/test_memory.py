@@ -1,4 +1,4 @@
-"""In processes of their own: what is tested cannot be undone."""
+"""Of the gateway's process once it serves; in processes of their own, for none of it can be undone."""
 
 import platform
 import subprocess
@@ -10,9 +10,8 @@ import pytest
 GROWS = """
 import gc, sys
 from PIL import Image
-from gateway import memory
-if sys.argv[1] == "told":
-    assert memory.give_back_large_blocks()
+from gateway import serving
+from gateway.settings import Settings
 def resident():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * 4096 >> 20
@@ -21,21 +20,27 @@ def one():
     image = Image.new("RGB", (4096, 4096), (1, 2, 3))
     kept.append(bytearray(100_000))
     return image
-before = resident()
-for _ in range(5):
-    images = [one(), one()]
-    del images
-    gc.collect()
-print(resident() - before)
+def grow(*_):
+    before = resident()
+    for _ in range(5):
+        images = [one(), one()]
+        del images
+        gc.collect()
+    print(resident() - before)
+if sys.argv[1] == "serving":
+    serving.Server.run = grow
+    serving.serve(Settings(PE_TRITON_URL="127.0.0.1:1"))
+else:
+    grow()
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its allocator is what is told")
 def test_what_large_images_took_is_given_back() -> None:
     """MB, after five times two images."""
-    grown = {how: _told_by(GROWS, how) for how in ("left alone", "told")}
-    assert grown["told"] < 10, grown
-    assert grown["left alone"] > 3 * grown["told"], grown
+    grown = {how: _told_by(GROWS, how) for how in ("left alone", "serving")}
+    assert grown["serving"] < 10, grown
+    assert grown["left alone"] > 3 * grown["serving"], grown
 
 
 SERVES = """
