@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "bf16"]
-AttentionForm = Literal["fused", "elementary"]
+GraphForm = Literal["fused", "elementary"]
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Engine:
     """The name of Triton's backend."""
     file: str
     """What that backend loads from a version directory."""
-    attention: AttentionForm
-    """See `attention`."""
+    form: GraphForm
+    """See `forms`."""
     precisions: tuple[Precision, ...]
     """What it can be exported in; the first is the default."""
     graph_precision: Precision | None = None
@@ -52,7 +52,7 @@ _ROWS = (
         name="onnx",
         backend="onnxruntime",
         file="model.onnx",
-        attention="fused",
+        form="fused",
         precisions=("fp32", "fp16", "bf16"),
         warms_up_full_batch=True,
     ),
@@ -63,7 +63,7 @@ _ROWS = (
         name="openvino",
         backend="openvino",
         file="model.onnx",
-        attention="elementary",
+        form="elementary",
         precisions=("bf16", "fp32"),
         graph_precision="fp32",
         names_file=True,
@@ -77,7 +77,7 @@ _ROWS = (
         name="tensorrt",
         backend="tensorrt",
         file="model.plan",
-        attention="elementary",
+        form="elementary",
         precisions=("fp16", "bf16", "fp32"),
         names_file=True,
         instances=2,

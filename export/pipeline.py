@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from export import memory, onnx_graph, parity, runtimes, tensorrt_plan, triton_config
-from export.attention import FORMS
 from export.certificate import Certificate, Inputs, Measured, exporter_version, library_versions
 from export.checkpoint import load_tower, open_checkpoint, read_logit_scale
 from export.engines import ENGINES, Engine, Precision
 from export.errors import CheckpointError, ParityError, RepositoryError
 from export.files import readable_size, sha256_of
+from export.forms import FORMS
 from export.progress import Progress
 from export.repository import Repository
 from export.runtimes import Runtime
@@ -121,7 +121,7 @@ def _make(
         expected = parity.embed_all(runtimes.torch_on_cpu(network), test_inputs, advance)
     with progress.step(tower, "export", order.precision):
         graph_precision = order.engine.precision_of_graph(order.precision)
-        typed_network = typed(network, graph_precision, FORMS[order.engine.attention])
+        typed_network = typed(network, graph_precision, FORMS[order.engine.form])
         del network  # its weights are the typed tower's now, or of no use
         input_name, _ = triton_config.INPUTS[tower]
         example = torch.from_numpy(test_inputs[:2])

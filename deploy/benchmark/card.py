@@ -20,8 +20,8 @@ from deploy.embedded.installation import CHECKOUT
 _MINUTES: Final = 8
 
 
-def measure(variant: str, precision: str, folder: Path, *options: str) -> Results:
-    """What ``gpu`` found, as its JSON has it; ``options`` are more of its own.
+def measure(variant: str, precision: str, folder: Path, *options: str | Path) -> Results:
+    """What ``gpu`` found, as its JSON has it; ``options`` are more of its own: whose export, above all.
 
     Raises:
         HelperFailed: it did not get there, with the end of what it said.

@@ -52,6 +52,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--repository", type=Path, default=CHECKOUT / "model_repository", help="to serve (default: the demo's)"
     )
     parser.add_argument("--variant", help="to measure, where several are served")
+    parser.add_argument("--workers", type=int, default=1, help="of the gateway that it starts (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
     parser.add_argument(
         "--gpu", action="store_true", help="on an NVIDIA GPU, beside torch on the same card: under ten minutes"
@@ -77,7 +78,8 @@ def _stack(options: argparse.Namespace, directory: Path) -> Iterator[stack.Stack
     if options.url:
         yield stack.attach(options.url, options.triton_grpc, options.triton_http, options.variant, options.pid)
         return
-    with stack.start(options.repository.absolute(), directory, options.variant) as started:
+    workers = ("--workers", str(options.workers))
+    with stack.start(options.repository.absolute(), directory, options.variant, workers) as started:
         yield started
 
 
@@ -121,7 +123,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         }
     if options.gpu:
         with tempfile.TemporaryDirectory(prefix="pe-bench-") as name:
-            results["card"] = card.measure(results["variant"], _precision(results["info"]), Path(name))
+            ours = () if options.url else ("--repository", options.repository.absolute())
+            results["card"] = card.measure(results["variant"], _precision(results["info"]), Path(name), *ours)
     return results | {"took_s": time.time() - began}
 
 

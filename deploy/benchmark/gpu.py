@@ -1,14 +1,15 @@
 """The vision tower on an NVIDIA GPU: our export through onnxruntime's CUDA provider, beside torch on the same card.
 
-    python -m deploy.benchmark.gpu [VARIANT] [--precision fp16|bf16] [--checkpoint FILE] [--output FILE.json]
+    python -m deploy.benchmark.gpu [VARIANT] [--precision fp16|bf16] [--repository DIR | --checkpoint FILE] [--output FILE.json]
 
-Run by a Python with the extra `gpu` (onnxruntime-gpu and a CUDA build of torch); nothing is fetched. Weights are random
-unless a checkpoint is given, which changes no speed. What is measured, in turn, several times over:
+Run by a Python with the extra `gpu` (onnxruntime-gpu and a CUDA build of torch); nothing is fetched. Our export is the
+newest in the repository, or else made for this, from the checkpoint or with random weights. Torch's weights are the
+checkpoint's, or random: that changes no speed. What is measured, in turn, several times over:
 
     matmul          what the card does at best in each precision, a large product by torch
     torch eager     the tower in torch with its weights in FP16 or BF16
     torch compiled  the same by torch.compile, at the largest batch
-    onnxruntime     what `pe-export` made, proved against torch FP32 as ever, images and embeddings in the card's memory
+    onnxruntime     what `pe-export` made and proved against torch FP32, images and embeddings in the card's memory
 
 All of it also runs on a CPU (`--device cpu`), which is how its tests run: those figures mean nothing.
 """
@@ -35,7 +36,7 @@ from deploy.benchmark import flops
 from deploy.benchmark.spread import spread
 from export import pipeline, random_checkpoint
 from export.certificate import Certificate
-from export.checkpoint import load_tower, open_checkpoint
+from export.checkpoint import build_tower, load_tower, open_checkpoint
 from export.engines import ENGINES, Precision
 from export.errors import ExportError, TargetError
 from export.files import readable_size
@@ -180,8 +181,25 @@ def export(variant: Variant, precision: Precision, checkpoint: Path, repository:
     return version / certificate.artifact, certificate
 
 
+def published(variant: Variant, precision: Precision, repository: Path) -> tuple[Path, Certificate]:
+    """The newest vision tower in a repository, and its certificate; an ExportError if it is not what was asked for."""
+    models = Repository(repository)
+    model = variant.model_name("vision")
+    version = models.version_directory(model, models.latest_version(model))
+    certificate = Certificate.read(version)
+    made = (certificate.inputs.engine, certificate.inputs.precision)
+    if made != ("onnx", precision):
+        raise TargetError(f"{version} is {' in '.join(made)}, not onnx in {precision}")
+    return version / certificate.artifact, certificate
+
+
 def measure(
-    variant: Variant, precision: Half, device: Device, effort: Effort, checkpoint: Path | None = None
+    variant: Variant,
+    precision: Half,
+    device: Device,
+    effort: Effort,
+    checkpoint: Path | None = None,
+    repository: Path | None = None,
 ) -> dict[str, Any]:
     """Everything, as a table for JSON: rates are medians over rounds, with the lowest and highest.
 
@@ -191,13 +209,15 @@ def measure(
         raise TargetError(
             "no NVIDIA GPU that torch can use; --device cpu tries the script, and measures nothing of use"
         )
-    weights = checkpoint.name if checkpoint else "random"
     with tempfile.TemporaryDirectory(prefix="pe-bench-gpu-") as name:
         folder = Path(name)
-        if checkpoint is None:
-            checkpoint = folder / "random.safetensors"
-            random_checkpoint.write(variant.name, checkpoint)
-        graph, certificate = export(variant, precision, checkpoint, folder / "models")
+        if repository is not None:
+            graph, certificate = published(variant, precision, repository)
+        else:
+            weights = checkpoint or folder / "random.safetensors"
+            if checkpoint is None:
+                random_checkpoint.write(variant.name, weights)
+            graph, certificate = export(variant, precision, weights, folder / "models")
         session = onnxruntime_session(graph, device)
         runs = _runs(variant, precision, device, effort, checkpoint, session)
     rates: dict[str, list[float]] = {key: [] for key in runs}
@@ -211,7 +231,7 @@ def measure(
         "variant": variant.name,
         "precision": precision,
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        "weights": weights,
+        "weights": certificate.checkpoint_source,
         "versions": {name: metadata.version(name) for name in ("torch", "timm")}
         | {"onnxruntime": onnxruntime.__version__, "cuda": torch.version.cuda or "none"},
         "effort": asdict(effort),
@@ -223,7 +243,7 @@ def measure(
 
 
 def _runs(
-    variant: Variant, precision: Half, device: Device, effort: Effort, checkpoint: Path, session: Any
+    variant: Variant, precision: Half, device: Device, effort: Effort, checkpoint: Path | None, session: Any
 ) -> dict[str, tuple[Run, int]]:
     """What takes turns, by its name, and how many images it embeds at a time."""
     shape = variant.input_shape("vision")
@@ -232,15 +252,21 @@ def _runs(
     for n, batch in images.items():
         runs[f"onnxruntime {precision}, batch {n}"] = OnnxRuntimeRun(session, batch, variant.embed_dim, device), n
     for half in _DTYPES:
-        tower = load_tower(variant, "vision", open_checkpoint(checkpoint))
-        assert isinstance(tower, VisionTower)
-        embed = torch_embed(tower, half, device)
+        embed = torch_embed(_tower(variant, checkpoint), half, device)
         for n, batch in images.items():
             runs[f"torch eager {half}, batch {n}"] = torch_run(embed, batch, device), n
         if effort.compiled:
             n = max(images)
             runs[f"torch compiled {half}, batch {n}"] = torch_run(torch.compile(embed), images[n], device), n
     return runs
+
+
+def _tower(variant: Variant, checkpoint: Path | None) -> VisionTower:
+    if checkpoint is None:
+        return VisionTower(build_tower(variant, "vision"))
+    tower = load_tower(variant, "vision", open_checkpoint(checkpoint))
+    assert isinstance(tower, VisionTower)
+    return tower
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
@@ -256,7 +282,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     parity = results["parity"]
     products = ", ".join(f"{half} {found['median']:.4g} TFLOP/s" for half, found in limits.items())
     lines = [
-        f"{results['variant']} vision, {results['weights']} weights, on {results['device']}: "
+        f"{results['variant']} vision, weights of {results['weights']}, on {results['device']}: "
         f"{gflop:.4g} GFLOP an image; minimum cosine to torch FP32 {parity['min_cosine']:.7f} ({parity['runtime']}).",
         f"Matrix products: {products}.",
         "",
@@ -277,7 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("variant", nargs="?", default=DEFAULT_VARIANT, metavar="VARIANT")
     parser.add_argument("--precision", choices=tuple(_DTYPES), default="fp16", help="of our export")
     parser.add_argument("--device", choices=tuple(_PROVIDERS), default="cuda")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights, in place of random ones")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--repository", type=Path, metavar="DIR", help="our export, in place of one made for this")
+    given.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights, in place of random ones")
     parser.add_argument("--batch-sizes", type=_numbers, default=Effort.batch_sizes, metavar="1,8,32")
     parser.add_argument("--rounds", type=int, default=Effort.rounds)
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="of one measurement, at least")
@@ -287,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     effort = Effort(options.rounds, options.seconds, options.batch_sizes, not options.no_compile)
     try:
         variant = find_variant(options.variant)
-        results = measure(variant, options.precision, options.device, effort, options.checkpoint)
+        results = measure(variant, options.precision, options.device, effort, options.checkpoint, options.repository)
     except ExportError as error:
         sys.stderr.write(f"gpu: {error}\n")
         return 1

@@ -16,6 +16,7 @@ if find_spec("torch") is None:
         "test_cli.py",
         "test_demo_models.py",
         "test_demo_pictures.py",
+        "test_forms.py",
         "test_hub.py",
         "test_interrupted.py",
         "test_onnx_graph.py",

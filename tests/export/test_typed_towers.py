@@ -6,9 +6,11 @@ import onnx
 import pytest
 import torch
 
-from export import attention, onnx_graph, parity
+from export import onnx_graph, parity
 from export.checkpoint import load_tower, open_checkpoint
-from export.engines import ENGINES, Precision
+from export.engines import ENGINES, GraphForm, Precision
+from export.errors import GraphError
+from export.forms import FORMS
 from export.runtimes import torch_on_cpu
 from export.samples import samples
 from export.triton_config import INPUTS
@@ -28,7 +30,7 @@ def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower
     opened = open_checkpoint(random_checkpoint)
     network = load_tower(DEMO, tower, opened)
     expected = torch_on_cpu(network)(inputs)
-    actual = torch_on_cpu(typed(network, precision, attention.elementary))(inputs)
+    actual = torch_on_cpu(typed(network, precision, FORMS["elementary"]))(inputs)
     assert actual.dtype == np.float32
     parity.require(parity.compare(expected, actual), precision)
 
@@ -41,15 +43,13 @@ def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path)
         tokens[row, ends] = 49407
     network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
     expected = torch_on_cpu(network)(tokens)
-    actual = torch_on_cpu(typed(network, "fp32", attention.elementary))(tokens)
+    actual = torch_on_cpu(typed(network, "fp32", FORMS["elementary"]))(tokens)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def graph_of(
-    checkpoint: Path, tower: Tower, precision: Precision, form: attention.Attend, path: Path
-) -> onnx.ModelProto:
+def graph_of(checkpoint: Path, tower: Tower, precision: Precision, form: GraphForm, path: Path) -> onnx.ModelProto:
     opened = open_checkpoint(checkpoint)
-    network = typed(load_tower(DEMO, tower, opened), precision, form)
+    network = typed(load_tower(DEMO, tower, opened), precision, FORMS[form])
     example = torch.from_numpy(samples(DEMO, tower)[:2])
     graph = onnx_graph.export_graph(network, INPUTS[tower][0], example, path / "model.onnx")
     return onnx.shape_inference.infer_shapes(onnx.load(graph.path))
@@ -66,7 +66,7 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
 def test_the_graph_says_its_precision_itself(
     random_checkpoint: Path, tmp_path: Path, tower: Tower, precision: Precision
 ) -> None:
-    model = graph_of(random_checkpoint, tower, precision, attention.elementary, tmp_path)
+    model = graph_of(random_checkpoint, tower, precision, "elementary", tmp_path)
     types, half = types_of(model), HALVES[precision]
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", "Gelu"):
@@ -83,19 +83,39 @@ def test_the_graph_says_its_precision_itself(
 
 
 def test_fp32_graph_has_no_other_precision(random_checkpoint: Path, tmp_path: Path) -> None:
-    model = graph_of(random_checkpoint, "vision", "fp32", attention.fused, tmp_path)
+    model = graph_of(random_checkpoint, "vision", "fp32", "fused", tmp_path)
     assert not set(types_of(model).values()) & set(HALVES.values())
 
 
-def test_every_block_has_one_fused_attention(random_checkpoint: Path, tmp_path: Path) -> None:
-    model = graph_of(random_checkpoint, "text", "fp16", attention.fused, tmp_path)
-    operators = Counter(node.op_type for node in model.graph.node)
-    assert operators["MultiHeadAttention"] == 3
-    assert operators["Softmax"] == 0
-    assert {entry.domain for entry in model.opset_import} == {"", "com.microsoft"}
+def test_every_block_has_onnxruntimes_own_operators(random_checkpoint: Path, tmp_path: Path) -> None:
+    for tower, blocks, rotations in (("vision", 4, 8), ("text", 3, 0)):
+        model = graph_of(random_checkpoint, tower, "fp16", "fused", tmp_path)  # type: ignore[arg-type]
+        operators = Counter(node.op_type for node in model.graph.node)
+        pools = tower == "vision"
+        assert operators["MultiHeadAttention"] == blocks + pools
+        assert operators["RotaryEmbedding"] == rotations
+        assert operators["SkipLayerNormalization"] == 2 * blocks  # each sum has its norm
+        assert operators["Softmax"] == 0
+        assert {entry.domain for entry in model.opset_import} == {"", "com.microsoft"}
+
+
+def test_the_stream_of_a_fused_graph_is_fp32(random_checkpoint: Path, tmp_path: Path) -> None:
+    model = graph_of(random_checkpoint, "vision", "fp16", "fused", tmp_path)
+    types = types_of(model)
+    for node in model.graph.node:
+        if node.op_type == "SkipLayerNormalization":  # with FP16 it would add up squares in FP16
+            known = {types[name] for name in node.input if name in types}
+            assert known == {onnx.TensorProto.FLOAT}, node.name
+
+
+def test_an_mlp_of_other_parts_is_refused(random_checkpoint: Path) -> None:
+    network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
+    network.text.transformer.resblocks[1].mlp.append(torch.nn.ReLU())
+    with pytest.raises(GraphError, match="a block's MLP is not Perception Encoder's"):
+        typed(network, "fp32", FORMS["elementary"])
 
 
 def test_every_engines_first_precision_is_its_default_and_in_the_tolerances() -> None:
     for engine in ENGINES.values():
         assert set(engine.precisions) <= parity.MIN_COSINE.keys()
-        assert engine.attention in attention.FORMS
+        assert engine.form in FORMS

@@ -9,7 +9,7 @@ import pytest
 import torch  # type: ignore[import-not-found,unused-ignore]
 
 from deploy.benchmark import flops, gpu
-from export import runtimes
+from export import cli, runtimes
 from export.checkpoint import load_tower, open_checkpoint
 from export.errors import TargetError
 from export.parity import compare
@@ -76,6 +76,29 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
         gpu.onnxruntime_session(GRAPH, "cuda")
 
 
+def test_measures_what_a_repository_serves(tmp_path: Path) -> None:
+    order = ["PE-Demo-T8-64", "--repository", str(tmp_path), "--towers", "vision", "--precision", "fp16"]
+    assert cli.main(order) == 0
+    graph, certificate = gpu.published(VARIANT, "fp16", tmp_path)
+    assert graph == tmp_path / "PE-Demo-T8-64-vision/1/model.onnx"
+    effort = gpu.Effort(rounds=1, seconds=0.0, batch_sizes=(1,), compiled=False)
+    results = gpu.measure(VARIANT, "fp16", "cpu", effort, repository=tmp_path)
+    assert results["weights"] == certificate.checkpoint_source
+    assert list(results["images_per_second"]) == [
+        "onnxruntime fp16, batch 1",
+        "torch eager fp16, batch 1",
+        "torch eager bf16, batch 1",
+    ]
+
+
+def test_refuses_what_is_not_what_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    repository = GRAPH.parents[2]
+    assert gpu.main(["PE-Demo-T8-64", "--device", "cpu", "--repository", str(repository)]) == 1
+    assert "PE-Demo-T8-64-vision/1 is onnx in fp32, not onnx in fp16" in capsys.readouterr().err
+    assert gpu.main(["PE-Demo-T8-64", "--device", "cpu", "--repository", str(tmp_path)]) == 1
+    assert "has no parity.json" in capsys.readouterr().err
+
+
 def test_a_whole_run_writes_figures_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "gpu.json"
     options = [
@@ -93,7 +116,7 @@ def test_a_whole_run_writes_figures_and_a_table(tmp_path: Path, capsys: pytest.C
     ]
     assert gpu.main(["PE-Demo-T8-64", *options]) == 0
     results = json.loads(output.read_text())
-    assert results["weights"] == "random"
+    assert results["weights"] == "random.safetensors"
     assert results["parity"]["min_cosine"] > 0.999
     assert results["gflop_per_image"] == flops.vision_gflop("PE-Demo-T8-64", 64)
     expected = [
