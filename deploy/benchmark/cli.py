@@ -134,7 +134,7 @@ def _precision(info: dict[str, Any]) -> str:
 
 def _versions(served: stack.Stack) -> dict[str, str]:
     found = {"Triton": str(stack.get_json(f"http://{served.triton_http}/v2").get("version", "unknown"))}
-    for package in ("onnxruntime", "openvino"):
+    for package in ("onnxruntime", "onnxruntime_gpu", "openvino"):
         if places := list((CHECKOUT / ".venv-triton").glob(f"lib/python3*/site-packages/{package}-*.dist-info")):
             found[package] = places[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
     for package in ("fastapi", "uvicorn", "grpcio", "pillow", "numpy"):

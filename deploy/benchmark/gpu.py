@@ -1,6 +1,6 @@
 """The vision tower on an NVIDIA GPU: our export through onnxruntime's CUDA provider, beside torch on the same card.
 
-    python -m deploy.benchmark.gpu [VARIANT] [--precision fp16|bf16] [--repository DIR | --checkpoint FILE] [--output FILE.json]
+    python -m deploy.benchmark.gpu [VARIANT] [--precision fp16|bf16] [--repository DIR | --checkpoint FILE]
 
 Run by a Python with the extra `gpu` (onnxruntime-gpu and a CUDA build of torch); nothing is fetched. Our export is the
 newest in the repository, or else made for this, from the checkpoint or with random weights. Torch's weights are the

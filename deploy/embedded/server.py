@@ -1,5 +1,6 @@
 """One run of pe-serve from check to end: Triton, then the gateway; ended in the opposite order."""
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ def serve(options: Options, on_ready: OnReady, tell: Callable[[Event], None]) ->
         models = repository.models(options.repository)
         ports.require_bindable(options.host, options.port)
         triton_installation = installation.find(installation.places(options.cache))
-        run_by = RunBy(options.engine, has_amx(), triton_installation.openvino)
+        # On a GPU a model's own engine is the faster one.
+        on_gpu = triton_installation.cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
+        run_by = RunBy(options.engine, has_amx() and not on_gpu, triton_installation.openvino)
         installation.require_engines(triton_installation, models, run_by.insisted)
         port = options.port or ports.free(1)[0]
 
