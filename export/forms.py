@@ -1,6 +1,6 @@
 """What the graph's operators look like: two forms of the same mathematics, chosen by what a runtime documents.
 
-    fused        onnxruntime's own operators (docs/ContribOperators.md), on the CPU and on CUDA, which OpenVINO reads too.
+    fused        onnxruntime's own operators (docs/ContribOperators.md), on the CPU and CUDA; OpenVINO reads them too.
                  MultiHeadAttention is flash attention: on CUDA for FP16 since release 1.16, BF16 since 1.24, on the CPU
                  for FP32 since 1.19. RotaryEmbedding and SkipLayerNormalization spare a GPU most of the passes over
                  memory that a block takes besides its matrix products
