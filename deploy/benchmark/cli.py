@@ -124,7 +124,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.gpu:
         with tempfile.TemporaryDirectory(prefix="pe-bench-") as name:
             ours = () if options.url else ("--repository", options.repository.absolute())
-            results["card"] = card.measure(results["variant"], _precision(results["info"]), Path(name), *ours)
+            results["card"] = card.measure(
+                results["variant"], _precision(results["info"]), Path(name), "--rounds", str(effort.rounds), *ours
+            )
     return results | {"took_s": time.time() - began}
 
 
