@@ -28,20 +28,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.render:
         _write(json.loads(options.render.read_text()), options.render.parent, options.render.stem)
         return 0
+    written: list[Path] = []
     try:
-        results = _measure(options)
+        for results in _measure(options):
+            # After every round, lest an end of time or patience takes the rounds before with it.
+            written = [_keep(results, options)]
     except (stack.StackFailed, HelperFailed, perf_analyzer.PerfAnalyzerFailed) as error:
         print(f"pe-bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("pe-bench: interrupted; nothing was written", file=sys.stderr)
+        kept = f"what was measured before is in {written[0]}" if written else "nothing was written"
+        print(f"pe-bench: interrupted; {kept}", file=sys.stderr)
         return 130
+    print(written[0].read_text())
+    return 0
+
+
+def _keep(results: dict[str, Any], options: argparse.Namespace) -> Path:
+    """Writes all files of a run, and returns the summary's."""
     stem = options.name or results["variant"]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"{stem}.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
-    text = _write(results, options.output, stem)
-    print(text)
-    return 0
+    _write(results, options.output, stem)
+    return Path(options.output / f"{stem}.md")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -83,7 +92,8 @@ def _stack(options: argparse.Namespace, directory: Path) -> Iterator[stack.Stack
         yield started
 
 
-def _measure(options: argparse.Namespace) -> dict[str, Any]:
+def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What is known after each round, and on a GPU once more after it was measured alone."""
     perf_analyzer.find()  # now, and not after minutes
     effort = schedule.GPU if options.gpu else schedule.QUICK if options.quick else schedule.FULL
     if options.gpu:  # or a model could run on the CPU with no more than a line in a log
@@ -95,39 +105,41 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         directory = Path(name)
         _say(f"Measuring {served.variant} at {served.url} in {effort.rounds} rounds ...")
         written = payloads.write(served, directory)
-        series: schedule.Series = {}
         with schedule.bench(served, written, directory, effort, _say) as bench:
             memory = schedule.memory(bench)
-            schedule.run(bench, series, _say)
-        gateways = served.pids.get("gateway", [])
-        results: dict[str, Any] = {
-            "variant": served.variant,
-            "info": served.info,
-            "machine": machine,
-            "versions": _versions(served),
-            "effort": asdict(effort),
-            "at": schedule.AT,
-            "open_loop": schedule.OPEN_LOOP,
-            "pictures": written.source,
-            "bytes": {"640x480": payloads.sizes(written.small), "12 MP": payloads.sizes(written.large)},
-            "gflop": {
-                "vision": flops.vision_gflop(served.variant, served.image_size[0]),
-                "text": flops.text_gflop(served.variant, served.info["context_length"]),
-            },
-            "memory": memory,
-            "memory_at_the_end": {role: sum(cpu.memory_mb(p)["now"] for p in ps) for role, ps in served.pids.items()},
-            "threads": {role: sum(map(cpu.threads, pids)) for role, pids in served.pids.items()},
-            "gateway_processes": len(gateways),
-            "series": series,
-            "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
-        }
+            for series in schedule.rounds(bench, _say):
+                results: dict[str, Any] = {
+                    "variant": served.variant,
+                    "info": served.info,
+                    "machine": machine,
+                    "versions": _versions(served),
+                    "effort": asdict(effort),
+                    "at": schedule.AT,
+                    "open_loop": schedule.OPEN_LOOP,
+                    "pictures": written.source,
+                    "bytes": {"640x480": payloads.sizes(written.small), "12 MP": payloads.sizes(written.large)},
+                    "gflop": {
+                        "vision": flops.vision_gflop(served.variant, served.image_size[0]),
+                        "text": flops.text_gflop(served.variant, served.info["context_length"]),
+                    },
+                    "memory": memory,
+                    "memory_at_the_end": {
+                        role: sum(cpu.memory_mb(pid)["now"] for pid in pids) for role, pids in served.pids.items()
+                    },
+                    "threads": {role: sum(map(cpu.threads, pids)) for role, pids in served.pids.items()},
+                    "gateway_processes": len(served.pids.get("gateway", [])),
+                    "series": series,
+                    "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
+                }
+                yield results | {"took_s": time.time() - began}
     if options.gpu:
+        _say("Measuring the card alone ...")
         with tempfile.TemporaryDirectory(prefix="pe-bench-") as name:
             ours = () if options.url else ("--repository", options.repository.absolute())
             results["card"] = card.measure(
                 results["variant"], _precision(results["info"]), Path(name), "--rounds", str(effort.rounds), *ours
             )
-    return results | {"took_s": time.time() - began}
+        yield results | {"took_s": time.time() - began}
 
 
 def _precision(info: dict[str, Any]) -> str:

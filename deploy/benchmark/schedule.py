@@ -236,9 +236,10 @@ def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:
     return found
 
 
-def run(bench: Bench, series: Series, say: Say) -> None:
-    """All rounds, into ``series``. What fails is told and left out; the rest is still worth having."""
-    planned = measurements(bench)
+def rounds(bench: Bench, say: Say) -> Iterator[Series]:
+    """All that was measured so far, after each round. What fails is told and left out; the rest is worth having."""
+    planned: dict[str, Callable[[], Result]] = measurements(bench)
+    series: Series = {}
     begun, longest = time.monotonic(), 0.0
     for number in range(bench.effort.rounds):
         started = time.monotonic()
@@ -257,6 +258,7 @@ def run(bench: Bench, series: Series, say: Say) -> None:
             series.setdefault(name, []).append(result)
         longest = max(longest, time.monotonic() - started)
         say(f"Round {number + 1} of {bench.effort.rounds} took {time.monotonic() - started:.0f} s.")
+        yield series
 
 
 @contextmanager

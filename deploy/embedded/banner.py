@@ -25,19 +25,20 @@ def banner(base_url: str, info: dict[str, Any], local: bool, advice: str = "") -
     return "\n".join(lines)
 
 
-def advice(info: dict[str, Any], amx: bool, add_openvino: str | None, command: str) -> str:
+def advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, command: str) -> str:
     """What would make it faster on this CPU; "" if nothing is known to.
 
-    `add_openvino`: the command, where it is not there; with it, `engine.RunBy` chooses by itself.
+    `bf16`: whether that is faster on it. `add_openvino`: the command, where it is not there; with it, `engine.RunBy`
+    chooses by itself.
     """
     models: dict[str, dict[str, Any]] = info.get("models") or {}
     # The demo is too small for BF16: its text tower does not pass.
     slow = [v for v, m in models.items() if _runs(m) == ["onnx", "fp32"] and v != "PE-Demo-T8-64"]
-    if not amx or not slow or not add_openvino:
+    if not bf16 or not slow or not add_openvino:
         return ""
     return "\n".join(
         [
-            f"This CPU has AMX: OpenVINO in BF16 may run {', '.join(slow)} about twice as fast.",
+            f"This CPU is fast in BF16: OpenVINO may run {', '.join(slow)} about twice as fast.",
             "(A B16-224 was 1.5 to 2.3 times as fast, at a minimum cosine of 0.99997 to FP32; loading proves 0.999.)",
             f"  {add_openvino}",
             f"  {command}",

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
         adding = None if found.openvino else _adding_openvino(found.environment, OPENVINO_REQUIREMENTS)
-        advice = banner.advice(info, engine.has_amx(), adding, _command())
+        advice = banner.advice(info, engine.faster_in_bf16(), adding, _command())
         print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
 
     def tell(event: ev.Event) -> None:
@@ -80,7 +80,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         choices=engine.CHOICES,
         default=os.environ.get("PE_ONNX_ENGINE") or engine.AUTO,
         help="what runs ONNX models (default: %(default)s; the variable PE_ONNX_ENGINE, else auto: OpenVINO in BF16 on "
-        "a CPU with AMX, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
+        "a CPU that is faster in BF16, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
     )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.embedded import installation, ports, repository
 from deploy.embedded.child import adopt_orphans
-from deploy.embedded.engine import AUTO, RunBy, has_amx
+from deploy.embedded.engine import AUTO, RunBy, faster_in_bf16
 from deploy.embedded.events import Event
 from deploy.embedded.follower import Follower
 from deploy.embedded.gateway import Gateway
@@ -47,7 +47,7 @@ def serve(options: Options, on_ready: OnReady, tell: Callable[[Event], None]) ->
         triton_installation = installation.find(installation.places(options.cache))
         # On a GPU a model's own engine is the faster one.
         on_gpu = triton_installation.cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
-        run_by = RunBy(options.engine, has_amx() and not on_gpu, triton_installation.openvino)
+        run_by = RunBy(options.engine, faster_in_bf16() and not on_gpu, triton_installation.openvino)
         installation.require_engines(triton_installation, models, run_by.insisted)
         port = options.port or ports.free(1)[0]
 

@@ -12,7 +12,7 @@ from export import attention, onnx_graph
 from export.checkpoint import build_tower
 from export.engines import GraphForm
 from export.forms import FORMS
-from export.runtimes import onnxruntime_session
+from export.runtimes import onnxruntime_session, openvino_model
 from export.variants import find_variant
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -40,14 +40,15 @@ class Alone(nn.Module):
         return attended
 
 
-def run(rewritten: attention.SelfAttention, x: Tensor, form: GraphForm, folder: Path) -> Tensor:
-    """By torch, or for operators that torch has not, by onnxruntime."""
+def results(rewritten: attention.SelfAttention, x: Tensor, form: GraphForm, folder: Path) -> Iterator[Tensor]:
+    """By torch, or for operators that torch has not, by both runtimes that read them."""
     if form == "elementary":
-        result: Tensor = Alone(rewritten)(x)
-        return result
+        yield Alone(rewritten)(x)
+        return
     graph = onnx_graph.export_graph(Alone(rewritten), "x", x, folder / "model.onnx")
-    with onnxruntime_session(graph.path) as embed:
-        return torch.from_numpy(embed(x.numpy()))
+    for runtime in (onnxruntime_session(graph.path), openvino_model(graph.path, "fp32")):
+        with runtime as embed:
+            yield torch.from_numpy(embed(x.numpy()))
 
 
 def amplify(module: nn.Module) -> None:
@@ -68,7 +69,8 @@ def test_rotary_attention_is_timms(name: str, form: GraphForm, tmp_path: Path) -
     assert not torch.allclose(expected, original(x, rope=embed.flip(0)), atol=0.1)  # positions do matter here
     table = attention.rotary_table(embed, trunk.num_prefix_tokens, original.num_heads, FORMS[form], FP32)
     rewritten = attention.vision_attention(original, table, FORMS[form])
-    torch.testing.assert_close(run(rewritten, x, form, tmp_path), expected, atol=1e-4, rtol=1e-4)
+    for actual in results(rewritten, x, form, tmp_path):
+        torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -79,7 +81,8 @@ def test_causal_attention_is_open_clips(form: GraphForm, tmp_path: Path) -> None
     amplify(block.attn)
     expected = block.attn(x, x, x, need_weights=False, attn_mask=text.attn_mask)[0]
     rewritten = attention.text_attention(block.attn, FORMS[form])
-    torch.testing.assert_close(run(rewritten, x, form, tmp_path), expected, atol=1e-4, rtol=1e-4)
+    for actual in results(rewritten, x, form, tmp_path):
+        torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_pool_is_timms() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from export import onnx_graph
 from export.engines import GraphForm
 from export.forms import FORMS, Form
-from export.runtimes import onnxruntime_session
+from export.runtimes import onnxruntime_session, openvino_model
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -78,8 +78,9 @@ def test_both_forms_add_and_then_norm(tmp_path: Path, form: GraphForm) -> None:
     total = x + module.linear(x[..., :3])
     expected = torch.cat((total, module.norm(total)), dim=-1)
     graph = onnx_graph.export_graph(module, "x", x, tmp_path / "model.onnx")
-    with onnxruntime_session(graph.path) as embed:
-        np.testing.assert_allclose(embed(x.numpy()), expected.numpy(), atol=1e-4)
+    for runtime in (onnxruntime_session(graph.path), openvino_model(graph.path, "fp32")):
+        with runtime as embed:
+            np.testing.assert_allclose(embed(x.numpy()), expected.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

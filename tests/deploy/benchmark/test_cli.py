@@ -1,5 +1,7 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +44,17 @@ def test_measures_the_demo(tmp_path: Path) -> None:
     assert "| what | of | measured | due | aim |  |" in (tmp_path / "PE-Demo-T8-64.md").read_text()
     assert str(tmp_path) not in json.dumps(results)
     assert cli.main(["--render", str(tmp_path / "PE-Demo-T8-64.json")]) == 0
+
+
+def test_rounds_that_were_measured_outlive_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], results: dict[str, Any]
+) -> None:
+    def interrupted(_: object) -> Iterator[dict[str, Any]]:
+        yield results
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_measure", interrupted)
+    assert cli.main(["--output", str(tmp_path), "--name", "kept"]) == 130
+    assert f"what was measured before is in {tmp_path / 'kept.md'}" in capsys.readouterr().err
+    assert json.loads((tmp_path / "kept.json").read_text())["variant"] == results["variant"]
+    assert "## Targets" in (tmp_path / "kept.md").read_text()

@@ -44,15 +44,15 @@ SLOW = {"engine": "onnx", "precision": "fp32"}
 
 def test_advises_bf16_where_the_cpu_is_made_for_it() -> None:
     info = {"models": {"PE-Core-B16-224": SLOW, "PE-Demo-T8-64": SLOW}}
-    told = advice(info, amx=True, add_openvino="add it", command="pe-serve")
+    told = advice(info, bf16=True, add_openvino="add it", command="pe-serve")
     assert "may run PE-Core-B16-224 about twice as fast" in told
     assert told.splitlines()[-2:] == ["  add it", "  pe-serve"]
-    assert advice(info, amx=True, add_openvino=None, command="pe-serve") == ""
+    assert advice(info, bf16=True, add_openvino=None, command="pe-serve") == ""
     assert told in banner("http://h:1", info, local=True, advice=told)
 
 
 @pytest.mark.parametrize(
-    ("amx", "models"),
+    ("bf16", "models"),
     [
         (False, {"PE-Core-B16-224": SLOW}),
         (True, {"PE-Core-B16-224": {"engine": "openvino", "precision": "bf16"}}),
@@ -60,5 +60,5 @@ def test_advises_bf16_where_the_cpu_is_made_for_it() -> None:
         (True, {}),
     ],
 )
-def test_has_no_advice_else(amx: bool, models: dict[str, Any]) -> None:
-    assert advice({"models": models}, amx, "add it", "pe-serve") == ""
+def test_has_no_advice_else(bf16: bool, models: dict[str, Any]) -> None:
+    assert advice({"models": models}, bf16, "add it", "pe-serve") == ""

@@ -60,10 +60,19 @@ def test_only_onnx_models_are_changed(
     assert shown["Tiny-text"] == config.read_text()
 
 
-@pytest.mark.parametrize(("flags", "amx"), [("fpu avx2 amx_bf16 amx_int8", True), ("fpu avx512_bf16", False)])
-def test_amx_is_found(tmp_path: Path, flags: str, amx: bool) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_bf16x\n")
-    assert engine.has_amx(tmp_path / "cpuinfo") is amx
+@pytest.mark.parametrize(
+    ("vendor", "flags", "faster"),
+    [
+        ("GenuineIntel", "fpu avx2 amx_bf16 amx_int8", True),
+        ("GenuineIntel", "fpu avx512_bf16", False),
+        ("AuthenticAMD", "fpu avx512_bf16", True),
+        ("AuthenticAMD", "fpu avx2", False),
+    ],
+)
+def test_a_cpu_that_is_faster_in_bf16_is_known(tmp_path: Path, vendor: str, flags: str, faster: bool) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs\t\t: amx_bf16x\n")
+    assert engine.faster_in_bf16(cpuinfo) is faster
 
 
 def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 2**20) -> Model:
@@ -72,7 +81,7 @@ def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 
 
 
 @pytest.mark.parametrize(
-    ("choice", "amx", "openvino", "of", "runs_by"),
+    ("choice", "bf16", "openvino", "of", "runs_by"),
     [
         ("auto", True, True, model(), "openvino-bf16"),
         ("auto", False, True, model(), None),
@@ -87,19 +96,22 @@ def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 
     ],
 )
 def test_the_faster_engine_is_chosen_where_it_is_one(
-    choice: str, amx: bool, openvino: bool, of: Model, runs_by: str | None
+    choice: str, bf16: bool, openvino: bool, of: Model, runs_by: str | None
 ) -> None:
-    assert engine.RunBy(choice, amx, openvino).of(of) == runs_by
+    assert engine.RunBy(choice, bf16, openvino).of(of) == runs_by
 
 
 def test_what_fails_by_the_faster_engine_runs_by_its_own_unless_a_person_insisted() -> None:
-    ours, theirs = engine.RunBy("auto", amx=True, openvino=True), engine.RunBy("openvino-bf16", amx=True, openvino=True)
+    ours, theirs = (
+        engine.RunBy("auto", bf16=True, openvino=True),
+        engine.RunBy("openvino-bf16", bf16=True, openvino=True),
+    )
     assert ours.fall_back(["V-vision"])
     assert ours.of(model()) is None
     assert not ours.fall_back(["V-vision"])  # it is something else, then
     assert not theirs.fall_back(["V-vision"])
     assert theirs.of(model()) == "openvino-bf16"
-    assert not engine.RunBy("auto", amx=False, openvino=True).fall_back(["V-vision"])
+    assert not engine.RunBy("auto", bf16=False, openvino=True).fall_back(["V-vision"])
 
 
 @pytest.mark.triton
@@ -114,7 +126,7 @@ def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     np.savez(samples, **spoilt)
     (tmp_path / "run").mkdir()
     real = find(places(tmp_path))
-    run_by = engine.RunBy("auto", amx=True, openvino=True)
+    run_by = engine.RunBy("auto", bf16=True, openvino=True)
     with Signals() as signals:
         triton = Triton(real, repository.models(path), tmp_path / "run", verbose=False, run_by=run_by)
         try:
