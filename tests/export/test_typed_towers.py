@@ -1,5 +1,6 @@
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -109,7 +110,7 @@ def test_the_stream_of_a_fused_graph_is_fp32(random_checkpoint: Path, tmp_path: 
 
 
 def test_an_mlp_of_other_parts_is_refused(random_checkpoint: Path) -> None:
-    network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
+    network: Any = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
     network.text.transformer.resblocks[1].mlp.append(torch.nn.ReLU())
     with pytest.raises(GraphError, match="a block's MLP is not Perception Encoder's"):
         typed(network, "fp32", FORMS["elementary"])
