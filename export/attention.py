@@ -29,7 +29,7 @@ class SelfAttention(nn.Module):
         self.query, self.key, self.value = _split(qkv)
         self.out, self.heads, self.form, self.causal = out, heads, form, causal
         out.bias.data += out.weight.data @ self.value.bias.data
-        self.value.bias = None
+        self.value.register_parameter("bias", None)
         self.register_buffer("rotary", rotary, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
