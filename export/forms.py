@@ -50,7 +50,7 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 
 class Elementary:
-    """Form."""
+    """What every parser knows, and torch can run."""
 
     halves = True
 
@@ -84,7 +84,7 @@ class Elementary:
 
 
 class Fused:
-    """Form; it can be exported, not run by torch."""
+    """What onnxruntime has in one; it can be exported, not run by torch."""
 
     halves = False
 

@@ -1,7 +1,7 @@
 """Tower -> ONNX file: named tensors, only the batch axis dynamic, checked by onnx's own checker.
 
 `OPSET` is documented by every runtime in reach: onnxruntime since 1.17 (its compatibility table), so Triton >= 24.02
-and the embedded server, and TensorRT's parser since 10. What attention looks like is another matter: see `attention`.
+and the embedded server, and TensorRT's parser since 10. Operators beyond it are another matter: see `forms`.
 """
 
 import warnings
