@@ -49,8 +49,7 @@ def _keep(results: dict[str, Any], options: argparse.Namespace) -> Path:
     stem = options.name or results["variant"]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"{stem}.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
-    _write(results, options.output, stem)
-    return Path(options.output / f"{stem}.md")
+    return _write(results, options.output, stem)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -160,12 +159,14 @@ def _versions(served: stack.Stack) -> dict[str, str]:
     return found | ({"commit": git.stdout.strip()} if git.returncode == 0 else {})
 
 
-def _write(results: dict[str, Any], folder: Path, stem: str) -> str:
+def _write(results: dict[str, Any], folder: Path, stem: str) -> Path:
+    """The summary and its plots; returns the summary's file."""
     text = report.markdown(results)
     for plot in plots.draw(results, folder, stem):
         text += f"\n![{plot.stem}]({plot.name})\n"
-    (folder / f"{stem}.md").write_text(text)
-    return text
+    summary = folder / f"{stem}.md"
+    summary.write_text(text)
+    return summary
 
 
 def _rounded(value: Any) -> Any:

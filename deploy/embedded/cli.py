@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
         adding = None if found.openvino else _adding_openvino(found.environment, OPENVINO_REQUIREMENTS)
-        advice = banner.advice(info, engine.faster_in_bf16(), adding, _command())
+        advice = banner.advice(info, engine.bf16_pays(found.cuda), adding, _command())
         print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
 
     def tell(event: ev.Event) -> None:

@@ -6,6 +6,7 @@ configuration is shown to Triton with what then holds: the engine, the precision
 proved.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,3 +88,11 @@ def faster_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """
     known = set(cpuinfo.read_text().split())
     return "amx_bf16" in known or {"AuthenticAMD", "avx512_bf16"} <= known
+
+
+def bf16_pays(cuda: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether it is also faster than what would run a model else: a GPU, where onnxruntime is the one for it (``cuda``)
+    and was not told to stay on the CPU.
+    """
+    on_gpu = cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
+    return not on_gpu and faster_in_bf16(cpuinfo)

@@ -1,6 +1,5 @@
 """One run of pe-serve from check to end: Triton, then the gateway; ended in the opposite order."""
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from deploy.embedded import installation, ports, repository
 from deploy.embedded.child import adopt_orphans
-from deploy.embedded.engine import AUTO, RunBy, faster_in_bf16
+from deploy.embedded.engine import AUTO, RunBy, bf16_pays
 from deploy.embedded.events import Event
 from deploy.embedded.follower import Follower
 from deploy.embedded.gateway import Gateway
@@ -45,9 +44,7 @@ def serve(options: Options, on_ready: OnReady, tell: Callable[[Event], None]) ->
         models = repository.models(options.repository)
         ports.require_bindable(options.host, options.port)
         triton_installation = installation.find(installation.places(options.cache))
-        # On a GPU a model's own engine is the faster one.
-        on_gpu = triton_installation.cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
-        run_by = RunBy(options.engine, faster_in_bf16() and not on_gpu, triton_installation.openvino)
+        run_by = RunBy(options.engine, bf16_pays(triton_installation.cuda), triton_installation.openvino)
         installation.require_engines(triton_installation, models, run_by.insisted)
         port = options.port or ports.free(1)[0]
 

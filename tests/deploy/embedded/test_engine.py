@@ -75,6 +75,22 @@ def test_a_cpu_that_is_faster_in_bf16_is_known(tmp_path: Path, vendor: str, flag
     assert engine.faster_in_bf16(cpuinfo) is faster
 
 
+@pytest.mark.parametrize(
+    ("cuda", "provider", "pays"), [(False, None, True), (True, None, False), (True, "cuda", False), (True, "cpu", True)]
+)
+def test_a_gpu_goes_before_bf16_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: bool, provider: str | None, pays: bool
+) -> None:
+    monkeypatch.delenv("PE_ONNXRUNTIME_PROVIDER", raising=False)
+    if provider:
+        monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", provider)
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: amx_bf16\n")
+    assert engine.bf16_pays(cuda, cpuinfo) is pays
+    cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: avx2\n")
+    assert not engine.bf16_pays(cuda, cpuinfo)
+
+
 def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 2**20) -> Model:
     config = f'parameters {{ key: "precision" value {{ string_value: "{precision}" }} }}'.encode()
     return Model("V-vision", Path("/m"), kind, config, (1, 2), (("1/model.onnx", 2**30, 0), ("2/model.onnx", size, 0)))
