@@ -15,7 +15,7 @@ test: check ; @.venv/bin/pytest -m "not export and not gpu" \
 	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)
 
 # What the gateway's image installs, and builds with, after a change of the dependencies or of constraints/gateway.txt.
-compile = .venv/bin/uv pip compile --quiet --constraint constraints/gateway.txt --python-platform linux --python-version 3.11 \
+compile = .venv/bin/uv pip compile --quiet --no-strip-markers --constraint constraints/gateway.txt --python-platform linux --python-version 3.11 \
 	--generate-hashes --no-annotate --custom-compile-command "make pins"
 pins:   ; @$(setup) test && $(compile) pyproject.toml --output-file constraints/gateway-hashed.txt \
 	&& $(compile) deploy/build-requirements.txt --output-file constraints/build-hashed.txt

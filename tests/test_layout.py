@@ -12,7 +12,7 @@ GATEWAY = sorted(path.relative_to(ROOT) for path in (ROOT / "gateway").rglob("*.
 LEVELS = [
     {"errors", "arrays", "concurrency", "memory", "workers"},
     {"encoder", "settings", "url_policy", "sources"},
-    {"cache", "decode", "numpy_input", "preprocess", "tokenizer", "similarity", "limits", "checked_network"},
+    {"cache", "decode", "numpy_input", "preprocess", "resize", "tokenizer", "similarity", "limits", "checked_network"},
     {"fetch", "observe", "triton", "drain"},
     {"image_embedder", "text_embedder"},
     {"service"},

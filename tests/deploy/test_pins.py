@@ -11,8 +11,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 HASHED = (ROOT / "constraints/gateway-hashed.txt").read_text()
-# One requirement, then its hashes, a continued line each.
-ENTRY = re.compile(r"^(\S+)==(\S+)((?: \\\n {4}--hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE)
+# One requirement, perhaps for some machines only, then its hashes, a continued line each.
+ENTRY = re.compile(
+    r"^(\S+)==(\S+)(?: ; platform_machine [^\\\n]+)?((?: \\\n {4}--hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE
+)
 PLATFORM = {"sys_platform": "linux", "platform_system": "Linux"}
 
 

@@ -1,4 +1,7 @@
-"""Pixel for pixel against the reference's transforms, on photographs."""
+"""Pixel for pixel against the reference's transforms, on photographs.
+
+By Pillow's resize, for the exporter's environment has no other; that in its stead is compared with it in test_resize.py.
+"""
 
 from pathlib import Path
 
