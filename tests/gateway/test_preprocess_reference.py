@@ -1,6 +1,6 @@
 """Pixel for pixel against the reference's transforms, on photographs.
 
-By Pillow's resize, for the exporter's environment has no other; that in its stead is compared with it in test_resize.py.
+By Pillow itself, for the exporter's environment has no other; test_resize.py compares the other with it.
 """
 
 from pathlib import Path
