@@ -48,7 +48,7 @@ def test_what_has_that_size_in_one_direction_keeps_it() -> None:
     assert differences(NOISE, (100, 480)).max() <= 1
 
 
-def test_that_of_a_very_tall_image_goes_down_first() -> None:
+def test_a_very_tall_image_goes_down_first() -> None:
     """Across first, 224 x 400,000 pixels would lie between."""
     assert list(module._steps((1, 400_000), (224, 224))) == [(1, 224), (224, 224)]
 
