@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from export.engines import ENGINES, Precision
+from export.engines.table import ENGINES, Precision
 from export.errors import CheckpointError, ExportError
 from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, find_variant
 
@@ -89,8 +89,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from export import listing
-    from export.repository import Repository
+    from export.repository import listing
+    from export.repository.store import Repository
 
     print(listing.variants_table())
     if options.repository.is_dir():
@@ -99,8 +99,8 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from export.check import check
-    from export.repository import Repository
+    from export.repository.check import check
+    from export.repository.store import Repository
 
     sound = True
     for finding in check(Repository(options.repository)):
@@ -152,8 +152,8 @@ def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
 def _weights(options: argparse.Namespace, variant: Variant) -> tuple[Path, str, str]:
     """The file, what to call its source, and its digest if the source states one."""
     if options.source == "hub":
-        from export import hub
-        from export.repository import Repository
+        from export.repository.store import Repository
+        from export.weights import hub
 
         revision, why = options.revision or "main", ""
         if not options.revision and not options.force:

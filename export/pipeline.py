@@ -6,19 +6,22 @@ from pathlib import Path
 
 import torch
 
-from export import memory, onnx_graph, parity, runtimes, tensorrt_plan, triton_config
-from export.certificate import Certificate, Inputs, Measured, exporter_version, library_versions
-from export.checkpoint import load_tower, open_checkpoint, read_logit_scale
-from export.engines import ENGINES, Engine, Precision
+from export import memory, parity
+from export.engines import runtimes, tensorrt_plan
+from export.engines.runtimes import Runtime
+from export.engines.table import ENGINES, Engine, Precision
 from export.errors import CheckpointError, ParityError, RepositoryError
 from export.files import readable_size, sha256_of
-from export.forms import FORMS
+from export.graph import onnx_graph
+from export.graph.forms import FORMS
+from export.graph.typed_towers import release, typed
 from export.progress import Progress
-from export.repository import Repository
-from export.runtimes import Runtime
+from export.repository import triton_config
+from export.repository.certificate import Certificate, Inputs, Measured, exporter_version, library_versions
+from export.repository.store import Repository
 from export.samples import samples
-from export.typed_towers import release, typed
 from export.variants import TOWERS, Tower, Variant
+from export.weights.checkpoint import load_tower, open_checkpoint, read_logit_scale
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ over            when it is
 
 import time
 
-from gateway.limits import InFlight
+from gateway.in_flight import InFlight
 
 
 class Drain:

@@ -14,11 +14,11 @@ import numpy as np
 from gateway.concurrency import both
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import EncoderUnavailable, InvalidImage, InvalidInput, UnknownVariant
-from gateway.image_embedder import ImageEmbedder
+from gateway.images.embedder import ImageEmbedder
+from gateway.images.sources import ImageSource
 from gateway.observe.stages import Stages
 from gateway.similarity import cosine
-from gateway.sources import ImageSource
-from gateway.text_embedder import TextEmbedder
+from gateway.texts.embedder import TextEmbedder
 
 PREFERRED_VARIANT: Final = "PE-Core-L14-336"  # what the incumbent answers with, where several are loaded
 

@@ -8,18 +8,18 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from gateway import memory
-from gateway.fetch import FetchPolicy, ImageFetcher
+from gateway import process_memory as memory
 from gateway.http.app import create_app
 from gateway.http.protocol import Protocol
 from gateway.http.server import Server
+from gateway.images.fetch import FetchPolicy, ImageFetcher
 from gateway.observe import logs, trace
 from gateway.observe.trace import Tracing
 from gateway.observe.tritons import TritonMetrics
 from gateway.settings import Settings
+from gateway.supervisor import Workers
 from gateway.triton import addresses
 from gateway.triton.encoder import TritonEncoder
-from gateway.workers import Workers
 
 
 def check(settings: Settings) -> None:

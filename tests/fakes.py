@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens, TowerSpec
 from gateway.errors import GatewayError, InvalidImage
-from gateway.limits import Take
+from gateway.in_flight import Take
 
 EMBED_DIM = 8
 

@@ -56,9 +56,9 @@ def test_metrics_are_documented(exposition: str) -> None:
 def exposition() -> str:
     from prometheus_client import CollectorRegistry
 
-    from gateway.cache import TextCache
     from gateway.observe.metrics import Metrics
     from gateway.observe.tritons import TritonMetrics
+    from gateway.texts.cache import TextCache
 
     registry = CollectorRegistry()
     TritonMetrics(registry)

@@ -10,11 +10,10 @@ GATEWAY = sorted(path.relative_to(ROOT) for path in (ROOT / "gateway").rglob("*.
 
 # Lower rooms never look up.
 LEVELS = [
-    {"errors", "arrays", "concurrency", "memory", "workers"},
-    {"encoder", "settings", "url_policy", "sources"},
-    {"cache", "decode", "numpy_input", "preprocess", "resize", "tokenizer", "similarity", "limits", "checked_network"},
-    {"fetch", "observe", "triton", "drain"},
-    {"image_embedder", "text_embedder"},
+    {"errors", "arrays", "concurrency", "process_memory", "supervisor"},
+    {"encoder", "settings", "in_flight"},
+    {"observe", "drain"},
+    {"images", "texts", "triton", "similarity"},
     {"service"},
     {"http"},
     {"serving"},

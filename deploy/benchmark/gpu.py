@@ -34,16 +34,17 @@ from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 
 from deploy.benchmark import flops
 from deploy.benchmark.spread import spread
-from export import pipeline, random_checkpoint
-from export.certificate import Certificate
-from export.checkpoint import build_tower, load_tower, open_checkpoint
-from export.engines import ENGINES, Precision
+from export import pipeline
+from export.engines.table import ENGINES, Precision
 from export.errors import ExportError, TargetError
 from export.files import readable_size
+from export.graph.towers import VisionTower
 from export.progress import Progress
-from export.repository import Repository
-from export.towers import VisionTower
+from export.repository.certificate import Certificate
+from export.repository.store import Repository
 from export.variants import DEFAULT_VARIANT, Variant, find_variant
+from export.weights import random_checkpoint
+from export.weights.checkpoint import build_tower, load_tower, open_checkpoint
 
 Device = Literal["cuda", "cpu"]
 Half = Literal["fp16", "bf16"]

@@ -17,8 +17,8 @@ from PIL import Image
 from deploy.benchmark import load, perf_analyzer, pictures
 from deploy.benchmark.payloads import wire
 from deploy.benchmark.stack import Stack, StackFailed, attach
-from gateway.preprocess import preprocess
-from gateway.tokenizer import Tokenizer
+from gateway.images.preprocess import preprocess
+from gateway.texts.tokenizer import Tokenizer
 
 _TEXTS: Final = 1000  # more than fit one measurement's memory of them: texts that repeat are the gateway's cache's
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from deploy.benchmark import perf_analyzer, pictures
 from deploy.benchmark.stack import Stack
-from gateway.preprocess import preprocess
-from gateway.tokenizer import Tokenizer
+from gateway.images.preprocess import preprocess
+from gateway.texts.tokenizer import Tokenizer
 
 JSON: Final = "application/json"
 PROMPTS: Final = ("a photo of a cat", "a photo of a rocket", "a cup of coffee on a table")

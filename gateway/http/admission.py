@@ -16,7 +16,7 @@ from gateway.http.disconnect import run_while_connected
 from gateway.http.errors import error_response
 from gateway.http.exchange import Exchange, exchange_of, header
 from gateway.http.keys import ApiKeys
-from gateway.limits import InFlight, Stay
+from gateway.in_flight import InFlight, Stay
 from gateway.observe.metrics import Metrics
 
 _MAX_DIGITS: Final = 18

@@ -10,23 +10,23 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from gateway.cache import TextCache
 from gateway.drain import Drain
 from gateway.encoder import Encoder
-from gateway.fetch import Fetch
 from gateway.http import docs, errors, health, openai, openapi, page, roboflow
 from gateway.http.admission import Admission
 from gateway.http.direct import Direct
 from gateway.http.keys import ApiKeys
 from gateway.http.middleware import Cors, Observe, Prefix
 from gateway.http.trace import Trace
-from gateway.image_embedder import ImageEmbedder
-from gateway.limits import InFlight
+from gateway.images.embedder import ImageEmbedder
+from gateway.images.fetch import Fetch
+from gateway.in_flight import InFlight
 from gateway.observe.metrics import Metrics
 from gateway.observe.trace import Tracing
 from gateway.service import EmbeddingService
 from gateway.settings import Settings
-from gateway.text_embedder import TextEmbedder
+from gateway.texts.cache import TextCache
+from gateway.texts.embedder import TextEmbedder
 
 _DESCRIPTION = "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference."
 

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from gateway.http.exchange import exchange_of, header
-from gateway.sources import EncodedImage, ImageSource, undeclared
+from gateway.images.sources import EncodedImage, ImageSource, undeclared
 
 MULTIPART: Final = "multipart/form-data"
 

@@ -18,7 +18,7 @@ from gateway.http.json import json_response
 from gateway.http.negotiate import EncodingFormat, rows
 from gateway.http.openapi import OPENAI_ERRORS, PICTURE, body
 from gateway.http.roboflow import model_id
-from gateway.sources import Base64Image, ImageSource, undeclared
+from gateway.images.sources import Base64Image, ImageSource, undeclared
 
 _OWNER = "perception-encoder-server"
 

@@ -20,8 +20,8 @@ from gateway.http.dependencies import IncumbentsQuery, VariantBesideTheBody, ser
 from gateway.http.json import json_response
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
 from gateway.http.openapi import ERRORS, NOT_ACCEPTABLE, PICTURE, body
+from gateway.images.sources import EncodedImage, ImageSource, declared, undeclared
 from gateway.service import Embedded
-from gateway.sources import EncodedImage, ImageSource, declared, undeclared
 
 # -- wire models: what comes
 

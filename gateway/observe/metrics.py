@@ -3,7 +3,7 @@
 import functools
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,8 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from gateway.cache import TextCache
-from gateway.limits import InFlight
+from gateway.in_flight import InFlight
 from gateway.observe.requests import Answered
 
 # Upper bounds in seconds: from a tokenised text to a deadline.
@@ -27,6 +26,14 @@ _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _REFUSALS: Final = frozenset({"Overloaded", "PayloadTooLarge", "Unauthorized", "Stopping", "ClientLeft"})
 
 
+class CacheCounts(Protocol):
+    """What is counted of a text cache."""
+
+    hits: int
+    misses: int
+    bytes: int
+
+
 class Metrics:
     """One registry an app: tests make many. One that is given may hold others' metrics, too.
 
@@ -34,7 +41,7 @@ class Metrics:
     it: ``__main__`` names their directory in ``PROMETHEUS_MULTIPROC_DIR`` before they start.
     """
 
-    def __init__(self, cache: TextCache, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, cache: CacheCounts, registry: CollectorRegistry | None = None) -> None:
         self._cache = cache
         self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         self._registry = registry = registry or CollectorRegistry()

@@ -23,7 +23,7 @@ EXPORT = ROOT / ".venv-export/bin"
 def test_b16_is_exported_proved_and_served(tmp_path: Path) -> None:
     checkpoint, repository = tmp_path / "random.safetensors", tmp_path / "repository"
     for command in (
-        [EXPORT / "python", "-m", "export.random_checkpoint", "PE-Core-B16-224", checkpoint],
+        [EXPORT / "python", "-m", "export.weights.random_checkpoint", "PE-Core-B16-224", checkpoint],
         [EXPORT / "pe-export", "PE-Core-B16-224", "--checkpoint", checkpoint, "--repository", repository],
     ):
         subprocess.run(list(map(str, command)), cwd=ROOT, check=True, timeout=1800)

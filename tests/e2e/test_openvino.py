@@ -31,7 +31,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("openvino")
     checkpoint = directory / "random.safetensors"
     found = {engine: directory / engine for engine in ("onnx", "openvino")}
-    commands: list[list[Any]] = [[EXPORT / "python", "-m", "export.random_checkpoint", VARIANT, checkpoint]]
+    commands: list[list[Any]] = [[EXPORT / "python", "-m", "export.weights.random_checkpoint", VARIANT, checkpoint]]
     for engine, repository in found.items():
         # Unverified: a CPU without BF16 proves nothing of it, and runs it in FP32. Where it has BF16, it is proven.
         options = ["--engine", engine, "--repository", repository, "--unverified"]

@@ -31,7 +31,7 @@ if find_spec("torch") is None:
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from export.random_checkpoint import write
+    from export.weights.random_checkpoint import write
 
     path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
     write(VARIANT, path)

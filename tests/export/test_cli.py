@@ -10,12 +10,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import parity
-from export.checkpoint import load_tower, open_checkpoint
 from export.cli import main
+from export.engines.runtimes import onnxruntime_session, torch_on_cpu
 from export.files import sha256_of
-from export.runtimes import onnxruntime_session, torch_on_cpu
 from export.samples import samples
 from export.variants import TOWERS, find_variant
+from export.weights.checkpoint import load_tower, open_checkpoint
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -258,7 +258,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> Callable[..., None]:
         raise OSError(28, os.strerror(28), "model.onnx")
 
-    monkeypatch.setattr("export.onnx_graph.onnx_ir.save", full)
+    monkeypatch.setattr("export.graph.onnx_graph.onnx_ir.save", full)
     assert run(tmp_path / "models", random_checkpoint, "--towers", "text") == 1
     assert capsys.readouterr().err.endswith("pe-export: No space left on device (model.onnx)\n")
     assert tree(tmp_path) == {}

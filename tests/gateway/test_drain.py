@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from gateway.drain import Drain
-from gateway.limits import InFlight
+from gateway.in_flight import InFlight
 from tests.fake_triton import FakeTriton, served
 from tests.gateway.process import GatewayProcess
 

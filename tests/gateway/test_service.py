@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.cache import TextCache
 from gateway.encoder import Embeddings, EncoderSpec
 from gateway.errors import EncoderFault, InvalidImage
-from gateway.image_embedder import ImageEmbedder
-from gateway.limits import InFlight
+from gateway.images.embedder import ImageEmbedder
+from gateway.images.sources import EncodedImage
+from gateway.in_flight import InFlight
 from gateway.observe.stages import Stages
 from gateway.service import EmbeddingService
-from gateway.sources import EncodedImage
-from gateway.text_embedder import TextEmbedder
+from gateway.texts.cache import TextCache
+from gateway.texts.embedder import TextEmbedder
 from tests.fakes import FakeEncoder, FakeFetch, fake_spec
 from tests.pictures import flat
 

@@ -9,12 +9,13 @@ import pytest
 import torch  # type: ignore[import-not-found,unused-ignore]
 
 from deploy.benchmark import flops, gpu
-from export import cli, runtimes
-from export.checkpoint import load_tower, open_checkpoint
+from export import cli
+from export.engines import runtimes
 from export.errors import TargetError
+from export.graph.towers import VisionTower
 from export.parity import compare
-from export.towers import VisionTower
 from export.variants import find_variant
+from export.weights.checkpoint import load_tower, open_checkpoint
 
 pytestmark = [
     pytest.mark.export,

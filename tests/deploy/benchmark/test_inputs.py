@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from deploy.benchmark import inputs, perf_analyzer, stack
-from gateway.preprocess import preprocess
-from gateway.tokenizer import Tokenizer
+from gateway.images.preprocess import preprocess
+from gateway.texts.tokenizer import Tokenizer
 from tests.pictures import PHOTOGRAPHS
 
 PAGE = Path(inputs.__file__).with_name("perf_analyzer.md")

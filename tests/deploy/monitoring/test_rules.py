@@ -8,9 +8,9 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from deploy.monitoring.dashboard import FILE
-from gateway.cache import TextCache
 from gateway.observe.metrics import Metrics
 from gateway.observe.tritons import TritonMetrics
+from gateway.texts.cache import TextCache
 
 FOLDER = FILE.parents[1]
 ALERTS = [rule for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]

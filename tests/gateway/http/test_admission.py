@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from gateway import image_embedder
 from gateway.http.app import create_app
+from gateway.images import embedder as image_embedder
 from gateway.settings import Settings
 from tests.fakes import FakeEncoder, FakeFetch
 from tests.gateway.http.conftest import MakeClient

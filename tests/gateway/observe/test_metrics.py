@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.cache import TextCache, TextEmbedding
-from gateway.limits import InFlight
+from gateway.in_flight import InFlight
 from gateway.observe.metrics import Metrics
 from gateway.observe.requests import Answered
 from gateway.observe.stages import Stages
+from gateway.texts.cache import TextCache, TextEmbedding
 from tests.fakes import fake_spec
 
 

@@ -1,0 +1,150 @@
+"""The two towers written out for export: the weights and mathematics of `towers`, with the precision in every tensor.
+
+Lower precision is mixed as Meta's reference runs it (autocast): matrix products in FP16 or BF16; the residual stream,
+norms, softmax and the final L2 norm in FP32. The graph says so itself, so every runtime does the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from export.engines.table import Precision
+from export.errors import GraphError
+from export.graph.attention import AttentionPool, SelfAttention, rotary_table, text_attention, vision_attention
+from export.graph.forms import Form
+from export.graph.towers import TextTower, VisionTower
+
+_DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Block(nn.Module):
+    """The parts of one transformer block; the last product of attention and MLP is what it adds to the stream."""
+
+    def __init__(self, norm1: nn.LayerNorm, attention: SelfAttention, norm2: nn.LayerNorm, mlp: nn.Module) -> None:
+        super().__init__()
+        self.norm1, self.attention, self.norm2 = norm1, attention, norm2
+        parts = [part for part in mlp.children() if not isinstance(part, nn.Dropout | nn.Identity)]
+        if [isinstance(part, nn.Linear) for part in parts] != [True, False, True]:
+            raise GraphError("a block's MLP is not Perception Encoder's")
+        self.up, self.activation, self.down = parts
+
+
+class Blocks(nn.Module):
+    """The FP32 stream x [N, S, W] -> the norm of what the blocks made of it; their products are in `dtype`.
+
+    Each sum is taken together with the norm that follows it, which for the last is the tower's own.
+    """
+
+    def __init__(self, blocks: Iterable[Block], last_norm: nn.LayerNorm, form: Form, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.blocks, self.last_norm, self.form, self.dtype = nn.ModuleList(blocks), last_norm, form, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks: list[Any] = list(self.blocks)
+        normed: Tensor = blocks[0].norm1(x)
+        for block, following in zip(blocks, [*(block.norm1 for block in blocks[1:]), self.last_norm], strict=True):
+            attended = block.attention(normed.to(self.dtype))
+            x, normed = self.form.add_norm(x, attended, block.attention.out, block.norm2)
+            hidden = block.activation(block.up(normed.to(self.dtype)))
+            x, normed = self.form.add_norm(x, hidden, block.down, following)
+        return normed
+
+
+class TypedVisionTower(nn.Module):
+    """image uint8 [N, H, W, 3] (RGB) -> embedding FP32 [N, D], unit length."""
+
+    def __init__(self, trunk: Any, form: Form, dtype: torch.dtype) -> None:
+        super().__init__()
+        if trunk.reg_token is not None or any(block.gamma_1 is not None for block in trunk.blocks):
+            raise GraphError("the vision tower has parts that Perception Encoder's has not")
+        self.patches = _patch_projection(trunk.patch_embed.proj)
+        self.patch_size, self.class_token, self.positions = (
+            trunk.patch_embed.patch_size[0],
+            trunk.cls_token,
+            trunk.pos_embed,
+        )
+        heads = trunk.blocks[0].attn.num_heads
+        rotary = rotary_table(trunk.rope.get_embed(), trunk.num_prefix_tokens, heads, form, dtype)
+        self.norm_pre, self.head, self.dtype = trunk.norm_pre, trunk.head, dtype
+        self.pool = AttentionPool(trunk.attn_pool, form, dtype)
+        blocks = (
+            Block(block.norm1, vision_attention(block.attn, rotary, form), block.norm2, block.mlp)
+            for block in trunk.blocks
+        )
+        self.blocks = Blocks(blocks, trunk.norm, form, dtype)
+
+    def forward(self, image: Tensor) -> Tensor:
+        # Cast first: TensorRT takes UINT8 only as an input, and only a Cast may read it.
+        pixels = ((image.to(torch.float32) / 255 - 0.5) / 0.5).to(self.dtype)
+        # [N, H, W, 3] -> [N, patches, pixels of a patch]
+        rows, columns, size = image.shape[1] // self.patch_size, image.shape[2] // self.patch_size, self.patch_size
+        patches = pixels.reshape(-1, rows, size, columns, size * 3).transpose(2, 3).flatten(3).flatten(1, 2)
+        x = self.patches(patches).float()
+        if self.class_token is not None:
+            x = torch.cat((self.class_token.expand(x.shape[0], -1, -1), x), dim=1)
+        x = self.blocks(self.norm_pre(x + self.positions))
+        x = self.head(self.pool(x.to(self.dtype)))
+        return F.normalize(x.float(), dim=-1)
+
+
+class TypedTextTower(nn.Module):
+    """tokens int32 [N, L] -> embedding FP32 [N, D], unit length."""
+
+    from_the_end: Tensor
+
+    def __init__(self, text: Any, form: Form, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.table, self.positions = text.token_embedding, text.positional_embedding
+        self.projection, self.dtype = text.text_projection, dtype
+        self.register_buffer("from_the_end", torch.arange(text.context_length, 0, -1).float(), persistent=False)
+        blocks = (
+            Block(block.ln_1, text_attention(block.attn, form), block.ln_2, block.mlp)
+            for block in text.transformer.resblocks
+        )
+        self.blocks = Blocks(blocks, text.ln_final, form, dtype)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.blocks(self.table(tokens).float() + self.positions)
+        # The first end token. The reference takes the highest number's place, and the end token's is the highest; but
+        # GPUs have no argmax of integers, and a number so high is not exact in BF16, while these weights are.
+        end = ((tokens == self.table.num_embeddings - 1) * self.from_the_end).argmax(dim=-1)
+        x = x.gather(1, end[:, None, None].expand(-1, 1, x.shape[-1]))[:, 0]
+        x = x.to(self.dtype) @ self.projection
+        return F.normalize(x.float(), dim=-1)
+
+
+def _patch_projection(convolution: nn.Conv2d) -> nn.Linear:
+    """The convolution, as wide as its stride, as a matrix product over a patch's pixels [row, column, channel]."""
+    weight = convolution.weight.data.permute(0, 2, 3, 1).flatten(1)
+    with torch.device("meta"):
+        projection = nn.Linear(weight.shape[1], weight.shape[0], bias=convolution.bias is not None)
+    projection.weight = nn.Parameter(weight)
+    if convolution.bias is not None:
+        projection.bias = nn.Parameter(convolution.bias.data)
+    return projection
+
+
+def typed(tower: VisionTower | TextTower, precision: Precision, form: Form) -> TypedVisionTower | TypedTextTower:
+    """The tower in `precision`. It takes the weights over: `tower` is of no use afterwards."""
+    dtype = _DTYPES[precision]
+    written: TypedVisionTower | TypedTextTower
+    if isinstance(tower, VisionTower):
+        visual: Any = tower.visual
+        written = TypedVisionTower(visual.trunk, form, dtype)
+        written.pool.query.data = written.pool.query.data.to(dtype)
+    else:
+        written = TypedTextTower(tower.text, form, dtype)
+        written.projection.data = written.projection.data.to(dtype)
+    for part in written.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            part.to(dtype)
+    return written.eval().requires_grad_(False)
+
+
+def release(tower: nn.Module) -> None:
+    """Give the weights' memory back. The exporter's caches outlive the tower and hold on to its parameters."""
+    for parameter in tower.parameters():
+        parameter.data = torch.empty(0)

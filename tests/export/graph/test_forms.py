@@ -1,0 +1,93 @@
+"""Each form's operators against torch's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.engines.runtimes import onnxruntime_session, openvino_model
+from export.engines.table import GraphForm
+from export.graph import onnx_graph
+from export.graph.forms import FORMS, Form
+
+pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+HEADS, WIDTH, LENGTH = 4, 32, 7
+
+
+@pytest.fixture(autouse=True)
+def deterministic() -> Iterator[None]:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        yield
+
+
+def by_torch(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    q, k, v = (x.view(*x.shape[:2], HEADS, -1).transpose(1, 2) for x in (q, k, v))
+    attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return attended.transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_elementary_form_is_attention(causal: bool) -> None:
+    q, k, v = torch.randn(3, 2, LENGTH, WIDTH)
+    attended = FORMS["elementary"].attend(q, k, v, HEADS, causal)
+    torch.testing.assert_close(attended, by_torch(q, k, v, causal))
+
+
+class Alone(nn.Module):
+    """Attention as a whole graph: embedding = attention of the one input with itself."""
+
+    def __init__(self, form: Form, causal: bool) -> None:
+        super().__init__()
+        self.form, self.causal = form, causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.form.attend(x, x * 0.5, x + 1, HEADS, self.causal)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_both_forms_are_attention_in_onnxruntime(tmp_path: Path, form: GraphForm, causal: bool) -> None:
+    x = torch.randn(3, LENGTH, WIDTH)
+    graph = onnx_graph.export_graph(Alone(FORMS[form], causal), "x", x, tmp_path / "model.onnx")
+    with onnxruntime_session(graph.path) as embed:
+        np.testing.assert_allclose(embed(x.numpy()), by_torch(x, x * 0.5, x + 1, causal).numpy(), atol=1e-5)
+
+
+class Sum(nn.Module):
+    """The sum and its norm, beside each other: embedding [N, S, 2 W]."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form, self.linear, self.norm = form, nn.Linear(3, WIDTH), nn.LayerNorm(WIDTH, eps=0.1)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(self.form.add_norm(x, x[..., :3], self.linear, self.norm), dim=-1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_both_forms_add_and_then_norm(tmp_path: Path, form: GraphForm) -> None:
+    x, module = torch.randn(3, LENGTH, WIDTH), Sum(FORMS[form])
+    total = x + module.linear(x[..., :3])
+    expected = torch.cat((total, module.norm(total)), dim=-1)
+    graph = onnx_graph.export_graph(module, "x", x, tmp_path / "model.onnx")
+    for runtime in (onnxruntime_session(graph.path), openvino_model(graph.path, "fp32")):
+        with runtime as embed:
+            np.testing.assert_allclose(embed(x.numpy()), expected.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("heads", "of", "together"), [(16, 64, 16), (12, 64, 12), (16, 96, 8), (3, 512, 1), (2, 2048, 1), (5, 64, 5)]
+)
+def test_as_many_heads_are_turned_together_as_a_block_of_threads_takes(heads: int, of: int, together: int) -> None:
+    angles: Any = torch.rand(2, LENGTH, of // 2)
+    table = FORMS["fused"].rotary_table(angles[0], angles[1], heads, torch.float16)
+    assert table.shape == (2, LENGTH, together * of // 2)
+    assert table.dtype == torch.float16

@@ -1,0 +1,123 @@
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import parity
+from export.engines.runtimes import torch_on_cpu
+from export.engines.table import ENGINES, GraphForm, Precision
+from export.errors import GraphError
+from export.graph import onnx_graph
+from export.graph.forms import FORMS
+from export.graph.typed_towers import typed
+from export.repository.triton_config import INPUTS
+from export.samples import samples
+from export.variants import TOWERS, Tower, find_variant
+from export.weights.checkpoint import load_tower, open_checkpoint
+
+pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+DEMO = find_variant("PE-Demo-T8-64")
+HALVES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower: Tower, precision: Precision) -> None:
+    inputs = samples(DEMO, tower)[:8]
+    opened = open_checkpoint(random_checkpoint)
+    network = load_tower(DEMO, tower, opened)
+    expected = torch_on_cpu(network)(inputs)
+    actual = torch_on_cpu(typed(network, precision, FORMS["elementary"]))(inputs)
+    assert actual.dtype == np.float32
+    parity.require(parity.compare(expected, actual), precision)
+
+
+def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path) -> None:
+    tokens = np.zeros((4, 32), np.int32)
+    tokens[:, 0] = 49406
+    for row, ends in enumerate(([5], [3, 9], [31], [1, 2, 30])):
+        tokens[row, 1 : max(ends)] = 320 + row
+        tokens[row, ends] = 49407
+    network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
+    expected = torch_on_cpu(network)(tokens)
+    actual = torch_on_cpu(typed(network, "fp32", FORMS["elementary"]))(tokens)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def graph_of(checkpoint: Path, tower: Tower, precision: Precision, form: GraphForm, path: Path) -> onnx.ModelProto:
+    opened = open_checkpoint(checkpoint)
+    network = typed(load_tower(DEMO, tower, opened), precision, FORMS[form])
+    example = torch.from_numpy(samples(DEMO, tower)[:2])
+    graph = onnx_graph.export_graph(network, INPUTS[tower][0], example, path / "model.onnx")
+    return onnx.shape_inference.infer_shapes(onnx.load(graph.path))
+
+
+def types_of(model: onnx.ModelProto) -> dict[str, int]:
+    graph = model.graph
+    named = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
+    return named | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_the_graph_says_its_precision_itself(
+    random_checkpoint: Path, tmp_path: Path, tower: Tower, precision: Precision
+) -> None:
+    model = graph_of(random_checkpoint, tower, precision, "elementary", tmp_path)
+    types, half = types_of(model), HALVES[precision]
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gemm", "Gelu"):
+            assert {types[name] for name in node.input} == {half}, node.name
+        if node.op_type in ("LayerNormalization", "Softmax", "ReduceL2"):
+            assert types[node.input[0]] == onnx.TensorProto.FLOAT, node.name
+    assert types["embedding"] == onnx.TensorProto.FLOAT
+    if tower == "vision":  # TensorRT lets nothing else read UINT8
+        assert {node.op_type for node in model.graph.node if "image" in node.input} <= {"Cast", "Shape"}
+    assert types[INPUTS[tower][0]] in (onnx.TensorProto.UINT8, onnx.TensorProto.INT32)
+    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and min(tensor.dims) > 32]
+    assert weights
+    assert {tensor.data_type for tensor in weights} == {half}
+
+
+def test_fp32_graph_has_no_other_precision(random_checkpoint: Path, tmp_path: Path) -> None:
+    model = graph_of(random_checkpoint, "vision", "fp32", "fused", tmp_path)
+    assert not set(types_of(model).values()) & set(HALVES.values())
+
+
+def test_every_block_has_onnxruntimes_own_operators(random_checkpoint: Path, tmp_path: Path) -> None:
+    for tower, blocks, rotations in (("vision", 4, 8), ("text", 3, 0)):
+        model = graph_of(random_checkpoint, tower, "fp16", "fused", tmp_path)  # type: ignore[arg-type]
+        operators = Counter(node.op_type for node in model.graph.node)
+        pools = tower == "vision"
+        assert operators["MultiHeadAttention"] == blocks + pools
+        assert operators["RotaryEmbedding"] == rotations
+        assert operators["SkipLayerNormalization"] == 2 * blocks  # each sum has its norm
+        assert operators["Softmax"] == 0
+        assert {entry.domain for entry in model.opset_import} == {"", "com.microsoft"}
+
+
+def test_the_stream_of_a_fused_graph_is_fp32(random_checkpoint: Path, tmp_path: Path) -> None:
+    model = graph_of(random_checkpoint, "vision", "fp16", "fused", tmp_path)
+    types = types_of(model)
+    for node in model.graph.node:
+        if node.op_type == "SkipLayerNormalization":  # with FP16 it would add up squares in FP16
+            known = {types[name] for name in node.input if name in types}
+            assert known == {onnx.TensorProto.FLOAT}, node.name
+
+
+def test_an_mlp_of_other_parts_is_refused(random_checkpoint: Path) -> None:
+    network: Any = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
+    network.text.transformer.resblocks[1].mlp.append(torch.nn.ReLU())
+    with pytest.raises(GraphError, match="a block's MLP is not Perception Encoder's"):
+        typed(network, "fp32", FORMS["elementary"])
+
+
+def test_every_engines_first_precision_is_its_default_and_in_the_tolerances() -> None:
+    for engine in ENGINES.values():
+        assert set(engine.precisions) <= parity.MIN_COSINE.keys()
+        assert engine.form in FORMS

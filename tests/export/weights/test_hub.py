@@ -1,0 +1,179 @@
+"""The hub's real client against a real, if small, server: nothing below HTTP is mocked."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.export.weights.hub_server import COMMIT, Hub, serve
+
+pytestmark = pytest.mark.export
+
+REPOSITORY, FILE = "timm/PE-Core-T-16-384", "open_clip_model.safetensors"
+
+FETCH = """
+import sys
+from export.weights import hub
+from export.errors import CheckpointError
+try:
+    print(*vars(hub.fetch(hub.HubFile(sys.argv[1], sys.argv[2]), sys.argv[3])).values(), sep="\\n")
+except CheckpointError as error:
+    sys.exit(f"CheckpointError: {error}")
+"""
+
+# The command itself, for a variant that is small enough: the demo's row, as if it were published.
+EXPORT_DEMO = """
+import dataclasses, sys
+from export import cli, variants
+published = dataclasses.replace(variants.find_variant("PE-Demo-T8-64"), hub_repository="timm/PE-Core-T-16-384")
+variants.VARIANTS = {published.name: published}
+sys.exit(cli.main(["PE-Demo-T8-64", "--from", "hub", "--towers", "text", "--repository", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    # More than the client's 10 MB buffer, so that a broken download leaves something to resume.
+    with serve(Hub(REPOSITORY, FILE, os.urandom(12_000_000))) as served:
+        yield served
+
+
+def client(code: str, *arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own: the client reads its environment once, when it is imported."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "HF_HOME": str(home), **environment},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def fetched(result: subprocess.CompletedProcess[str]) -> tuple[Path, str, str]:
+    assert result.returncode == 0, result.stderr
+    path, source, digest = result.stdout.splitlines()
+    return Path(path), source, digest
+
+
+def test_a_file_arrives_through_hf_endpoint_with_commit_and_digest(hub: Hub, tmp_path: Path) -> None:
+    path, source, digest = fetched(client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url))
+    assert path.read_bytes() == hub.content
+    assert source == f"{REPOSITORY}@{COMMIT}/{FILE}"
+    assert digest == hashlib.sha256(hub.content).hexdigest()
+
+
+def test_a_revision_can_be_pinned(hub: Hub, tmp_path: Path) -> None:
+    fetched(client(FETCH, REPOSITORY, FILE, COMMIT, home=tmp_path, HF_ENDPOINT=hub.url))
+    assert f"GET /{REPOSITORY}/resolve/{COMMIT}/{FILE}" in hub.requests
+
+
+def test_a_broken_download_is_resumed(hub: Hub, tmp_path: Path) -> None:
+    hub.break_after = 11_000_000
+    path, _, _ = fetched(client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url))
+    assert path.read_bytes() == hub.content
+    assert any(request.startswith("GET") and "bytes=1" in request for request in hub.requests), hub.requests
+
+
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {}], ids=["told to be offline", "hub gone"])
+def test_the_cache_needs_no_network(hub: Hub, tmp_path: Path, environment: dict[str, str]) -> None:
+    fetched(client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url))
+    elsewhere = {"HF_ENDPOINT": "http://127.0.0.1:9", **environment}
+    path, source, _ = fetched(client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, **elsewhere))
+    assert path.read_bytes() == hub.content
+    assert COMMIT in source
+
+
+@pytest.mark.parametrize(
+    ("repository", "file", "revision", "message"),
+    [
+        ("timm/absent", FILE, "main", "the hub has no repository timm/absent"),
+        (REPOSITORY, "absent.bin", "main", f"the hub has no {REPOSITORY}/absent.bin at main"),
+    ],
+)
+def test_what_the_hub_lacks_is_one_line(
+    hub: Hub, tmp_path: Path, repository: str, file: str, revision: str, message: str
+) -> None:
+    result = client(FETCH, repository, file, revision, home=tmp_path, HF_ENDPOINT=hub.url)
+    assert result.returncode == 1
+    assert f"CheckpointError: {message}" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "is not to be had: the hub answers 401 (`hf auth login` helps where an account is needed)"),
+        (403, "is not in the local cache, and the hub answers 403: pass --checkpoint FILE"),
+        (404, "is not in the local cache, and the hub answers 404: pass --checkpoint FILE"),
+        (501, "is not in the local cache, and the hub answers 501: pass --checkpoint FILE"),
+    ],
+)
+def test_a_refusal_is_told_by_its_number(hub: Hub, tmp_path: Path, status: int, message: str) -> None:
+    hub.status = status
+    result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert result.returncode == 1
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_a_download_that_never_arrives_whole_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    hub.break_after, hub.always_break = 1000, True
+    result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert result.returncode == 1
+    assert f"CheckpointError: {REPOSITORY}/{FILE} at main did not arrive whole: " in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_no_network_and_no_cache_is_one_line(tmp_path: Path) -> None:
+    result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_HUB_OFFLINE="1")
+    assert result.returncode == 1
+    assert "is not in the local cache, and the hub cannot be reached" in result.stderr.splitlines()[-1]
+
+
+def commits(models: Path) -> list[str]:
+    """The commit of each version of the text model, in order."""
+    versions = sorted((models / "PE-Demo-T8-64-text").glob("*/parity.json"), key=lambda path: int(path.parent.name))
+    sources = [json.loads(path.read_text())["checkpoint_source"] for path in versions]
+    return [source.removeprefix(f"{REPOSITORY}@").removesuffix(f"/{FILE}") for source in sources]
+
+
+def test_pe_export_from_the_hub_keeps_to_the_commit_it_recorded(random_checkpoint: Path, tmp_path: Path) -> None:
+    models, home, newer = tmp_path / "models", tmp_path / "home", "beef" + "0" * 36
+    content = random_checkpoint.read_bytes()
+    with serve(Hub(REPOSITORY, FILE, content)) as hub:
+        result = client(EXPORT_DEMO, str(models), home=home, HF_ENDPOINT=hub.url)
+        assert result.returncode == 0, result.stderr
+        assert f"{REPOSITORY} at main, from the hub or its cache" in result.stderr
+        assert commits(models) == [COMMIT]
+        certificate = json.loads((models / "PE-Demo-T8-64-text/1/parity.json").read_text())
+        assert certificate["inputs"]["checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
+
+        hub.commit = newer  # main moves on
+        result = client(EXPORT_DEMO, str(models), home=home, HF_ENDPOINT=hub.url)
+        assert result.returncode == 0, result.stderr
+        assert f"{REPOSITORY} at {COMMIT} (exported before; --revision main: the newest)" in result.stderr
+        assert "PE-Demo-T8-64-text/1  up to date" in result.stderr
+        result = client(EXPORT_DEMO, str(models), "--force", home=home, HF_ENDPOINT=hub.url)
+        assert result.returncode == 0, result.stderr
+        assert commits(models) == [COMMIT, newer]
+
+
+def test_bytes_that_are_not_the_published_ones_are_found_by_their_digest(
+    random_checkpoint: Path, tmp_path: Path
+) -> None:
+    content = random_checkpoint.read_bytes()
+    with serve(Hub(REPOSITORY, FILE, content, sent=content[:-1] + b"\0")) as hub:
+        result = client(EXPORT_DEMO, str(tmp_path / "models"), home=tmp_path / "home", HF_ENDPOINT=hub.url)
+        assert result.returncode == 1
+        assert not list((tmp_path / "models").iterdir())
+        [line] = [line for line in result.stderr.splitlines() if "is not what was published: its sha256 is" in line]
+        # What it says to delete is what has to go, for the next run to succeed.
+        Path(line.removeprefix("pe-export: ").partition(" is not what")[0]).unlink()
+        hub.sent = None
+        result = client(EXPORT_DEMO, str(tmp_path / "models"), home=tmp_path / "home", HF_ENDPOINT=hub.url)
+    assert result.returncode == 0, result.stderr

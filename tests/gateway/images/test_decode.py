@@ -1,0 +1,226 @@
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gateway.errors import InvalidImage
+from gateway.images.decode import decode
+from tests.pictures import PHOTOGRAPHS, encoded
+
+LIMIT = 4_000_000
+RED = (200, 30, 40)
+MALFORMED = "Malformed base64 input image."
+
+
+def load(data: bytes, max_pixels: int) -> Image.Image:
+    return decode(data, max_pixels, MALFORMED)
+
+
+def gradient(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)
+    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
+    return Image.fromarray(pixels).convert(mode)
+
+
+def difference(image: Image.Image, expected: Image.Image) -> float:
+    """Mean difference in grey levels."""
+    assert image.mode == "RGB"
+    assert image.size == expected.size
+    return float(np.abs(np.asarray(image, np.int16) - np.asarray(expected.convert("RGB"), np.int16)).mean())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "AVIF"])
+def test_formats(kind: str) -> None:
+    image = load(encoded(gradient(), kind), LIMIT)
+    assert difference(image, gradient()) < {"PNG": 0.1, "BMP": 0.1, "TIFF": 0.1}.get(kind, 9)
+
+
+def test_progressive_jpeg() -> None:
+    data = encoded(gradient(), "JPEG", progressive=True, quality=95)
+    assert difference(load(data, LIMIT), gradient()) < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA"])
+def test_modes_of_png(mode: str) -> None:
+    image = gradient(mode)
+    assert difference(load(encoded(image), LIMIT), image.convert("RGBA").convert("RGB")) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_alpha_is_dropped_not_composited(kind: str) -> None:
+    image = gradient("RGBA")
+    image.putalpha(0)
+    data = encoded(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
+    assert difference(load(data, LIMIT), gradient()) == 0
+
+
+def test_transparent_palette_is_expanded() -> None:
+    image = gradient().quantize(32)
+    image.info["transparency"] = 0
+    assert difference(load(encoded(image, transparency=0), LIMIT), image.convert("RGBA")) == 0
+
+
+def test_cmyk_jpeg_is_converted() -> None:
+    image = Image.new("RGB", (16, 16), RED).convert("CMYK")
+    decoded = load(encoded(image, "JPEG", quality=95), LIMIT)
+    assert np.abs(np.asarray(decoded, np.int16) - RED).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_gray_keeps_its_high_byte(kind: str) -> None:
+    values = np.arange(256 * 16, dtype=np.uint16).reshape(64, 64) * 16
+    decoded = np.asarray(load(encoded(Image.fromarray(values), kind), LIMIT))
+    np.testing.assert_array_equal(decoded, np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_deep_gray_of_several_bands(dtype: type[np.generic]) -> None:
+    values = (np.arange(700 * 500).reshape(500, 700) % 65_521).astype(dtype)
+    decoded = np.asarray(load(encoded(Image.fromarray(values), "TIFF"), LIMIT))
+    np.testing.assert_array_equal(decoded[..., 0], values >> 8)
+
+
+@pytest.mark.parametrize(("brightest", "gray"), [(255, 100), (65_535, 0)])
+def test_how_deep_an_image_is_says_the_whole_of_it(brightest: int, gray: int) -> None:
+    values = np.full((500, 700), 100, np.int32)
+    values[-1, -1] = brightest
+    decoded = load(encoded(Image.fromarray(values), "TIFF"), LIMIT)
+    assert decoded.getpixel((0, 0)) == (gray, gray, gray)
+    assert decoded.getpixel((699, 499)) == (255, 255, 255)
+
+
+def test_float_tiff_is_clipped() -> None:
+    values = np.array([[-5.0, 0.0, 100.4, 300.0, np.nan]], np.float32)
+    decoded = np.asarray(load(encoded(Image.fromarray(values), "TIFF"), LIMIT))
+    assert decoded[0, :, 0].tolist() == [0, 0, 100, 255, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = gradient(size=(32, 16))
+    decoded = load(encoded(image, "PNG", exif=exif), LIMIT)
+    # https://exiftool.org/TagNames/EXIF.html: what to do to the stored picture to see it upright
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    assert difference(decoded, image.transpose(undo[orientation]) if orientation > 1 else image) == 0
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, (0, 255, 0), (0, 0, 255))]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.abs(np.asarray(load(data, LIMIT), np.int16) - RED).max() <= 8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
+def test_thin_images(size: tuple[int, int]) -> None:
+    assert load(encoded(Image.new("RGB", size, RED)), LIMIT).size == size
+
+
+@pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
+def test_photographs(path: Path) -> None:
+    data = path.read_bytes()
+    assert difference(load(data, LIMIT), Image.open(io.BytesIO(data))) == 0
+
+
+JPEG = encoded(gradient(size=(200, 200)), "JPEG")
+PNG = encoded(gradient(size=(200, 200)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x",
+        b"hello, world",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.4",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"P6 1 1 255\n\x00\x00\x00",  # a PPM: fine for Pillow, but none of ours
+        b"\x89PNG\r\n\x1a\n",
+        PNG[: len(PNG) // 2],
+        JPEG[: len(JPEG) // 2],
+        JPEG[:20],
+        b"GIF89a" + bytes(20),
+        b"RIFF\xff\xff\xff\xffWEBPVP8 ",
+        b"II*\x00\x08\x00\x00\x00" + b"\xff" * 64,
+        b"BM" + bytes(60),
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_what_is_no_image(data: bytes) -> None:
+    with pytest.raises(InvalidImage) as raised:
+        load(data, LIMIT)
+    assert raised.value.cause == MALFORMED
+
+
+def test_damage_anywhere_is_an_answer_and_never_a_surprise() -> None:
+    """Mutated files either decode or are refused; nothing else may come out of a decoder."""
+    rng = np.random.default_rng(7)
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"):
+        original = np.frombuffer(encoded(gradient(size=(40, 30)), kind), np.uint8)
+        for _ in range(60):
+            damaged = original.copy()
+            places = rng.integers(0, len(damaged), rng.integers(1, 8))
+            damaged[places] = rng.integers(0, 256, len(places))
+            try:
+                assert load(damaged.tobytes(), LIMIT).mode == "RGB"
+            except InvalidImage as error:
+                assert str(error).startswith("Could not load input image. Cause: ")  # noqa: PT017
+
+
+def test_a_bomb_costs_no_memory() -> None:
+    """In a process of its own, for its peak is all that the system tells."""
+    rows = zlib.compressobj(9)
+    data = b"".join(rows.compress(bytes(20_001)) for _ in range(20_000)) + rows.flush()
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    assert 300_000 < len(bomb) < 500_000
+    script = """
+import resource, sys
+from gateway.images.decode import decode
+from gateway.errors import InvalidImage
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+bomb, before = sys.stdin.buffer.read(), peak()
+for _ in range(3):
+    try:
+        decode(bomb, 100_000_000, "x")
+    except InvalidImage as error:
+        print(error.cause)
+print(peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", script], input=bomb, capture_output=True, check=True)
+    *causes, kibibytes = run.stdout.decode().splitlines()
+    assert causes == ["The image has 20000x20000 pixels; at most 100000000 are allowed."] * 3
+    assert int(kibibytes) < 50_000
+
+
+def test_too_many_pixels_are_refused_by_the_header() -> None:
+    bomb = encoded(Image.new("1", (20_000, 20_000)))
+    assert len(bomb) < 100_000
+    with pytest.raises(InvalidImage, match="20000x20000 pixels; at most 4000000"):
+        load(bomb, LIMIT)
+
+
+def test_the_cause_depends_on_how_the_image_came() -> None:
+    with pytest.raises(InvalidImage, match="Data is not image"):
+        decode(b"<html>", LIMIT, "Data is not image.")

@@ -1,0 +1,59 @@
+"""Against the decoder that the incumbent uses, ``cv2.imdecode(IMREAD_COLOR)``, which inference-sdk brings along.
+
+One thing differs on purpose: of a TIFF with alpha, OpenCV multiplies the colours by it; here alpha is dropped as it is
+for every other format.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from gateway.images.decode import decode
+from tests.pictures import PHOTOGRAPHS, encoded
+
+PHOTOGRAPH = Image.open(PHOTOGRAPHS[0]).convert("RGB").resize((160, 120))
+WITH_ALPHA = PHOTOGRAPH.copy()
+WITH_ALPHA.putalpha(Image.linear_gradient("L").resize(PHOTOGRAPH.size))
+SIXTEEN_BITS = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 60), np.uint16))
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "tolerance"),
+    [
+        (PHOTOGRAPH, {"kind": "JPEG"}, 0),
+        (PHOTOGRAPH, {"kind": "JPEG", "progressive": True}, 0),
+        (PHOTOGRAPH, {"kind": "JPEG", "exif": ROTATED}, 0),
+        (PHOTOGRAPH, {"kind": "JPEG", "subsampling": 0, "quality": 60}, 0),
+        (PHOTOGRAPH.convert("L"), {"kind": "JPEG"}, 0),
+        (PHOTOGRAPH.convert("CMYK"), {"kind": "JPEG"}, 1),
+        (PHOTOGRAPH, {"kind": "PNG"}, 0),
+        (PHOTOGRAPH.convert("L"), {"kind": "PNG"}, 0),
+        (PHOTOGRAPH.convert("1"), {"kind": "PNG"}, 0),
+        (PHOTOGRAPH.convert("P"), {"kind": "PNG"}, 0),
+        (WITH_ALPHA, {"kind": "PNG"}, 0),
+        (WITH_ALPHA.convert("LA"), {"kind": "PNG"}, 0),
+        (SIXTEEN_BITS, {"kind": "PNG"}, 0),
+        (PHOTOGRAPH, {"kind": "WEBP", "lossless": True}, 0),
+        (PHOTOGRAPH, {"kind": "WEBP"}, 0),
+        (WITH_ALPHA, {"kind": "WEBP", "lossless": True, "exact": True}, 0),
+        (PHOTOGRAPH, {"kind": "BMP"}, 0),
+        (PHOTOGRAPH, {"kind": "TIFF"}, 0),
+        (PHOTOGRAPH, {"kind": "TIFF", "compression": "tiff_lzw"}, 0),
+        (SIXTEEN_BITS, {"kind": "TIFF"}, 0),
+    ],
+    ids=lambda value: (
+        "-".join(map(str, value.values())) if isinstance(value, dict) else getattr(value, "mode", str(value))
+    ),
+)
+def test_it_gives_the_incumbents_pixels(image: Image.Image, options: dict[str, Any], tolerance: int) -> None:
+    data = encoded(image, **options)
+    incumbent = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert incumbent is not None
+    ours = np.asarray(decode(data, 1_000_000, "Not an image."))
+    assert ours.shape == incumbent.shape
+    assert np.abs(ours.astype(np.int16) - incumbent[..., ::-1]).max() <= tolerance

@@ -1,0 +1,78 @@
+import html
+import time
+
+import ftfy
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.texts.tokenizer import Tokenizer, clean
+
+START, END = 49406, 49407
+
+
+def ids(text: str, context_length: int = 16) -> list[int]:
+    tokens = Tokenizer(context_length).encode(text).tokens
+    assert tokens.dtype == np.int32
+    assert tokens.shape == (context_length,)
+    return tokens.tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Token ids of CLIP's own tokenizer, as https://github.com/openai/CLIP gives them.
+        ("", []),
+        ("   ", []),
+        ("a photo of a cat", [320, 1125, 539, 320, 2368]),
+        ("A  PHOTO\tof a\ncat ", [320, 1125, 539, 320, 2368]),
+        ("<start_of_text>a<end_of_text>", [START, 320, END]),
+        ("<START_OF_TEXT>", [START]),
+        ("hello world!", [3306, 1002, 256]),
+    ],
+)
+def test_known_texts(text: str, expected: list[int]) -> None:
+    whole = [START, *expected, END]
+    assert ids(text) == whole + [0] * (16 - len(whole))
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("schÃ¶n", "schön"),  # mojibake
+        ("Tom &amp;amp; Jerry", "tom & jerry"),  # escaped twice
+        ("ΟΔΟΣ", "οδος"),  # a final sigma
+        ("\u3000wide\u00a0space ", "wide space"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_cleaning(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+def test_truncation_keeps_the_end_token_and_says_so() -> None:
+    fits, cut = Tokenizer(8).encode("dog " * 6), Tokenizer(8).encode("dog " * 7)
+    assert (fits.truncated, cut.truncated) == (False, True)
+    np.testing.assert_array_equal(fits.tokens, cut.tokens)
+    assert cut.tokens[-1] == END
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, "ab " * 60_000, "é" * 100_000, "!?" * 100_000, "&amp;" * 40_000])
+def test_long_texts_take_no_more_than_linear_time(text: str) -> None:
+    """Not a benchmark: a quadratic merge would take minutes here, and the bound is far from both."""
+    start = time.perf_counter()
+    assert Tokenizer(32).encode(text).truncated
+    assert time.perf_counter() - start < 10
+
+
+def test_a_context_has_room_for_two() -> None:
+    assert ids("anything", 2) == [START, END]
+    with pytest.raises(ValueError, match="at least"):
+        Tokenizer(1)
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_what_is_left_uncleaned_would_come_out_unchanged(text: str) -> None:
+    thoroughly = html.unescape(html.unescape(ftfy.fix_text(text)))
+    assert clean(text) == " ".join(thoroughly.split()).lower()
