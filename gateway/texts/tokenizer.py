@@ -115,6 +115,6 @@ def _byte_characters() -> dict[int, str]:
 @cache
 def _bpe() -> _BytePairs:
     """The vocabulary is the same for every variant, so it is read once."""
-    packed = resources.files("gateway").joinpath("bpe_merges.txt.gz").read_bytes()
+    packed = resources.files("gateway.texts").joinpath("bpe_merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode().splitlines()
     return _BytePairs([(first, second) for first, second in (line.split(" ") for line in lines)])

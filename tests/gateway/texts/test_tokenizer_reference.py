@@ -60,5 +60,9 @@ def test_the_vocabulary_is_the_references() -> None:
 
     packed = resources.files("open_clip").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
     reference = gzip.decompress(packed).decode().split("\n")[1 : 49_152 - 256 - 2 + 1]
-    ours = gzip.decompress(resources.files("gateway").joinpath("bpe_merges.txt.gz").read_bytes()).decode().splitlines()
+    ours = (
+        gzip.decompress(resources.files("gateway.texts").joinpath("bpe_merges.txt.gz").read_bytes())
+        .decode()
+        .splitlines()
+    )
     assert ours == reference
