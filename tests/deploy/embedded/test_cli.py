@@ -22,7 +22,7 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.ModelIncomplete(HERE / "V-text", "config.pbtxt"), "V-text is incomplete: /srv/models/V-text has no config"),
     (
         errors.ConfigUnreadable(HERE / "V-text", "5:1 : no"),
-        "V-text cannot be read: /srv/models/V-text/config.pbtxt: 5:1 :",
+        "/srv/models/V-text/config.pbtxt is not a Triton config",
     ),
     (errors.VariantIncomplete(HERE, "V-text"), "V-text is missing"),
     (errors.EngineUnsupported(HERE / "V-text", "tensorrt"), "V-text is for Triton's tensorrt backend"),
