@@ -96,7 +96,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
 def _command_that_adds(engine: Engine, environment: Path) -> str:
     """Write the command that installs an engine into Triton's environment."""
     if environment == CHECKOUT / ".venv-triton":
-        return shlex.join([sys.executable, str(CHECKOUT / "deploy/environments.py"), engine.backend])
+        return shlex.join([str(CHECKOUT / "deploy/setup.sh"), engine.backend])
     return shlex.join([str(environment / "bin/pip"), "install", "--no-deps", "-r", str(engine.requirements)])
 
 

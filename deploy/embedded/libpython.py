@@ -2,7 +2,7 @@
 
 Triton's Python stub links `libpython3.x.so.1.0`. Left alone, the loader takes the system's library of the same minor
 version, or none: with a Python built elsewhere (pyenv, uv, conda) that is the wrong one, or a failure to start.
-Standard library only: deploy/environments.py uses this too.
+Standard library only: deploy/setup.sh uses this too.
 """
 
 import ctypes

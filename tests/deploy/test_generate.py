@@ -29,7 +29,7 @@ def test_the_release_is_named_nowhere_else() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (generate.RELEASE, Path("deploy/export.Dockerfile")):
+    for name in (generate.RELEASE, Path("deploy/images/export.Dockerfile")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(generate.ROOT / name, tmp_path / name)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
@@ -61,5 +61,5 @@ def test_a_new_release_reaches_every_form_of_mention(checkout: Path, capsys: pyt
     assert generate.main([]) == 0
     written = (checkout / "file").read_text().splitlines()
     assert written == [*(line.replace(OLD, "27.03") for line in mentions), other]
-    assert "27.03" in (checkout / "deploy/export.Dockerfile").read_text()
+    assert "27.03" in (checkout / "deploy/images/export.Dockerfile").read_text()
     assert generate.main(["--check"]) == 0

@@ -51,7 +51,7 @@ def test_says_what_happened_and_what_to_do(error: errors.LaunchError, said: str)
 def test_our_own_environment_gets_openvino_by_our_own_script() -> None:
     said = cli.message(errors.EngineMissing(installation.CHECKOUT / ".venv-triton", "V-text", ENGINES["openvino"]))
     assert "model V-text needs OpenVINO" in said
-    assert said.endswith("deploy/environments.py openvino")
+    assert said.endswith("deploy/setup.sh openvino")
 
 
 def test_every_error_has_a_message() -> None:

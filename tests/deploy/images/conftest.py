@@ -28,7 +28,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.fixture(scope="session")
 def gateway_image(machine: Machine) -> Image:
     """The real one, but for its base."""
-    return machine.build(stages(ROOT / "deploy/gateway.Dockerfile"), machine.python_image())
+    return machine.build(stages(ROOT / "deploy/images/gateway.Dockerfile"), machine.python_image())
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +56,7 @@ def triton_image(machine: Machine) -> Image:
 @pytest.fixture(scope="session")
 def export_image(machine: Machine) -> Image:
     """The exporter's environment as the tests have it, run as its Dockerfile says."""
-    (stage,) = stages(ROOT / "deploy/export.Dockerfile")
+    (stage,) = stages(ROOT / "deploy/images/export.Dockerfile")
     image = machine.image_with({})
     for instruction in stage.of("ENV"):
         variables = dict(word.split("=", 1) for word in instruction.words)

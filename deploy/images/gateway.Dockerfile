@@ -1,17 +1,17 @@
-# The gateway: docker build --file deploy/gateway.Dockerfile --tag perception-encoder-gateway .
-# Needs a Triton at PE_TRITON_URL. Runs as nobody in particular, on a read-only root, with a /tmp to write to.
+# The gateway: docker build --file deploy/images/gateway.Dockerfile --tag perception-encoder-gateway .
+# It needs a Triton at PE_TRITON_URL. It runs as an unprivileged user on a read-only root, with a /tmp to write to.
 FROM docker.io/library/python:3.11.14-slim-bookworm AS python
 
 FROM python AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY constraints/build-hashed.txt constraints/gateway-hashed.txt ./
-# Every file by its hash, and none that would need a compiler. What builds is this stage's, what runs is in an environment
-# without pip, which is all that is taken from here.
+COPY constraints/build.txt constraints/gateway.txt ./
+# Every file by its hash, and none that would need a compiler. This stage builds. Only the environment that runs is copied
+# out of it, which has no pip.
 RUN python -m venv --without-pip /opt/gateway \
- && python -m pip install --no-deps --require-hashes --only-binary :all: -r build-hashed.txt \
+ && python -m pip install --no-deps --require-hashes --only-binary :all: -r build.txt \
  && python -m pip --python /opt/gateway/bin/python install \
-    --no-deps --require-hashes --only-binary :all: -r gateway-hashed.txt
+    --no-deps --require-hashes --only-binary :all: -r gateway.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 # The project's other commands live elsewhere, and would not run here.
@@ -24,7 +24,7 @@ LABEL org.opencontainers.image.title="Perception Encoder gateway" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN python -m pip uninstall --yes --quiet --root-user-action ignore pip setuptools wheel
 COPY --from=build /opt/gateway /opt/gateway
-# The bytecode is in the image.
+# The image holds the bytecode already.
 ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 9001
