@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens, TowerSpec
 from gateway.errors import GatewayError, InvalidImage
-from gateway.in_flight import Take
+from gateway.in_flight import ReserveBytes
 
 EMBED_DIM = 8
 
@@ -86,10 +86,10 @@ class FakeFetch:
         self.files = dict(files or {})
         self.closed = False
 
-    async def __call__(self, url: str, take: Take) -> bytes:
+    async def __call__(self, url: str, reserve: ReserveBytes) -> bytes:
         if url not in self.files:
             raise InvalidImage("Data pointed by URL could not be decoded into image.")
-        take(len(self.files[url]))
+        reserve(len(self.files[url]))
         return self.files[url]
 
     async def aclose(self) -> None:

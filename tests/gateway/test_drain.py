@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from gateway.drain import Drain
-from gateway.in_flight import InFlight
+from gateway.in_flight import InFlightLimiter
 from tests.fake_triton import FakeTriton, served
 from tests.gateway.process import GatewayProcess
 
@@ -19,9 +19,9 @@ def test_phases() -> None:
     def phase(drain: Drain) -> tuple[bool, bool, bool]:
         return (drain.begun, drain.refusing, drain.over)
 
-    in_flight = InFlight(9, 9)
-    drain = Drain(in_flight, seconds=0.1, patience_seconds=0.2)
-    with in_flight.admit(lambda: None):
+    limiter = InFlightLimiter(9, 9)
+    drain = Drain(limiter, seconds=0.1, patience_seconds=0.2)
+    with limiter.admit(lambda error: None):
         assert phase(drain) == (False, False, False)
         drain.begin()
         assert phase(drain) == (True, False, False)

@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 from starlette.testclient import TestClient
 
 from gateway import errors
-from gateway.http.errors import STATUS
+from gateway.http.error_responses import STATUS
 from tests.fakes import FakeEncoder
 from tests.gateway.http.conftest import MakeClient
 
