@@ -1,4 +1,4 @@
-"""Stopped under load: nothing that was accepted is lost, and everybody is told in time."""
+"""A process that is stopped under load answers all accepted requests, and refuses the others in time."""
 
 import asyncio
 import signal
@@ -28,16 +28,16 @@ def test_phases() -> None:
         time.sleep(0.15)
         assert phase(drain) == (True, True, False)
         time.sleep(0.2)
-        assert phase(drain) == (True, True, True)  # its patience is at an end
+        assert phase(drain) == (True, True, True)  # The time for accepted requests is up.
     drain.begin()
     assert phase(drain) == (True, False, False)
     time.sleep(0.15)
-    assert phase(drain) == (True, True, True)  # nothing is in flight
+    assert phase(drain) == (True, True, True)  # No request is in flight.
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_sigterm_under_load_drops_nothing(workers: int) -> None:
-    """Requests of 1.5 s; serving goes on for 1 s, refusing for the rest."""
+async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
+    """Requests take 1.5 s. The drain serves for 1 s, and refuses afterwards."""
     environment = {"NUM_WORKERS": str(workers), "PE_DRAIN_SECONDS": "1", "PE_TEXT_CACHE_BYTES": "0"}
     triton = FakeTriton()
     async with served(triton) as port, GatewayProcess(port, **environment) as gateway:
@@ -47,7 +47,7 @@ async def test_sigterm_under_load_drops_nothing(workers: int) -> None:
         accepting = True
 
         async def client(number: int) -> None:
-            """A connection for each request, as behind a balancer that does not yet know."""
+            """Open a connection for each request, as a load balancer does that has not noticed the drain."""
             count = 0
             while accepting:
                 count += 1
@@ -80,7 +80,7 @@ async def test_sigterm_under_load_drops_nothing(workers: int) -> None:
         await asyncio.gather(*clients)
     assert {answer.status_code for answer in answers} == {200, 503}
     assert all(answer.json() == refused.json() for answer in answers if answer.status_code == 503)
-    assert all(at > stopped + 1 for at in unanswered)  # while it refused anyway, as a worker was through
+    assert all(at > stopped + 1 for at in unanswered)  # One worker had exited while the others still refused.
     assert 1 < ended - stopped < 10
     assert "Traceback" not in gateway.log
 

@@ -44,7 +44,7 @@ async def test_both_towers_work_at_the_same_time(pool: ThreadPoolExecutor) -> No
     class Meeting(FakeEncoder):
         async def _answer(self, *arguments: Any) -> Embeddings:
             async with asyncio.timeout(5):
-                await meeting.wait()  # nobody gets past alone
+                await meeting.wait()  # One tower alone would time out.
             return await super()._answer(*arguments)
 
     service = service_of(Meeting(), pool)
