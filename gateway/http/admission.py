@@ -96,11 +96,11 @@ class Admission:
 
     def _deadline_seconds(self, scope: Scope) -> float:
         """Seconds that the request may last: the setting's, or fewer if the request says so."""
-        asked = header(scope, b"x-request-timeout")
-        if not asked:
+        requested = header(scope, b"x-request-timeout")
+        if not requested:
             return self._context.deadline_seconds
         try:
-            seconds = float(asked)
+            seconds = float(requested)
         except ValueError:
             seconds = math.nan
         if not seconds > 0:

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.drain import Drain
 from gateway.encoder import Encoder
-from gateway.http import context, docs, error_responses, health, openai, openapi, page, roboflow
+from gateway.http import docs, error_responses, health, openai, openapi, page, roboflow
 from gateway.http.admission import Admission
-from gateway.http.context import Context
+from gateway.http.context import Context, attach
 from gateway.http.dispatch import Dispatch
 from gateway.http.keys import ApiKeys
 from gateway.http.middleware import Cors, Observe, Prefix
@@ -73,8 +73,8 @@ def create_app(
         # A redirect would lead to whatever host the Host header names, and clients would send the body twice.
         redirect_slashes=False,
     )
-    parts = _create_context(settings, encoder, fetch, pool, registry)
-    context.attach(app, parts)
+    context = _create_context(settings, encoder, fetch, pool, registry)
+    attach(app, context)
     app.include_router(roboflow.router)
     app.include_router(openai.router)
     app.include_router(health.router)
@@ -85,7 +85,7 @@ def create_app(
     openapi.install(app)
     # The middleware that is added last is the first to see a request.
     app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *openai.router.routes])
-    app.add_middleware(Admission, context=parts)
+    app.add_middleware(Admission, context=context)
     app.add_middleware(
         Cors,
         allow_origins=sorted(settings.allow_origins),
@@ -95,7 +95,7 @@ def create_app(
     )
     if tracing is not None:
         app.add_middleware(RequestSpan, tracing=tracing)
-    app.add_middleware(Observe, context=parts)
+    app.add_middleware(Observe, context=context)
     if settings.root_path:
         app.add_middleware(Prefix, root_path=settings.root_path)
     return app

@@ -1,7 +1,8 @@
 """Call the endpoints that carry the load without FastAPI's routing and dependencies.
 
-FastAPI documents these routes and answers other methods. For a cached text, its router costs 20 % more instructions
-than a lookup by path (9 % with the routes first in the app's own router), and its dependencies cost more than that.
+FastAPI documents these routes and answers other methods. Calling the same routes through the router of FastAPI 0.165
+costs 20.6 % more instructions for a cached text request (callgrind, whole app in process). With the routes first in the
+app's own router it costs 9.4 %, and 6.8 % if their paths are also compared as strings.
 """
 
 from collections.abc import Sequence

@@ -66,8 +66,8 @@ def _error(model: Any, description: str, example: dict[str, Any]) -> dict[str, A
     return {"model": model, "description": description, "content": {"application/json": {"example": example}}}
 
 
-_UNREADABLE = {"message": "Could not load input image. Cause: Malformed base64 input image.", "index": 1}
-_INVALID = {"type": "missing", "loc": ["body", "text"], "msg": "Field required"}
+_UNREADABLE: Final = {"message": "Could not load input image. Cause: Malformed base64 input image.", "index": 1}
+_INVALID: Final = {"type": "missing", "loc": ["body", "text"], "msg": "Field required"}
 _DESCRIPTIONS: Final = {
     400: "The request has an invalid value.",
     401: "The API key is missing or wrong.",

@@ -98,9 +98,9 @@ def test_the_first_place_that_has_one_decides(
 def test_all_routes_but_the_open_ones_need_a_key(locked: TestClient) -> None:
     open_paths = {"/healthz", "/readiness", "/info", "/metrics"}
     paths = locked.get("/openapi.json").json()["paths"]
-    asked = [(method, path) for path, methods in paths.items() for method in methods]
-    assert len(asked) >= 9
-    for method, path in asked:
+    operations = [(method, path) for path, methods in paths.items() for method in methods]
+    assert len(operations) >= 9
+    for method, path in operations:
         assert (locked.request(method, path).status_code == 401) is (path not in open_paths), (method, path)
 
 
@@ -121,10 +121,14 @@ def test_a_server_without_keys_accepts_any_or_none(client: TestClient) -> None:
 
 
 def test_the_order_of_refusal(make_client: MakeClient) -> None:
-    """The length is checked before the key, and the key before the content of the body."""
+    """The length is checked before the key, and the key before the query and the content of the body."""
     client = make_client(api_keys=KEYS, max_body_bytes=100)
     assert client.post(TEXT, content=b"x" * 101).status_code == 413
     assert client.post(TEXT, headers=bearer("wrong"), content=b"{").status_code == 401
+    wrong_query = {"countinference": "maybe"}
+    assert client.post(TEXT, params=wrong_query, content=b"x" * 101).status_code == 413
+    assert client.post(TEXT, params=wrong_query, headers=bearer("wrong"), content=b"{").status_code == 401
+    assert client.post(TEXT, params=wrong_query, headers=bearer("first-key"), content=b"{").status_code == 422
     assert client.post(TEXT, content=(b"x" * 60 for _ in range(2))).status_code == 413
     assert client.post(TEXT, headers=bearer("first-key"), content=b"{").status_code == 422
 

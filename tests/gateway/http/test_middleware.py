@@ -58,6 +58,12 @@ class TestPrefix:
             Settings(root_path=path)
 
 
+def test_the_order_of_middlewares() -> None:
+    app = create_app(Settings(root_path="/vision"), FakeEncoder(), FakeFetch())
+    names = [getattr(middleware.cls, "__name__", "") for middleware in app.user_middleware]
+    assert names == ["Prefix", "Observe", "Cors", "Admission", "Dispatch"]
+
+
 class TestIdentity:
     @pytest.mark.parametrize("given", ["7", "0b6e9c1e-52a5-4b7c-93c6-0a1f4f0e8a11", "a.b:c_d-e"])
     def test_a_request_id_is_echoed(self, client: TestClient, given: str) -> None:
