@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from gateway import process_memory as memory
 from gateway.http.app import create_app
+from gateway.http.context import context_of
 from gateway.http.protocol import Protocol
 from gateway.http.server import Server
 from gateway.images.fetch import FetchPolicy, ImageFetcher
@@ -63,7 +64,7 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
         settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracing
     )
     app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracing)
-    server = Server(config(settings, app), app.state.drain, interruptible=listener is None)
+    server = Server(config(settings, app), context_of(app).drain, interruptible=listener is None)
     memory.freeze()
     server.run(None if listener is None else [listener])
 

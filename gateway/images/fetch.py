@@ -21,7 +21,7 @@ import httpcore2
 from gateway.errors import InvalidImage
 from gateway.images.checked_network import MAX_ADDRESSES_TRIED, CheckedNetwork, HeadLimitedStream, Resolve
 from gateway.images.url_policy import INVALID, UNREACHABLE, FetchPolicy, Target, admit
-from gateway.in_flight import Take
+from gateway.in_flight import ReserveBytes
 
 __all__ = ["Fetch", "FetchPolicy", "ImageFetcher"]
 
@@ -39,11 +39,11 @@ _MIN_BYTES_A_PIECE: Final = 256
 class Fetch(Protocol):
     """Image URL to the bytes behind it."""
 
-    async def __call__(self, url: str, take: Take) -> bytes:
+    async def __call__(self, url: str, reserve: ReserveBytes) -> bytes:
         """Fetch.
 
         Args:
-            take: asks for room, as the bytes come.
+            reserve: called with the size of each piece as it arrives.
 
         Raises:
             InvalidImage: the URL may not be fetched, or nothing usable came back.
@@ -95,20 +95,20 @@ class ImageFetcher:
         await self._pool.aclose()
         self._resolver_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def __call__(self, url: str, take: Take = lambda size: None) -> bytes:
+    async def __call__(self, url: str, reserve: ReserveBytes = lambda size: None) -> bytes:
         """See ``Fetch``."""
         target = admit(url, self._policy)
         seconds = self._policy.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._follow(target, take)
+                return await self._follow(target, reserve)
         except TimeoutError:
             raise InvalidImage(f"Fetching data pointed by URL took longer than {seconds:g} seconds.") from None
 
-    async def _follow(self, target: Target, take: Take) -> bytes:
+    async def _follow(self, target: Target, reserve: ReserveBytes) -> bytes:
         for _ in range(self._policy.max_redirects + 1):
             try:
-                answer = await self._get(target, take)
+                answer = await self._get(target, reserve)
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
                 raise InvalidImage(UNREACHABLE) from None
             if isinstance(answer, bytes):
@@ -116,7 +116,7 @@ class ImageFetcher:
             target = admit(answer, self._policy)
         raise InvalidImage(UNREACHABLE)
 
-    async def _get(self, target: Target, take: Take) -> bytes | str:
+    async def _get(self, target: Target, reserve: ReserveBytes) -> bytes | str:
         """The body, or the URL that it has moved to."""
         url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         headers = [
@@ -138,20 +138,20 @@ class ImageFetcher:
                 raise InvalidImage(UNREACHABLE)
             if int(fields.get(b"content-length", 0)) > self._policy.max_bytes:
                 raise self._too_large()
-            body = await self._read(response, take)
+            body = await self._read(response, reserve)
         if encoding == b"identity":
             return body
         # Asked for or not, some servers compress: objects that were stored compressed, above all.
         inflated = await asyncio.to_thread(self._inflate, body)
-        take(len(inflated))
+        reserve(len(inflated))
         return inflated
 
-    async def _read(self, response: httpcore2.Response, take: Take) -> bytes:
+    async def _read(self, response: httpcore2.Response, reserve: ReserveBytes) -> bytes:
         body = bytearray()
         pieces = 0
         async with aclosing(response.aiter_stream()) as stream:
             async for piece in stream:
-                take(len(piece))
+                reserve(len(piece))
                 body += piece
                 pieces += 1
                 if len(body) > self._policy.max_bytes:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ class EncodedImage:
     """The bytes of an image file."""
 
     data: bytes
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Base64Image:
     """An image file in base64, with or without a ``data:`` prefix."""
 
     text: str
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class UrlImage:
     """An image file to be fetched."""
 
     url: str
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,11 @@ class ArrayImage:
     """A numpy array in base64: pickled, as Roboflow's clients send it, or in ``.npy`` format. Channels are BGR."""
 
     text: str
+    index: int | None = None
 
 
 ImageSource = EncodedImage | Base64Image | UrlImage | ArrayImage
+"""`index` is the position in the request's list, by which errors name the image. A single image has none."""
 
 _UNKNOWN_TYPE = "Image declaration contains not recognised image type."
 # Types of Roboflow's own processes. Over JSON they have no meaning, or would read the server's disk.
@@ -55,7 +61,12 @@ _REFUSED = {
 }
 
 
-def declared(kind: str, value: Any) -> ImageSource:
+def item_indices(count: int) -> Sequence[int | None]:
+    """The `index` of each of `count` items of a request. A single item has none."""
+    return range(count) if count > 1 else [None] * count
+
+
+def declared(kind: str, value: Any, index: int | None = None) -> ImageSource:
     """The image that ``{"type": kind, "value": value}`` declares.
 
     Raises:
@@ -63,23 +74,23 @@ def declared(kind: str, value: Any) -> ImageSource:
     """
     kind = kind.lower()
     if (refusal := _REFUSED.get(kind)) is not None:
-        raise InvalidImage(refusal)
+        raise InvalidImage(refusal, index)
     if kind not in ("base64", "url", "numpy"):
-        raise InvalidImage(_UNKNOWN_TYPE)
+        raise InvalidImage(_UNKNOWN_TYPE, index)
     if isinstance(value, str) and value:
         if kind == "url":
-            return UrlImage(value)
-        return ArrayImage(value) if kind == "numpy" else Base64Image(value)
+            return UrlImage(value, index)
+        return ArrayImage(value, index) if kind == "numpy" else Base64Image(value, index)
     if value == "":
-        raise InvalidImage("Provided image URL is invalid" if kind == "url" else "Empty image payload.")
-    raise InvalidImage(f"An image of type `{kind}` needs a string as its `value`.")
+        raise InvalidImage("Provided image URL is invalid" if kind == "url" else "Empty image payload.", index)
+    raise InvalidImage(f"An image of type `{kind}` needs a string as its `value`.", index)
 
 
-def undeclared(text: str) -> ImageSource:
+def undeclared(text: str, index: int | None = None) -> ImageSource:
     """The image that a bare string stands for: a URL if it says so, else base64. Never a path."""
     if not text:
-        raise InvalidImage("Empty image payload.")
-    return UrlImage(text) if "://" in text[:16] else Base64Image(text)
+        raise InvalidImage("Empty image payload.", index)
+    return UrlImage(text, index) if "://" in text[:16] else Base64Image(text, index)
 
 
 def decode_base64(text: str) -> bytes:

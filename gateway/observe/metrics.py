@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from gateway.in_flight import InFlight
+from gateway.in_flight import InFlightLimiter
 from gateway.observe.requests import Answered
 
 # Upper bounds in seconds: from a tokenised text to a deadline.
@@ -104,10 +104,10 @@ class Metrics:
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
 
-    def in_flight_is(self, in_flight: InFlight) -> None:
+    def in_flight_is(self, limiter: InFlightLimiter) -> None:
         """Sets the gauges of requests, and of bytes, in flight."""
-        self._in_flight.set(in_flight.count)
-        self._in_flight_bytes.set(in_flight.bytes)
+        self._in_flight.set(limiter.count)
+        self._in_flight_bytes.set(limiter.bytes)
 
     def record(self, request: Answered) -> None:
         """Counts one request."""

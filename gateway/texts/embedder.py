@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.arrays import stacked
-from gateway.concurrency import together
+from gateway.concurrency import gather
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import InvalidInput
 from gateway.observe.stages import Stages
@@ -79,7 +79,7 @@ class TextEmbedder:
         groups = [tokens[i : i + size] for i in range(0, len(tokens), size)]
         stages.batches += [("text", len(group)) for group in groups]
         with stages.measure("encode"):
-            parts = await together([self._encoder.encode_texts(spec, group) for group in groups])
+            parts = await gather([self._encoder.encode_texts(spec, group) for group in groups])
         rows = [row for part in parts for row in part]
         entries = [
             # A copy of the row, or it would keep the whole batch alive in the cache.

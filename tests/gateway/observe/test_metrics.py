@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.in_flight import InFlight
+from gateway.in_flight import InFlightLimiter
 from gateway.observe.metrics import Metrics
 from gateway.observe.requests import Answered
 from gateway.observe.stages import Stages
@@ -54,12 +54,12 @@ def test_sizes_of_batches() -> None:
 
 
 def test_what_is_in_flight() -> None:
-    metrics, in_flight = Metrics(TextCache(0)), InFlight(9, 100)
-    with in_flight.admit(lambda: None) as share:
-        share.take(70)
-        metrics.in_flight_is(in_flight)
+    metrics, limiter = Metrics(TextCache(0)), InFlightLimiter(9, 100)
+    with limiter.admit(lambda error: None) as reservation:
+        reservation.add(70)
+        metrics.in_flight_is(limiter)
         assert (value(metrics, "pe_in_flight"), value(metrics, "pe_in_flight_bytes")) == (1, 70)
-    metrics.in_flight_is(in_flight)
+    metrics.in_flight_is(limiter)
     assert (value(metrics, "pe_in_flight"), value(metrics, "pe_in_flight_bytes")) == (0, 0)
 
 

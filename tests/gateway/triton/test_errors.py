@@ -2,7 +2,7 @@ import grpc
 import pytest
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
-from gateway.http.errors import STATUS
+from gateway.http.error_responses import STATUS
 from gateway.triton.errors import Unsent, translate
 
 C = grpc.StatusCode

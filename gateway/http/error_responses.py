@@ -1,7 +1,7 @@
-"""Errors to answers: one table of statuses, and the bodies that each kind of client expects.
+"""Turn errors into HTTP responses: one table of statuses, and the bodies that each kind of client expects.
 
-Roboflow's clients know three shapes: ``{"message": ...}`` for what a handler raises, ``{"detail": [...]}`` for a body
-that does not validate, ``{"detail": ...}`` for what the framework refuses. OpenAI's, which use ``/v1/``, know one.
+Roboflow's clients know three shapes: `{"message": ...}` for errors of handlers, `{"detail": [...]}` for bodies that do
+not validate, and `{"detail": ...}` for errors of the framework. OpenAI's clients, which use `/v1/`, know one shape.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway import errors
-from gateway.http.exchange import exchange_of
-from gateway.http.json import json_response
+from gateway.http.json_response import json_response
+from gateway.http.record import record_of
 
 STATUS: Final[dict[type[errors.GatewayError], int]] = {
     errors.InvalidInput: 400,
@@ -28,12 +28,12 @@ STATUS: Final[dict[type[errors.GatewayError], int]] = {
     errors.Stopping: 503,
     errors.DeadlineExceeded: 504,
 }
-_SOON: Final = {"Retry-After": "1"}
+_RETRY_SOON: Final = {"Retry-After": "1"}
 _HEADERS: Final[dict[type[errors.GatewayError], Mapping[str, str]]] = {
     errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
-    errors.Overloaded: _SOON,
-    errors.EncoderUnavailable: _SOON,
-    errors.Stopping: _SOON,
+    errors.Overloaded: _RETRY_SOON,
+    errors.EncoderUnavailable: _RETRY_SOON,
+    errors.Stopping: _RETRY_SOON,
 }
 _OPENAI_CODES: Final[dict[type[errors.GatewayError], str]] = {
     errors.UnknownVariant: "model_not_found",
@@ -41,14 +41,15 @@ _OPENAI_CODES: Final[dict[type[errors.GatewayError], str]] = {
 }
 
 _OPENAI_PATH: Final = "/v1/"
-_ECHOED_CHARACTERS: Final = 64
+_MAX_ECHOED_CHARACTERS: Final = 64
+_MAX_KEY_CHARACTERS: Final = 256
 _NOT_FOUND: Final = "Not Found. This server serves Perception Encoder; /docs lists what it answers."
 
 
 def error_response(error: errors.GatewayError, scope: Scope) -> Response:
-    """The answer to an error of the tree, found by its nearest ancestor in the table."""
+    """The response to an error of the gateway's tree. The nearest ancestor in the table gives the status."""
     path: str = scope["path"]
-    exchange_of(scope).error = type(error).__name__
+    record_of(scope).error = type(error).__name__
     kind = next(kind for kind in type(error).__mro__ if kind in STATUS)
     headers = _HEADERS.get(kind)
     index = error.index if isinstance(error, errors.InvalidImage) else None
@@ -57,40 +58,40 @@ def error_response(error: errors.GatewayError, scope: Scope) -> Response:
         return _openai(STATUS[kind], str(error), param, _OPENAI_CODES.get(kind), headers)
     body: dict[str, Any] = {"message": str(error)}
     if kind is errors.Unauthorized:
-        body = {"status": STATUS[kind], **body}  # the only one with its status, in the incumbent's answers
+        body = {"status": STATUS[kind], **body}  # The incumbent repeats only this status in the body.
     if index is not None:
         body["index"] = index
     return json_response(body, STATUS[kind], headers)
 
 
 def internal_error(scope: Scope) -> Response:
-    """The one answer to what nobody foresaw; the log has the rest, under the same id."""
-    exchange = exchange_of(scope)
-    exchange.error = "Internal"
-    message = f"Internal error. The server's log has it as request {exchange.request_id}."
+    """The response to an unexpected exception. The log has the traceback, under the same request id."""
+    record = record_of(scope)
+    record.error = "Internal"
+    message = f"Internal error. The server's log has it as request {record.request_id}."
     if scope["path"].startswith(_OPENAI_PATH):
         return _openai(500, message)
     return json_response({"message": message}, 500)
 
 
 def answer_to(request: Request, error: Exception) -> Response | None:
-    """The answer to what a route may raise; None to what nobody foresaw."""
+    """The response to an error that a route may raise; None for an unexpected exception."""
     path: str = request.scope["path"]
     match error:
         case errors.GatewayError():
             return error_response(error, request.scope)
         case RequestValidationError():
-            exchange_of(request.scope).error = "InvalidBody"
+            record_of(request.scope).error = "InvalidBody"
             return _validation(error, path)
         case HTTPException():
-            exchange_of(request.scope).error = "Http"
+            record_of(request.scope).error = "Http"
             return _framework(error, path)
         case _:
             return None
 
 
 def install(app: FastAPI) -> None:
-    """Makes the app answer with these."""
+    """Register these responses as the app's exception handlers."""
 
     async def handler(request: Request, error: Exception) -> Response:
         answer = answer_to(request, error)
@@ -118,11 +119,11 @@ def _framework(error: HTTPException, path: str) -> Response:
 
 
 def _validation_entry(error: Mapping[str, Any]) -> dict[str, Any]:
-    """One entry of a 422: pydantic's, with its ``input`` only where that is short. Payloads are never echoed."""
+    """One entry of a 422: pydantic's, with its `input` only if that is short. Payloads are never echoed."""
     entry = {"type": error["type"], "loc": _short(error["loc"]), "msg": error["msg"]}
     if "input" in error:
         value = error["input"]
-        text = isinstance(value, str) and len(value) < _ECHOED_CHARACTERS
+        text = isinstance(value, str) and len(value) < _MAX_ECHOED_CHARACTERS
         if text or value is None or isinstance(value, bool | int | float):
             entry["input"] = value
     if error.get("ctx"):
@@ -131,8 +132,8 @@ def _validation_entry(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(location: Sequence[str | int]) -> list[str | int]:
-    """Keys of an object are the client's words too, and may be as long as it likes."""
-    return [part if isinstance(part, int) else part[:256] for part in location]
+    """Cut long parts of a location, because keys of an object come from the client."""
+    return [part if isinstance(part, int) else part[:_MAX_KEY_CHARACTERS] for part in location]
 
 
 def _openai(
@@ -142,7 +143,7 @@ def _openai(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """https://platform.openai.com/docs/guides/error-codes"""
+    """An error of OpenAI's shape: https://platform.openai.com/docs/guides/error-codes"""
     kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return json_response(body, status, headers)

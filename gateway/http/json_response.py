@@ -1,27 +1,27 @@
-"""JSON in and out: numpy arrays without a Python float each, and strings that no strict encoder takes."""
+"""Serialize responses to JSON, with numpy arrays and with strings that strict encoders refuse."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
 from starlette.responses import Response
 
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 def dumps(value: Any) -> bytes:
-    """UTF-8 JSON. float32 arrays come out in the fewest digits that give the same float32 again."""
+    """Serialize a value to UTF-8 JSON. Numbers of float32 arrays have the fewest digits that restore the float32."""
     try:
         return orjson.dumps(value, option=_OPTIONS)
     except TypeError:
-        # Lone surrogates, which a client may well have as a key of its prompts, can only be written as escapes.
+        # orjson refuses lone surrogates, which a client may use in the names of its prompts. Escapes can express them.
         return json.dumps(value, default=_plain).encode()
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """numpy arrays among the content become JSON arrays, with no Python object for each number."""
+    """A JSON response. Numpy arrays become JSON arrays, without a Python object for each number."""
     return Response(dumps(value), status, headers, media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""Every error that there is has an answer."""
+"""Every error of the tree has a response."""
 
 from collections.abc import Iterator
 
@@ -41,7 +41,7 @@ def made(kind: type[GatewayError]) -> GatewayError:
     return kind() if kind.__name__ == "Unauthorized" else kind("Something.")
 
 
-def test_none_is_missing_here() -> None:
+def test_the_table_is_complete() -> None:
     assert {kind.__name__ for kind in leaves(GatewayError)} == set(ANSWERS)
 
 
@@ -52,12 +52,12 @@ def test_each_has_its_answer_in_both_shapes(make_client: MakeClient, kind: type[
     for path, body in ((TEXT, {"text": "x"}), ("/v1/embeddings", {"input": "x"})):
         answer = client.post(path, json=body)
         assert (answer.status_code, answer.headers.get("retry-after")) == ANSWERS[kind.__name__]
-        told = answer.json()["error"] if path.startswith("/v1/") else answer.json()
-        assert told["message"] == str(error)
+        error_body = answer.json()["error"] if path.startswith("/v1/") else answer.json()
+        assert error_body["message"] == str(error)
         assert "total;dur=" in answer.headers["server-timing"]
     assert metric(client, "pe_errors_total", error=kind.__name__) == 2
 
 
-def test_an_image_is_named_by_its_place(make_client: MakeClient) -> None:
+def test_an_image_is_named_by_its_index(make_client: MakeClient) -> None:
     client = make_client(FakeEncoder(error=InvalidImage("Broken.", 3)))
     assert client.post(TEXT, json={"text": ["x"] * 2}).json()["index"] == 3
