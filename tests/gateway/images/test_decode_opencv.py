@@ -1,7 +1,7 @@
-"""Against the decoder that the incumbent uses, ``cv2.imdecode(IMREAD_COLOR)``, which inference-sdk brings along.
+"""`decode` gives the pixels of the incumbent's decoder, `cv2.imdecode(IMREAD_COLOR)`. OpenCV comes with inference-sdk.
 
-One thing differs on purpose: of a TIFF with alpha, OpenCV multiplies the colours by it; here alpha is dropped as it is
-for every other format.
+There is one intended difference: OpenCV multiplies the colours of a TIFF by its alpha. `decode` drops alpha in every
+format.
 """
 
 from typing import Any
