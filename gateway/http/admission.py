@@ -68,7 +68,7 @@ class Admission:
         try:
             with self._in_flight.admit(lambda: time.reschedule(0)) as stay:
                 receive = self._bounded(scope, receive, stay, exchange)
-                self._metrics.in_flight_is(self._in_flight)
+                self._metrics.set_in_flight(self._in_flight)
                 self._keys.check(scope)
                 seconds = self._seconds(scope)
                 async with time:
@@ -79,7 +79,7 @@ class Admission:
                 raise Overloaded("The server is busy, and this request was slow to arrive. Try again.") from None
             raise DeadlineExceeded(f"The request took longer than {seconds:g} seconds.") from None
         finally:
-            self._metrics.in_flight_is(self._in_flight)
+            self._metrics.set_in_flight(self._in_flight)
 
     def _bounded(self, scope: Scope, receive: Receive, stay: Stay, exchange: Exchange) -> Receive:
         """Takes the room that the body needs: all at once if its length is known, else as it comes."""

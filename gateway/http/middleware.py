@@ -9,9 +9,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.drain import Drain
 from gateway.http.errors import internal_error
 from gateway.http.exchange import Exchange, header
-from gateway.observe import requests
+from gateway.observe import access_log
+from gateway.observe.access_log import RequestRecord
 from gateway.observe.metrics import Metrics
-from gateway.observe.requests import Answered
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Observe:
                 raise  # half an answer is out; closing the connection is all that is left
             await internal_error(scope)(scope, receive, exchange.send)
         finally:
-            answered = Answered(
+            record = RequestRecord(
                 request_id=exchange.request_id,
                 client=scope["client"][0] if scope.get("client") else None,
                 route=getattr(scope.get("route"), "path", "other"),
@@ -63,8 +63,8 @@ class Observe:
                 bytes=exchange.bytes,
                 stages=exchange.stages,
             )
-            self._metrics.record(answered)
-            requests.log(answered)
+            self._metrics.record(record)
+            access_log.log(record)
 
 
 class Cors(CORSMiddleware):

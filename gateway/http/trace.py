@@ -5,7 +5,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.http.exchange import exchange_of, header
-from gateway.observe.trace import Tracing
+from gateway.observe.tracing import Tracing
 
 _UNREMARKABLE: Final = frozenset({"/healthz", "/readiness", "/metrics"})
 _PROPAGATED: Final = ("traceparent", "tracestate")

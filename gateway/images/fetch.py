@@ -30,8 +30,8 @@ _MAX_IDLE_CONNECTIONS: Final = 8
 _KEEPALIVE_SECONDS: Final = 2.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-# A chunk of one byte costs six bytes of traffic, and as much CPU as a usual chunk of several kilobytes. So a body may have
-# this many chunks, and one more per so many bytes.
+# A chunk of one byte costs six bytes of traffic, and as much CPU as a usual chunk of several kilobytes.
+# So a body may have this many chunks, and one more per so many bytes.
 _MAX_SMALL_CHUNKS: Final = 1_024
 _MIN_BYTES_PER_CHUNK: Final = 256
 

@@ -1,4 +1,4 @@
-"""Token for token against open_clip's SimpleTokenizer, on the classes of text where tokenizers usually differ."""
+"""The tokens equal those of open_clip's SimpleTokenizer, on texts for which tokenizers often differ."""
 
 import random
 
@@ -17,11 +17,11 @@ WORDS = [
 ]
 ALPHABETS = [
     "abcdefghijklmnopqrstuvwxyz ABC 's 'll 't",
-    "ſΣσςİıßﬁͅ é ñ",  # letters whose case is not one to one
+    "ſΣσςİıßﬁͅ é ñ",  # letters without a one-to-one lower case
     "猫犬한국어русскийعربىहिन्दी ไทย",
     "<start_of_text> <end_of_text> ! ? ... -_",
     "&amp;&lt;&#39;&amp;amp;&nbsp;&#x1F600;",
-    "â€™Ã©Ã¼ï¬",  # UTF-8 taken for Latin-1
+    "â€™Ã©Ã¼ï¬",  # UTF-8 decoded as Latin-1
     "\x00\x01\x1b\u200b\u3000\u2028\t\r\n\u00ad",
     "0123456789½²٣Ⅷ",
     "😀👩‍👩‍👧‍👦🇩🇪🏳️‍🌈",
@@ -43,7 +43,7 @@ def odd_text(rng: random.Random) -> str:
     return rng.choice(["", " "]).join(parts)
 
 
-def test_it_equals_the_reference_on_generated_texts() -> None:
+def test_generated_texts_have_the_tokens_of_the_reference() -> None:
     from open_clip.tokenizer import SimpleTokenizer
 
     reference, ours = SimpleTokenizer(context_length=CONTEXT_LENGTH), Tokenizer(CONTEXT_LENGTH)
@@ -54,7 +54,7 @@ def test_it_equals_the_reference_on_generated_texts() -> None:
     assert different == []
 
 
-def test_the_vocabulary_is_the_references() -> None:
+def test_the_vocabulary_is_that_of_the_reference() -> None:
     import gzip
     from importlib import resources
 
