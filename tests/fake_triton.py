@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import grpc
 import numpy as np
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-CONFIGS = {
+CONFIGS: Final = {
     "V-vision": """
         name: "V-vision" backend: "onnxruntime" max_batch_size: 4
         input { name: "image" data_type: TYPE_UINT8 dims: [2, 3, 3] }

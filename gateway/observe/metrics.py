@@ -66,7 +66,7 @@ class Metrics:
         errors = Counter("pe_errors_total", "Requests answered with an error.", ["error"], registry=registry)
         refused = Counter(
             "pe_refused_total",
-            "Requests ended early: refused unread, or left by their client.",
+            "Requests that ended early: refused, or their client disconnected.",
             ["reason"],
             registry=registry,
         )
@@ -74,18 +74,18 @@ class Metrics:
             "pe_batch_size", "Items in one call to Triton.", ["tower"], buckets=_BATCHES, registry=registry
         )
         self._in_flight = Gauge(
-            "pe_in_flight", "Inference requests being worked on.", registry=registry, multiprocess_mode="livesum"
+            "pe_in_flight", "Inference requests in flight.", registry=registry, multiprocess_mode="livesum"
         )
         self._in_flight_bytes = Gauge(
             "pe_in_flight_bytes",
-            "Bytes of their bodies and fetched images.",
+            "Bytes of bodies and fetched images in flight.",
             registry=registry,
             multiprocess_mode="livesum",
         )
-        lookups = Counter("pe_text_cache_lookups_total", "Texts looked up.", ["result"], registry=registry)
+        lookups = Counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"], registry=registry)
         self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
         self._cache_bytes = Gauge(
-            "pe_text_cache_bytes", "Memory of cached texts.", registry=registry, multiprocess_mode="livesum"
+            "pe_text_cache_bytes", "Memory of the text cache.", registry=registry, multiprocess_mode="livesum"
         )
         self._known_hits = self._known_misses = self._known_bytes = 0
         # Finding a series by its labels costs more than incrementing it. The number of series is small.

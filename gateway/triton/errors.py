@@ -2,35 +2,33 @@
 
 from typing import Final
 
-import grpc
+from grpc import StatusCode
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
 
-_C = grpc.StatusCode
-
-_BY_CODE: Final[dict[grpc.StatusCode, type[ServerError]]] = {
-    _C.RESOURCE_EXHAUSTED: Overloaded,
-    _C.DEADLINE_EXCEEDED: DeadlineExceeded,
+_BY_CODE: Final[dict[StatusCode, type[ServerError]]] = {
+    StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     # The server cancelled the call: a stopping server does so to calls that it has not begun. If the gateway cancels a
     # call, grpc.aio raises CancelledError instead.
-    _C.CANCELLED: EncoderUnavailable,
-    _C.UNAVAILABLE: EncoderUnavailable,
-    _C.NOT_FOUND: EncoderUnavailable,
+    StatusCode.CANCELLED: EncoderUnavailable,
+    StatusCode.UNAVAILABLE: EncoderUnavailable,
+    StatusCode.NOT_FOUND: EncoderUnavailable,
     # Triton uses these codes for a request that does not fit the model, and for errors of its backends.
     **dict.fromkeys(
         (
-            _C.OK,
-            _C.UNKNOWN,
-            _C.INVALID_ARGUMENT,
-            _C.ALREADY_EXISTS,
-            _C.PERMISSION_DENIED,
-            _C.FAILED_PRECONDITION,
-            _C.ABORTED,
-            _C.OUT_OF_RANGE,
-            _C.UNIMPLEMENTED,
-            _C.INTERNAL,
-            _C.DATA_LOSS,
-            _C.UNAUTHENTICATED,
+            StatusCode.OK,
+            StatusCode.UNKNOWN,
+            StatusCode.INVALID_ARGUMENT,
+            StatusCode.ALREADY_EXISTS,
+            StatusCode.PERMISSION_DENIED,
+            StatusCode.FAILED_PRECONDITION,
+            StatusCode.ABORTED,
+            StatusCode.OUT_OF_RANGE,
+            StatusCode.UNIMPLEMENTED,
+            StatusCode.INTERNAL,
+            StatusCode.DATA_LOSS,
+            StatusCode.UNAUTHENTICATED,
         ),
         EncoderFault,
     ),
@@ -49,7 +47,7 @@ class Unsent(EncoderUnavailable):
     """The call was never sent, because no connection could be made. A retry cannot repeat work."""
 
 
-def translate(code: grpc.StatusCode | None, details: str | None) -> ServerError:
+def translate(code: StatusCode | None, details: str | None) -> ServerError:
     """Translate a gRPC status to an error. The error does not contain `details`, which name paths and addresses.
 
     Triton uses one status for several errors, which differ in the message: triton-inference-server/core returns
@@ -61,6 +59,6 @@ def translate(code: grpc.StatusCode | None, details: str | None) -> ServerError:
         kind = Overloaded
     elif "timeout expired" in message:
         kind = DeadlineExceeded
-    elif code is _C.UNAVAILABLE and any(text in message for text in _UNSENT):
+    elif code is StatusCode.UNAVAILABLE and any(text in message for text in _UNSENT):
         return Unsent(_MESSAGES[EncoderUnavailable])
     return kind(_MESSAGES[kind])

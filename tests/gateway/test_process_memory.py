@@ -3,13 +3,14 @@
 import platform
 import subprocess
 import sys
+from typing import Final
 
 import pytest
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 
 # Images of 64 MB, each of which leaves a small block on the heap behind it.
-GROWS = """
+GROWS: Final = """
 import gc, sys
 from PIL import Image
 from gateway.process_memory import set_malloc_thresholds
@@ -31,7 +32,7 @@ for _ in range(5):
 print(resident() - before)
 """
 
-SERVES = """
+SERVES: Final = """
 from gateway import serving
 from gateway.settings import Settings
 serving.Server.run = lambda *_: print(seen())
@@ -39,7 +40,7 @@ serving.serve(Settings(PE_TRITON_URL="127.0.0.1:1"))
 """
 
 # By default, after a block of 16 MB was freed, glibc allocates the next one on the heap (mallopt(3), M_MMAP_THRESHOLD).
-MAPPED = """
+MAPPED: Final = """
 import ctypes
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -53,7 +54,7 @@ def seen():
     return libc.mallinfo().mapped - before
 """
 
-COLLECTED = """
+COLLECTED: Final = """
 import gc
 def seen():
     return len(gc.get_objects())

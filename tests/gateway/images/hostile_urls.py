@@ -1,6 +1,6 @@
 """URLs that must not be fetched, each with its purpose and the expected cause. Data for test_fetch.py."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.images.url_policy import CREDENTIALS, INVALID, NON_GLOBAL, NON_HTTPS, WITHOUT_FQDN
 
@@ -17,7 +17,7 @@ class Resolving(NamedTuple):
 
 
 # Refused by the default policy before any name is looked up.
-REFUSED = [
+REFUSED: Final = [
     # Other schemes
     Hostile("http://images.example.com/cat.jpg", "plain http", NON_HTTPS),
     Hostile("HTTP://images.example.com/cat.jpg", "plain http in capitals", NON_HTTPS),
@@ -160,7 +160,7 @@ REFUSED = [
 
 # Refused even if http, addresses and single labels are allowed: unusual spellings of addresses, and every address that
 # is not routed on the public internet.
-REFUSED_WITH_ANY_NAME = [
+REFUSED_WITH_ANY_NAME: Final = [
     Hostile("ftp://images.example.com/cat.jpg", "neither http nor https", NON_HTTPS),
     Hostile("file:///etc/passwd", "the server's disk", NON_HTTPS),
     Hostile("http://2130706433/", "loopback in decimal", INVALID),
@@ -219,7 +219,7 @@ REFUSED_WITH_ANY_NAME = [
 ]
 
 # Public names, with the addresses that their name servers return.
-RESOLVING = [
+RESOLVING: Final = [
     Resolving(("127.0.0.1",), "loopback, as localtest.me and many others"),
     Resolving(("169.254.169.254",), "metadata, as 169.254.169.254.nip.io"),
     Resolving(("10.1.2.3",), "private"),

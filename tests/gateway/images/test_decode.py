@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from gateway.errors import InvalidImage
 from gateway.images.decode import decode
 from tests.pictures import PHOTOGRAPHS, encoded
 
-LIMIT = 4_000_000
-RED = (200, 30, 40)
-MALFORMED = "Malformed base64 input image."
+LIMIT: Final = 4_000_000
+RED: Final = (200, 30, 40)
+MALFORMED: Final = "Malformed base64 input image."
 
 
 def load(data: bytes, max_pixels: int) -> Image.Image:
@@ -139,8 +140,8 @@ def test_photographs(path: Path) -> None:
     assert difference(load(data, LIMIT), Image.open(io.BytesIO(data))) == 0
 
 
-JPEG = encoded(gradient(size=(200, 200)), "JPEG")
-PNG = encoded(gradient(size=(200, 200)))
+JPEG: Final = encoded(gradient(size=(200, 200)), "JPEG")
+PNG: Final = encoded(gradient(size=(200, 200)))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ There is one intended difference: OpenCV multiplies the colours of a TIFF by its
 format.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -14,11 +14,11 @@ from PIL import Image
 from gateway.images.decode import decode
 from tests.pictures import PHOTOGRAPHS, encoded
 
-PHOTOGRAPH = Image.open(PHOTOGRAPHS[0]).convert("RGB").resize((160, 120))
-WITH_ALPHA = PHOTOGRAPH.copy()
+PHOTOGRAPH: Final = Image.open(PHOTOGRAPHS[0]).convert("RGB").resize((160, 120))
+WITH_ALPHA: Final = PHOTOGRAPH.copy()
 WITH_ALPHA.putalpha(Image.linear_gradient("L").resize(PHOTOGRAPH.size))
-SIXTEEN_BITS = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 60), np.uint16))
-ROTATED = Image.Exif()
+SIXTEEN_BITS: Final = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 60), np.uint16))
+ROTATED: Final = Image.Exif()
 ROTATED[0x0112] = 6
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpcore2
 import pytest
@@ -33,12 +33,12 @@ from gateway.images.url_policy import (
 )
 from tests.gateway.images.hostile_urls import REFUSED, REFUSED_WITH_ANY_NAME, RESOLVING, Hostile, Resolving
 
-TLS_FILE = Path(__file__).with_name("tls_for_tests.pem")
-PUBLIC = "93.184.216.34"
-OTHER_PUBLIC = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
-IMAGE = b"\x89PNG and so on" * 1_000
-URL = "https://images.example.com/cat.png"
-ANY_NAME = FetchPolicy(allow_non_https=True, allow_without_fqdn=True)
+TLS_FILE: Final = Path(__file__).with_name("tls_for_tests.pem")
+PUBLIC: Final = "93.184.216.34"
+OTHER_PUBLIC: Final = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
+IMAGE: Final = b"\x89PNG and so on" * 1_000
+URL: Final = "https://images.example.com/cat.png"
+ANY_NAME: Final = FetchPolicy(allow_non_https=True, allow_without_fqdn=True)
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
@@ -392,7 +392,7 @@ async def test_malformed_redirects_are_refused(internet: Internet, location: byt
 
 # -- Misbehaving servers
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -458,8 +458,8 @@ async def test_connection_refused_and_unknown_names(internet: Internet) -> None:
         assert await cause_of(fetch(URL)) == UNREACHABLE
 
 
-SMALL = FetchPolicy(max_bytes=100_000)
-TOO_LARGE = "Data pointed by URL is larger than the 100000 bytes that are allowed."
+SMALL: Final = FetchPolicy(max_bytes=100_000)
+TOO_LARGE: Final = "Data pointed by URL is larger than the 100000 bytes that are allowed."
 
 
 async def test_a_content_length_above_the_limit_is_refused_before_the_body(internet: Internet) -> None:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gateway.images import resize as module
 from gateway.images.resize import resize
 from tests.pictures import PHOTOGRAPHS
 
-NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
+NOISE: Final = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
 
 
 def differences(image: Image.Image, size: tuple[int, int]) -> NDArray[np.int16]:

@@ -1,13 +1,13 @@
 import base64
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from gateway.errors import InvalidImage
 from gateway.images.sources import ArrayImage, Base64Image, ImageSource, UrlImage, declared, decode_base64, undeclared
 
-DATA = bytes(range(256))
-PLAIN = base64.b64encode(DATA).decode()
+DATA: Final = bytes(range(256))
+PLAIN: Final = base64.b64encode(DATA).decode()
 
 
 @pytest.mark.parametrize(

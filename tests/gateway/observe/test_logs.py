@@ -1,6 +1,7 @@
 import json
 import logging
 import sys
+from typing import Final
 
 import httpx2
 
@@ -8,7 +9,7 @@ from gateway.observe.logs import JsonFormatter, TextFormatter
 from tests.fake_triton import FakeTriton, served
 from tests.gateway.process import GatewayProcess
 
-FORGED = 'x\nINFO gateway.access {"status": 200}\r\x1b[2J\x9b\u2028y'
+FORGED: Final = 'x\nINFO gateway.access {"status": 200}\r\x1b[2J\x9b\u2028y'
 
 
 def record(message: str, *arguments: object, name: str = "a", error: Exception | None = None) -> logging.LogRecord:

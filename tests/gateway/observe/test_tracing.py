@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import pytest
@@ -17,9 +17,9 @@ from tests.fake_triton import FakeTriton, served
 from tests.fakes import FakeFetch
 from tests.otlp import Collector
 
-TEXT = "/perception_encoder/embed_text"
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = "b7ad6b7169203331"
+TEXT: Final = "/perception_encoder/embed_text"
+TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
+PARENT: Final = "b7ad6b7169203331"
 
 
 @pytest.fixture

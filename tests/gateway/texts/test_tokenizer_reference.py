@@ -1,6 +1,7 @@
 """The tokens equal those of open_clip's SimpleTokenizer, on texts for which tokenizers often differ."""
 
 import random
+from typing import Final
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from gateway.texts.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.export
 
-CONTEXT_LENGTH = 32
-WORDS = [
+CONTEXT_LENGTH: Final = 32
+WORDS: Final = [
     *("a photo of", "cat", "dog's", "they'LL", "IT'S", "we've", "l33t", "x" * 50, "naïve", "ﬁsh", "ΟΔΟΣ", "ΑΣ"),
     *("<start_of_text>", "<end_of_text>", "<|endoftext|>", "!<end_of_text>", "<END_OF_TEXT>"),
     *("&amp;lt;", "&#39;", "&nbsp;"),
 ]
-ALPHABETS = [
+ALPHABETS: Final = [
     "abcdefghijklmnopqrstuvwxyz ABC 's 'll 't",
     "ſΣσςİıßﬁͅ é ñ",  # letters without a one-to-one lower case
     "猫犬한국어русскийعربىहिन्दी ไทย",

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import numpy as np
@@ -14,8 +14,8 @@ from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, O
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import CONFIGS, FakeTriton, eventually, served, unit_rows
 
-IMAGES = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
-TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
+IMAGES: Final = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
+TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
 @asynccontextmanager

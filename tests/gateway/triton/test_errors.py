@@ -1,3 +1,5 @@
+from typing import Final
+
 import grpc
 import pytest
 
@@ -5,8 +7,8 @@ from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, O
 from gateway.http.errors import STATUS
 from gateway.triton.errors import Unsent, translate
 
-C = grpc.StatusCode
-ERRORS = {C.RESOURCE_EXHAUSTED: Overloaded, C.DEADLINE_EXCEEDED: DeadlineExceeded} | dict.fromkeys(
+C: Final = grpc.StatusCode
+ERRORS: Final = {C.RESOURCE_EXHAUSTED: Overloaded, C.DEADLINE_EXCEEDED: DeadlineExceeded} | dict.fromkeys(
     (C.UNAVAILABLE, C.CANCELLED, C.NOT_FOUND), EncoderUnavailable
 )
 

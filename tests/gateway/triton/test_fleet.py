@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -11,8 +11,8 @@ from gateway.triton.fleet import Fleet
 from gateway.triton.replica import Replica
 from tests.fakes import fake_spec
 
-OLD = fake_spec("V")
-NEW = replace(OLD, vision=replace(OLD.vision, version="2", certificate={"checkpoint_sha256": "other"}))
+OLD: Final = fake_spec("V")
+NEW: Final = replace(OLD, vision=replace(OLD.vision, version="2", certificate={"checkpoint_sha256": "other"}))
 
 
 @dataclass(eq=False)

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 import time
+from typing import Final
 
 import grpc
 import numpy as np
@@ -17,8 +18,8 @@ from gateway.triton.readiness import Readiness, TowerReadiness
 from tests.fake_triton import FakeTriton, FakeTritonProcess, eventually, served
 from tests.fakes import fake_spec
 
-WINDOW = 0.3
-TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
+WINDOW: Final = 0.3
+TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
 class Probe:

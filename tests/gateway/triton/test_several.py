@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import grpc
 import numpy as np
@@ -17,7 +18,7 @@ from gateway.triton.addresses import Address
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import CONFIGS, FakeTriton, FakeTritonProcess, eventually, served, unit_rows
 
-TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
+TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
 def encoder_of(*ports: int | str, call_timeout_seconds: float = 10) -> TritonEncoder:
