@@ -203,7 +203,7 @@ class TestResolution:
             known.append(f"127.0.0.1:{pa}")
             await eventually(lambda: "V" in encoder.specs)
             known.append(f"127.0.0.1:{pb}")
-            await eventually(lambda: len(encoder._fleet.replicas) == 2)
+            await eventually(lambda: [r.state for r in encoder._fleet.replicas.values()] == ["serving"] * 2)
             calls = asyncio.create_task(encode(encoder, times=4))
             await asyncio.sleep(0.1)
             known.pop(0)
