@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from export.engines.table import ENGINES, Precision
+from export.engines import ENGINES
 from export.errors import CheckpointError, ExportError
+from export.graph.spec import Precision
 from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, find_variant
 
 # Modules of the extra `export`, which an environment that only serves has not.

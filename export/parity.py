@@ -1,13 +1,13 @@
-"""Proof that an artifact embeds as the checkpoint does, as figures and as the answers that anyone can check again.
+"""Prove that an artifact embeds as the checkpoint does.
 
-The reference is torch in FP32; `parity.npz` beside an artifact holds the inputs and torch's embeddings of them, so that
-`pe-export check` needs neither torch nor the weights.
+The reference is torch in FP32. `parity.npz` beside an artifact holds the inputs and torch's embeddings of them, so that
+`pe-export check` can repeat the proof without torch and without the weights.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,12 @@ from export.errors import ParityError, RepositoryError
 Array = npt.NDArray[Any]
 Embeddings = npt.NDArray[np.float32]
 Embed = Callable[[Array], Array]
-"""One batch of inputs -> its embeddings [N, D]."""
+"""Maps one batch of inputs [N, ...] to embeddings [N, D]."""
 
-ANSWERS = "parity.npz"
+ANSWERS: Final = "parity.npz"
 
-# The least cosine with torch's FP32 embedding that any sample may have, by the precision of the graph.
-MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.999}
+# The least cosine to torch's FP32 embedding that every sample must reach, by the precision of the artifact.
+MIN_COSINE: Final = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.999}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ class Answers:
 
     @classmethod
     def read(cls, directory: Path) -> "Answers":
-        """RepositoryError if they are not there, or not what this module wrote."""
+        """Read the answers of a version directory.
+
+        Raises:
+            RepositoryError: the file is missing, or this module did not write it.
+        """
         path = directory / ANSWERS
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -59,12 +63,30 @@ class Answers:
             raise RepositoryError(f"{path} cannot be read: {error}") from error
 
 
-def embed_all(embed: Embed, inputs: Array, advance: Callable[[float], None] = lambda _: None) -> Embeddings:
-    """Embeddings [N, D] of all inputs, in batches of several sizes: a graph that forgot its batch axis is found out.
+def torch_reference(tower: Any) -> Embed:
+    """Embed by the tower itself in torch on the CPU, in the precision of its weights."""
+    import torch
 
-    `advance` is told what part is done.
+    def embed(batch: Array) -> Array:
+        with torch.inference_mode():
+            embeddings: Array = tower(torch.from_numpy(batch)).numpy()
+        return embeddings
+
+    return embed
+
+
+def embed_all(embed: Embed, inputs: Array, advance: Callable[[float], None] = lambda _: None) -> Embeddings:
+    """Embed all inputs [N, ...] in batches of several sizes, to find a graph whose batch axis is fixed.
+
+    Args:
+        advance: receives the finished fraction.
+
+    Returns:
+        Embeddings, float32 [N, D].
     """
-    largest = 4 if inputs.ndim == 4 else 32  # images; a text costs a small part of one
+    largest = (
+        4 if inputs.ndim == 4 else 32
+    )  # images, because memory must stay bounded; a text costs a small part of an image
     embeddings = []
     done = 0
     for batch in _batches(inputs, largest):
@@ -75,7 +97,11 @@ def embed_all(embed: Embed, inputs: Array, advance: Callable[[float], None] = la
 
 
 def compare(expected: Embeddings, actual: Embeddings) -> Parity:
-    """Figures over two [N, D] arrays; ParityError if `actual` is not finite and of unit length."""
+    """Compare two arrays of embeddings [N, D].
+
+    Raises:
+        ParityError: the shapes differ, or `actual` is not finite and of unit length.
+    """
     if expected.shape != actual.shape:
         raise ParityError(f"embeddings have shape {list(actual.shape)}, not {list(expected.shape)}")
     lengths = np.linalg.norm(actual.astype(np.float64), axis=1)
@@ -87,7 +113,11 @@ def compare(expected: Embeddings, actual: Embeddings) -> Parity:
 
 
 def require(parity: Parity, precision: str) -> None:
-    """ParityError if the figures miss the tolerance of `precision`."""
+    """Enforce the tolerance of `precision`.
+
+    Raises:
+        ParityError: the smallest cosine is below it.
+    """
     if parity.min_cosine < MIN_COSINE[precision]:
         raise ParityError(
             f"minimum cosine to torch FP32 is {parity.min_cosine:.6f} over {parity.samples} samples, "
@@ -96,7 +126,7 @@ def require(parity: Parity, precision: str) -> None:
 
 
 def _batches(inputs: Array, largest: int) -> Iterator[Array]:
-    """Batches of 1, 2 and 3, then of `largest`: no size is special, and memory stays bounded."""
+    """Yield batches of 1, 2 and 3 inputs, then of `largest`."""
     start = 0
     for size in (1, 2, 3, *[largest] * len(inputs)):
         if start < len(inputs):

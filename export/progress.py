@@ -1,4 +1,4 @@
-"""What a long export is doing, on a terminal as it happens; in a log, one line for each step when it is done."""
+"""Show the progress of a long export: live on a terminal, one line for each finished step in a log."""
 
 import sys
 import threading
@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from export import memory
+from export import resident_memory
 from export.files import readable_size
 
 Advance = Callable[[float], None]
-"""Told what part of a step is done, from 0 to 1."""
+"""Callback that receives the finished fraction of a step, from 0 to 1."""
 
 _REFRESH_SECONDS = 0.2
 _BAR_WIDTH = 24
 
 
 class Progress:
-    """Writes to one stream; remembers what each step took."""
+    """Writes to one stream, and records the seconds and the peak memory of each step."""
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
@@ -31,7 +31,10 @@ class Progress:
 
     @contextmanager
     def step(self, subject: str, name: str, detail: str = "") -> Iterator[Advance]:
-        """Shows `subject`, `name` and a bar, or only the time if nothing advances it; then the line that stays."""
+        """Show `subject`, `name` and a bar while the step runs, then one line that remains.
+
+        The bar appears once the step reports progress; until then only the elapsed time is shown.
+        """
         label = f"{subject:8} {name:12}"
         start = time.perf_counter()
         done = 0.0
@@ -50,7 +53,7 @@ class Progress:
                 self._stream.flush()
 
         artist = threading.Thread(target=draw, daemon=True) if self._stream.isatty() else None
-        memory.forget_peak()
+        resident_memory.reset_peak()
         if artist:
             artist.start()
         try:
@@ -61,7 +64,6 @@ class Progress:
                 artist.join()
                 self._stream.write("\r\033[K")
         self.seconds[name] = time.perf_counter() - start
-        self.peak_memory_bytes[name] = memory.peak_bytes()
-        self.say(
-            f"{label} {self.seconds[name]:7.1f} s  {readable_size(memory.peak_bytes())} in memory  {detail}".rstrip()
-        )
+        self.peak_memory_bytes[name] = resident_memory.peak_bytes()
+        peak = readable_size(self.peak_memory_bytes[name])
+        self.say(f"{label} {self.seconds[name]:7.1f} s  {peak} in memory  {detail}".rstrip())

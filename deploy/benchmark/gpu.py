@@ -35,9 +35,10 @@ from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 from deploy.benchmark import flops
 from deploy.benchmark.spread import spread
 from export import pipeline
-from export.engines.table import ENGINES, Precision
+from export.engines import ENGINES
 from export.errors import ExportError, TargetError
 from export.files import readable_size
+from export.graph.spec import Precision
 from export.graph.towers import VisionTower
 from export.progress import Progress
 from export.repository.certificate import Certificate

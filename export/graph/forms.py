@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.engines.table import GraphForm
+from export.graph.spec import GraphForm
 
 # CUDA's RotaryEmbedding starts a block of threads for each head of each token (contrib_ops/cuda/bert/
 # rotary_embedding_impl.cu), and takes up to 1,024 numbers, a block's threads, for a head. Heads of 64 took an H100

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export.engines.table import Precision
 from export.errors import GraphError
 from export.graph.attention import AttentionPool, SelfAttention, rotary_table, text_attention, vision_attention
 from export.graph.forms import Form
+from export.graph.spec import Precision
 from export.graph.towers import TextTower, VisionTower
 
 _DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

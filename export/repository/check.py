@@ -1,29 +1,24 @@
-"""Re-verification of a model repository, without torch and without the weights: is every model what its certificate
-says?
-"""
+"""Check a model repository without torch and without the weights: is every model what its certificate says?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
+from typing import Final
 
 from export import parity
-from export.engines import runtimes
-from export.engines.table import ENGINES
+from export.engines import ENGINES
 from export.errors import ExportError, ParityError, RepositoryError
-from export.repository import triton_config
+from export.repository import config_pbtxt, triton_config
 from export.repository.certificate import FILE_NAME, Certificate
 from export.repository.store import Repository
 from export.variants import TOWERS, find_variant
 
-# A fresh run may differ from torch by this much more than was recorded: another machine rounds otherwise.
-_SPREAD = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1e-2}
+# How much larger the error of a fresh run may be than the recorded one. Another machine rounds differently.
+_SPREAD: Final = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1e-2}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found out about one model."""
+    """The result of checking one model."""
 
     model: str
     problem: str
@@ -32,7 +27,7 @@ class Finding:
 
 
 def check(repository: Repository) -> Iterator[Finding]:
-    """One finding for the newest version of each model, as they are checked."""
+    """Yield one finding for the newest version of each model, as soon as it is checked."""
     for model in repository.models():
         version = repository.latest_version(model)
         name = f"{model}/{version}"
@@ -54,15 +49,11 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
     damaged = certificate.damaged_files(repository.version_directory(model, repository.latest_version(model)))
     if damaged:
         raise RepositoryError(f"{', '.join(damaged)}: missing, or not as exported")
-    variant = find_variant(certificate.inputs.variant)
+    variant = find_variant(certificate.inputs.space.variant)
     tower = next(tower for tower in TOWERS if tower == certificate.inputs.tower)
     if model != variant.model_name(tower):
         raise RepositoryError(f"the directory holds {variant.model_name(tower)}")
-    text = repository.read_config(model)
-    try:
-        actual = text_format.Parse(text, pb.ModelConfig())
-    except text_format.ParseError as error:
-        raise RepositoryError(f"config.pbtxt is not a Triton configuration: {error}") from error
+    actual = config_pbtxt.parse(repository.read_config(model))
     expected = triton_config.describe(
         variant,
         tower,
@@ -71,8 +62,8 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
         file=certificate.artifact,
         max_batch_size=actual.max_batch_size,
         parameters=certificate.parameters(),
-    ).to_protobuf()
-    # People tune these; what the gateway and the artifact rely on must be as exported.
+    )
+    # Operators may tune other fields. The gateway and the artifact rely on these.
     for field in ("name", "backend", "input", "output", "parameters"):
         if getattr(actual, field) != getattr(expected, field):
             raise RepositoryError(f"config.pbtxt: {field} is not what was exported")
@@ -81,13 +72,13 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
 
 
 def _run_again(repository: Repository, model: str, certificate: Certificate) -> parity.Parity | None:
-    """Figures of a fresh run, or None where the certificate says that nothing has run the artifact yet."""
+    """Compare a fresh run with the recorded figures; None if the model was published unverified."""
     if certificate.parity is None:
         return None
     directory = repository.version_directory(model, repository.latest_version(model))
     answers = parity.Answers.read(directory)
     engine = ENGINES[certificate.inputs.engine]
-    runtime = runtimes.find(engine.name, certificate.inputs.precision)
+    runtime = engine.runtime(certificate.inputs.precision)
     if runtime is None:
         raise ParityError(f"nothing here can run {engine.name} in {certificate.inputs.precision}")
     with runtime.load(directory / certificate.artifact) as embed:
@@ -108,4 +99,4 @@ def _run_again(repository: Repository, model: str, certificate: Certificate) -> 
 def _describe(certificate: Certificate, figures: parity.Parity | None) -> str:
     inputs = certificate.inputs
     proof = f"minimum cosine {figures.min_cosine:.8f}" if figures else "unverified"
-    return f"{inputs.engine} {inputs.precision}, {proof}, weights {inputs.checkpoint_sha256[:12]}"
+    return f"{inputs.engine} {inputs.precision}, {proof}, weights {inputs.space.checkpoint_sha256[:12]}"

@@ -14,6 +14,7 @@ from tritonclient.grpc import model_config_pb2
 from export.errors import RepositoryError
 
 ModelConfig = model_config_pb2.ModelConfig
+DataType = model_config_pb2.DataType
 
 
 def parse(text: str | bytes) -> Any:

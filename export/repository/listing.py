@@ -1,4 +1,4 @@
-"""What can be exported, and what a model repository holds: plain tables for a terminal."""
+"""Print what can be exported and what a model repository holds, as tables for a terminal."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from export.variants import TOWERS, VARIANTS
 
 
 def variants_table() -> str:
-    """One line a variant, from the table of variants."""
+    """Format one line for each variant that can be exported."""
     rows = [
         (
             variant.name,
@@ -26,7 +26,7 @@ def variants_table() -> str:
 
 
 def repository_table(repository: Repository) -> str:
-    """One line for each model's newest version, from its certificate."""
+    """Format one line for the newest version of each model, from its certificate."""
     rows = list(_repository_rows(repository))
     if not rows:
         return f"{repository.path} holds no models"
@@ -53,7 +53,7 @@ def _repository_rows(repository: Repository) -> Iterator[Sequence[str]]:
             inputs.precision,
             f"{figures.min_cosine:.8f}" if figures else "unverified",
             readable_size(sum(path.stat().st_size for path in directory.iterdir())),
-            f"{certificate.checkpoint_source} {inputs.checkpoint_sha256[:12]}",
+            f"{certificate.checkpoint_source} {inputs.space.checkpoint_sha256[:12]}",
         )
 
 

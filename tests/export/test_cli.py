@@ -11,8 +11,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import parity
 from export.cli import main
-from export.engines.runtimes import onnxruntime_session, torch_on_cpu
+from export.engines.onnx import onnxruntime_session
 from export.files import sha256_of
+from export.parity import torch_reference
 from export.samples import samples
 from export.variants import TOWERS, find_variant
 from export.weights.checkpoint import load_tower, open_checkpoint
@@ -43,7 +44,7 @@ def test_the_models_embed_as_the_checkpoint_does(exported: Path, random_checkpoi
     opened = open_checkpoint(random_checkpoint)
     for tower in TOWERS:
         inputs = samples(VARIANT, tower)
-        expected = parity.embed_all(torch_on_cpu(load_tower(VARIANT, tower, opened)), inputs)
+        expected = parity.embed_all(torch_reference(load_tower(VARIANT, tower, opened)), inputs)
         path = exported / VARIANT.model_name(tower) / "1" / "model.onnx"
         with onnxruntime_session(path) as embed:
             np.testing.assert_allclose(parity.embed_all(embed, inputs), expected, atol=1e-5)

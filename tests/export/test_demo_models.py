@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import parity
 from export.cli import main
-from export.engines.runtimes import onnxruntime_session
+from export.engines.onnx import onnxruntime_session
 from export.samples import samples
 from export.variants import TOWERS, find_variant
 

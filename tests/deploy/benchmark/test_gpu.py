@@ -9,8 +9,7 @@ import pytest
 import torch  # type: ignore[import-not-found,unused-ignore]
 
 from deploy.benchmark import flops, gpu
-from export import cli
-from export.engines import runtimes
+from export import cli, parity
 from export.errors import TargetError
 from export.graph.towers import VisionTower
 from export.parity import compare
@@ -41,7 +40,7 @@ def images(count: int) -> Any:
 def test_onnxruntime_embeds_what_lies_in_the_devices_memory() -> None:
     batch = images(3)
     run = gpu.OnnxRuntimeRun(gpu.onnxruntime_session(GRAPH, "cpu"), batch, VARIANT.embed_dim, "cpu")
-    expected = runtimes.torch_on_cpu(tower())(batch.numpy())
+    expected = parity.torch_reference(tower())(batch.numpy())
     run()
     assert compare(expected, run.embeddings.numpy()).min_cosine > 0.99999
     batch.copy_(batch.flip(0))  # it reads the tensor it was given, and no copy
@@ -51,7 +50,7 @@ def test_onnxruntime_embeds_what_lies_in_the_devices_memory() -> None:
 
 def test_torch_in_half_precision_embeds_the_same() -> None:
     batch = images(2)
-    expected = runtimes.torch_on_cpu(tower())(batch.numpy())
+    expected = parity.torch_reference(tower())(batch.numpy())
     for half in ("fp16", "bf16"):
         embed = gpu.torch_embed(tower(), half, "cpu")
         with torch.inference_mode():

@@ -119,7 +119,7 @@ def test_the_autoscalers_queries_have_answers(machine: Machine, stack: dict[str,
     for rule in rules["rules"]["custom"]:
         query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
         query = query.replace("<<.LabelMatchers>>", f'namespace="{labels["namespace"]}",pod=~"{labels["pod"]}"')
-        ask = "curl -s http://127.0.0.1:9090/api/v1/query --data-urlencode " + shlex.quote(f"query={query}")
+        ask = "curl -fs http://127.0.0.1:9090/api/v1/query --data-urlencode " + shlex.quote(f"query={query}")
         end = time.monotonic() + 60
         while not (found := (json.loads(machine.run(ask).stdout or "{}").get("data") or {}).get("result")):
             assert time.monotonic() < end, f"nothing for {query}\n{prometheus.output()}"

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.engines.runtimes import onnxruntime_session, openvino_model
-from export.engines.table import GraphForm
+from export.engines.onnx import onnxruntime_session
+from export.engines.openvino import openvino_model
 from export.graph import attention, onnx_graph
 from export.graph.forms import FORMS
+from export.graph.spec import GraphForm
 from export.variants import find_variant
 from export.weights.checkpoint import build_tower
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.engines.runtimes import onnxruntime_session, openvino_model
-from export.engines.table import GraphForm
+from export.engines.onnx import onnxruntime_session
+from export.engines.openvino import openvino_model
 from export.graph import onnx_graph
 from export.graph.forms import FORMS, Form
+from export.graph.spec import GraphForm
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

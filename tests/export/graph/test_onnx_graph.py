@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.engines.runtimes import onnxruntime_session, torch_on_cpu
+from export.engines.onnx import onnxruntime_session
 from export.errors import GraphError
 from export.graph import onnx_graph
+from export.parity import torch_reference
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -51,7 +52,7 @@ def test_tensors_are_named_and_only_the_batch_axis_is_dynamic(tmp_path: Path) ->
 
 def test_it_computes_what_torch_does_at_other_batch_sizes(tmp_path: Path) -> None:
     tower, graph = export(tmp_path)
-    expected = torch_on_cpu(tower)(TOKENS)
+    expected = torch_reference(tower)(TOKENS)
     with onnxruntime_session(graph.path) as embed:
         np.testing.assert_allclose(embed(TOKENS), expected, atol=1e-6)
 
@@ -73,7 +74,7 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
     moved.mkdir()
     for file in graph.files:  # the reference inside the graph is to a neighbour, not to where it was written
         file.rename(moved / file.name)
-    expected = torch_on_cpu(tower)(TOKENS)
+    expected = torch_reference(tower)(TOKENS)
     with onnxruntime_session(moved / "model.onnx") as embed:
         np.testing.assert_allclose(embed(TOKENS), expected, atol=1e-6)
 

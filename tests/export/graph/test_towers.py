@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from export.demo import architecture
-from export.engines.runtimes import torch_on_cpu
+from export.parity import torch_reference
 from export.samples import PHOTOGRAPHS, samples
 from export.variants import find_variant
 from export.weights.checkpoint import load_tower, open_checkpoint
@@ -37,7 +37,7 @@ def test_vision_tower_embeds_as_open_clip_does_with_its_own_preprocessing(
     tower = load_tower(DEMO, "vision", opened)
     images = samples(DEMO, "vision")
     assert images.dtype == np.uint8
-    np.testing.assert_allclose(torch_on_cpu(tower)(images), expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(torch_reference(tower)(images), expected.numpy(), atol=1e-6)
 
 
 def test_text_tower_embeds_as_open_clip_does(random_checkpoint: Path, reference: open_clip.CustomTextCLIP) -> None:
@@ -47,6 +47,6 @@ def test_text_tower_embeds_as_open_clip_does(random_checkpoint: Path, reference:
         expected = reference.encode_text(tokens, normalize=True)
     opened = open_checkpoint(random_checkpoint)
     tower = load_tower(DEMO, "text", opened)
-    embeddings = torch_on_cpu(tower)(tokens.numpy().astype(np.int32))
+    embeddings = torch_reference(tower)(tokens.numpy().astype(np.int32))
     np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from export import parity
-from export.engines.runtimes import torch_on_cpu
-from export.engines.table import ENGINES, GraphForm, Precision
+from export.engines import ENGINES
 from export.errors import GraphError
 from export.graph import onnx_graph
 from export.graph.forms import FORMS
+from export.graph.spec import GraphForm, Precision
 from export.graph.typed_towers import typed
+from export.parity import torch_reference
 from export.repository.triton_config import INPUTS
 from export.samples import samples
 from export.variants import TOWERS, Tower, find_variant
@@ -31,8 +32,8 @@ def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower
     inputs = samples(DEMO, tower)[:8]
     opened = open_checkpoint(random_checkpoint)
     network = load_tower(DEMO, tower, opened)
-    expected = torch_on_cpu(network)(inputs)
-    actual = torch_on_cpu(typed(network, precision, FORMS["elementary"]))(inputs)
+    expected = torch_reference(network)(inputs)
+    actual = torch_reference(typed(network, precision, FORMS["elementary"]))(inputs)
     assert actual.dtype == np.float32
     parity.require(parity.compare(expected, actual), precision)
 
@@ -44,8 +45,8 @@ def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path)
         tokens[row, 1 : max(ends)] = 320 + row
         tokens[row, ends] = 49407
     network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
-    expected = torch_on_cpu(network)(tokens)
-    actual = torch_on_cpu(typed(network, "fp32", FORMS["elementary"]))(tokens)
+    expected = torch_reference(network)(tokens)
+    actual = torch_reference(typed(network, "fp32", FORMS["elementary"]))(tokens)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 

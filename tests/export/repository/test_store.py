@@ -110,7 +110,7 @@ def test_a_full_disk_leaves_no_part_of_a_model(repository: Repository, monkeypat
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("export.repository.shutil.copyfile", full)
+    monkeypatch.setattr("export.repository.store.shutil.copyfile", full)
     monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "")))
     with repository.staging() as staging:
         staged = stage(staging)

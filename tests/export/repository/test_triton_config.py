@@ -1,7 +1,9 @@
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export.engines.table import ENGINES, Precision
+from export.engines import ENGINES
+from export.graph.spec import Precision
+from export.repository.config_pbtxt import to_text
 from export.repository.triton_config import describe
 from export.variants import find_variant
 
@@ -18,7 +20,7 @@ def parsed(tower: str, engine: str = "onnx", precision: Precision = "fp32", **pa
         max_batch_size=32,
         parameters=parameters,
     )
-    return text_format.Parse(model.to_text(), pb.ModelConfig())
+    return text_format.Parse(to_text(model), pb.ModelConfig())
 
 
 def test_vision_takes_uint8_pixels_and_gives_a_unit_embedding() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.engines import runtimes
+from export.engines.onnx import onnxruntime_session
 from export.errors import ParityError
 
 pytestmark = pytest.mark.export
@@ -16,7 +16,7 @@ def test_a_file_that_the_runtime_refuses_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(b"not a graph")
     with (
         pytest.raises(ParityError, match=r"onnxruntime cannot run model\.onnx") as raised,
-        runtimes.onnxruntime_session(path),
+        onnxruntime_session(path),
     ):
         pass
     assert "\n" not in str(raised.value)
@@ -24,11 +24,11 @@ def test_a_file_that_the_runtime_refuses_is_one_line(tmp_path: Path) -> None:
 
 def test_an_input_that_the_graph_refuses_is_one_line(exported: Path) -> None:
     path = exported / "PE-Demo-T8-64-text" / "1" / "model.onnx"
-    with pytest.raises(ParityError, match="onnxruntime cannot run"), runtimes.onnxruntime_session(path) as embed:
+    with pytest.raises(ParityError, match="onnxruntime cannot run"), onnxruntime_session(path) as embed:
         embed(TOKENS.astype(np.int64))
 
 
 def test_other_errors_pass_unchanged(exported: Path) -> None:
     path = exported / "PE-Demo-T8-64-text" / "1" / "model.onnx"
-    with pytest.raises(ZeroDivisionError), runtimes.onnxruntime_session(path):
+    with pytest.raises(ZeroDivisionError), onnxruntime_session(path):
         _ = 1 / 0

@@ -1,28 +1,29 @@
-"""This process's resident memory, from Linux's own accounts (proc(5): VmRSS, VmHWM, clear_refs)."""
+"""Measure and return this process's resident memory (proc(5): VmRSS, VmHWM, clear_refs)."""
 
 import ctypes
 from pathlib import Path
+from typing import Final
 
-_PROCESS = Path("/proc/self")
+_PROCESS: Final = Path("/proc/self")
 
 
 def resident_bytes() -> int:
-    """Memory in use now."""
+    """Return the resident memory now, in bytes."""
     return _status("VmRSS")
 
 
 def peak_bytes() -> int:
-    """The most that was in use since `forget_peak`, or since the process began."""
+    """Return the largest resident memory since `reset_peak`, or since the process began, in bytes."""
     return _status("VmHWM")
 
 
-def forget_peak() -> None:
-    """Begin a new peak."""
+def reset_peak() -> None:
+    """Begin a new peak measurement."""
     (_PROCESS / "clear_refs").write_text("5")
 
 
-def give_back() -> None:
-    """Return to the system what was freed; glibc keeps blocks of tens of megabytes otherwise."""
+def trim() -> None:
+    """Return freed memory to the system. Otherwise glibc keeps blocks of tens of megabytes."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,0 +1,76 @@
+"""Engine `onnx`: Triton's onnxruntime backend runs the graph as it is, on a GPU or on the CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from export.engines.engine import Engine, Runtime, set_instances
+from export.errors import ParityError
+from export.graph.spec import Precision
+from export.parity import Array, Embed
+
+_CUDA: Final = "CUDAExecutionProvider"
+_CPU: Final = "CPUExecutionProvider"
+
+
+class OnnxEngine(Engine):
+    """`model.onnx` in onnxruntime's own operators."""
+
+    name = "onnx"
+    backend = "onnxruntime"
+    precisions = ("fp32", "fp16", "bf16")
+    form = "fused"
+    warms_up_full_batch = True
+
+    def runtime(self, precision: Precision) -> Runtime | None:
+        import onnxruntime
+
+        provider = _CUDA if _CUDA in onnxruntime.get_available_providers() else _CPU
+        if provider == _CPU and precision == "bf16":  # onnxruntime's docs/OperatorKernels.md lists no BF16 for the CPU
+            return None
+        return Runtime(
+            f"onnxruntime {onnxruntime.__version__} {provider}", partial(onnxruntime_session, provider=provider)
+        )
+
+    def missing_runtime(self, precision: Precision) -> str:
+        return (
+            f"onnxruntime has no {precision} on a CPU: export on the GPU that serves it, take another, "
+            "or publish it unproven with --unverified"
+        )
+
+    def configure(self, config: Any, precision: Precision, file: str) -> None:
+        # Without an instance group Triton starts two instances on a CPU. Two slowed each other down when measured.
+        set_instances(config, 1, "KIND_AUTO")
+
+
+@contextmanager
+def onnxruntime_session(path: Path, provider: str = _CPU) -> Iterator[Embed]:
+    """Open a graph in onnxruntime.
+
+    Raises:
+        ParityError: onnxruntime cannot load or run the graph, or not with `provider`.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: onnxruntime warns of every constant that it does not fold
+    options.enable_cpu_mem_arena = False  # slightly slower, but freed memory returns to the system
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
+        if session.get_providers()[0] != provider:
+            raise ParityError(f"onnxruntime does not use {provider} here")
+        name = session.get_inputs()[0].name
+
+        def embed(batch: Array) -> Array:
+            embeddings: Array = session.run(None, {name: batch})[0]
+            return embeddings
+
+        yield embed
+    except ParityError:
+        raise
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "onnxruntime":  # its classes share no base but Exception
+            raise
+        raise ParityError(f"onnxruntime cannot run {path.name}: {str(error).splitlines()[0]}") from error
