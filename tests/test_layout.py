@@ -44,7 +44,7 @@ FORBIDDEN_IN_EXPORT: Final = {
     "weights": {"engines", "pipeline", "cli"},
     "graph": {"weights", "repository", "pipeline", "cli"},
     "engines": {"weights", "pipeline", "cli"},
-    "repository": {"weights", "graph", "pipeline", "cli"},
+    "repository": {"weights", "pipeline", "cli"},
 }
 # The parts of the exporter that `deploy` may use. Benchmarks measure the whole exporter, so they may import all of it.
 DEPLOY_MAY_IMPORT: Final = ("export.preflight", "export.repository.config_pbtxt")
@@ -60,7 +60,7 @@ SHARED_JOBS: Final = {
     "model.py": "a Python backend of Triton, which requires this name",
 }
 # Modules with different jobs that must be renamed.
-TO_RENAME: Final = {"admission.py", "drain.py", "pictures.py", "report.py", "server.py", "table.py"}
+TO_RENAME: Final = {"admission.py", "drain.py", "engine.py", "pictures.py", "report.py", "server.py", "table.py"}
 
 
 def imports(path: Path) -> set[str]:

@@ -10,7 +10,7 @@ from gateway.drain import Drain
 from gateway.http.errors import internal_error
 from gateway.http.exchange import Exchange, header
 from gateway.observe import access_log
-from gateway.observe.access_log import RequestRecord
+from gateway.observe.access_log import FinishedRequest
 from gateway.observe.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Observe:
                 raise  # half an answer is out; closing the connection is all that is left
             await internal_error(scope)(scope, receive, exchange.send)
         finally:
-            record = RequestRecord(
+            finished = FinishedRequest(
                 request_id=exchange.request_id,
                 client=scope["client"][0] if scope.get("client") else None,
                 route=getattr(scope.get("route"), "path", "other"),
@@ -63,8 +63,8 @@ class Observe:
                 bytes=exchange.bytes,
                 stages=exchange.stages,
             )
-            self._metrics.record(record)
-            access_log.log(record)
+            self._metrics.record(finished)
+            access_log.log(finished)
 
 
 class Cors(CORSMiddleware):

@@ -14,8 +14,8 @@ _QUIET_ROUTES: Final = frozenset({"/healthz", "/readiness", "/metrics"})
 _log = logging.getLogger("gateway.access")
 
 
-class RequestRecord(NamedTuple):
-    """A finished request.
+class FinishedRequest(NamedTuple):
+    """The facts about a finished request that its log line and its metrics report.
 
     Attributes:
         request_id: the id that the client sent, or a new one.
@@ -39,7 +39,7 @@ class RequestRecord(NamedTuple):
     stages: Stages
 
 
-def log(request: RequestRecord) -> None:
+def log(request: FinishedRequest) -> None:
     """Log a request as one line of JSON, without payload, API key or path."""
     level = logging.DEBUG if request.route in _QUIET_ROUTES and request.status < 500 else logging.INFO
     if not _log.isEnabledFor(level):

@@ -17,7 +17,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.in_flight import InFlight
-from gateway.observe.access_log import RequestRecord
+from gateway.observe.access_log import FinishedRequest
 
 # Upper bounds in seconds, from the time to tokenise a text to the default deadline.
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -113,7 +113,7 @@ class Metrics:
         self._in_flight.set(in_flight.count)
         self._in_flight_bytes.set(in_flight.bytes)
 
-    def record(self, request: RequestRecord) -> None:
+    def record(self, request: FinishedRequest) -> None:
         """Count one finished request."""
         self._requests(request.route, str(request.status)).inc()
         self._duration(request.route).observe(request.seconds)

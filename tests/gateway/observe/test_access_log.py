@@ -4,11 +4,11 @@ import logging
 import pytest
 
 from gateway.observe import access_log
-from gateway.observe.access_log import RequestRecord
+from gateway.observe.access_log import FinishedRequest
 from gateway.observe.stages import Stages
 
 
-def one_line(request: RequestRecord, caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> str:
+def one_line(request: FinishedRequest, caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> str:
     with caplog.at_level(level, "gateway.access"):
         access_log.log(request)
     (record,) = caplog.records
@@ -19,7 +19,7 @@ def test_a_line_has_all_fields(caplog: pytest.LogCaptureFixture) -> None:
     stages = Stages()
     stages.add("decode", 0.0015)
     stages.items = 3
-    request = RequestRecord("q1", "127.0.0.1", "/x", 502, "EncoderFault", seconds=0.25, bytes=77, stages=stages)
+    request = FinishedRequest("q1", "127.0.0.1", "/x", 502, "EncoderFault", seconds=0.25, bytes=77, stages=stages)
     assert json.loads(one_line(request, caplog)) == {
         "request_id": "q1",
         "client": "127.0.0.1",
@@ -35,14 +35,14 @@ def test_a_line_has_all_fields(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_line_is_printable_ascii(caplog: pytest.LogCaptureFixture) -> None:
     client = "\x9b31m\x85\u2028 é"
-    line = one_line(RequestRecord("1", client, "r", 200, None, seconds=0, bytes=0, stages=Stages()), caplog)
+    line = one_line(FinishedRequest("1", client, "r", 200, None, seconds=0, bytes=0, stages=Stages()), caplog)
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line)["client"] == client
 
 
 def test_health_checks_are_logged_only_if_they_fail(caplog: pytest.LogCaptureFixture) -> None:
-    request = RequestRecord("1", None, "/readiness", 200, None, seconds=0, bytes=0, stages=Stages())
+    request = FinishedRequest("1", None, "/readiness", 200, None, seconds=0, bytes=0, stages=Stages())
     with caplog.at_level(logging.INFO, "gateway.access"):
         access_log.log(request)
     assert not caplog.records

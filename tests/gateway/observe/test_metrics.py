@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from gateway.in_flight import InFlight
-from gateway.observe.access_log import RequestRecord
+from gateway.observe.access_log import FinishedRequest
 from gateway.observe.metrics import Metrics
 from gateway.observe.stages import Stages
 from gateway.texts.cache import TextCache, TextEmbedding
 from tests.fakes import fake_spec
 
 
-def record(**other: Any) -> RequestRecord:
-    return RequestRecord("1", None, "r", 200, None, seconds=0, bytes=0, stages=Stages())._replace(**other)
+def record(**other: Any) -> FinishedRequest:
+    return FinishedRequest("1", None, "r", 200, None, seconds=0, bytes=0, stages=Stages())._replace(**other)
 
 
 def value(metrics: Metrics, series: str) -> float:
