@@ -29,11 +29,11 @@ from PIL import Image
 
 from deploy.benchmark.helper import Helper, python_helper
 from deploy.benchmark.stack import StackFailed, get_json
-from deploy.embedded import installation, ports, repository
+from deploy.embedded import installation, ports, repository_scan
 from deploy.embedded.child import Child, adopt_orphans
 from deploy.embedded.run_directory import cache, run_directory
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton import Triton
+from deploy.embedded.triton_process import Triton
 from deploy.hold import stand_in
 
 COUNTS: Final = (1, 2, 4)
@@ -58,7 +58,7 @@ class Site:
         self.hosts.touch()
         made = stand_in.lay(self.directory / "model")
         made.behave(seconds=_BATCH_S)
-        self._models = repository.models(made.repository)
+        self._models = repository_scan.require_models(made.repository)
         self._installation = installation.find(installation.places(cache()))
         (self._port,) = ports.free(1)
 

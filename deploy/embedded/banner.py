@@ -28,7 +28,7 @@ def banner(base_url: str, info: dict[str, Any], local: bool, advice: str = "") -
 def advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, command: str) -> str:
     """What would make it faster on this CPU; "" if nothing is known to.
 
-    `bf16`: whether that is faster on it. `add_openvino`: the command, where it is not there; with it, `engine.RunBy`
+    `bf16`: whether that is faster on it. `add_openvino`: the command, where it is not there; with it, `EngineChoice`
     chooses by itself.
     """
     models: dict[str, dict[str, Any]] = info.get("models") or {}

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.embedded import banner, engine
+from deploy.embedded import banner, engine_choice, engines
 from deploy.embedded import errors as e
 from deploy.embedded import events as ev
-from deploy.embedded.installation import CHECKOUT, OPENVINO_REQUIREMENTS, Installation
+from deploy.embedded.engines import ENGINES, Engine
+from deploy.embedded.installation import CHECKOUT, Installation
 from deploy.embedded.run_directory import cache
 from deploy.embedded.server import Options, serve
 from deploy.embedded.signals import StopRequested
@@ -26,15 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
 
     def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
-        adding = None if found.openvino else _adding_openvino(found.environment, OPENVINO_REQUIREMENTS)
-        advice = banner.advice(info, engine.bf16_pays(found.cuda), adding, _command())
+        openvino = ENGINES["openvino"]
+        adding = None if openvino.backend in found.engines else _command_that_adds(openvino, found.environment)
+        advice = banner.advice(info, engine_choice.bf16_pays(found.cuda), adding, _command())
         print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
 
-    def tell(event: ev.Event) -> None:
+    def report(event: ev.Event) -> None:
         print(f"pe-serve: {news(event)}", file=sys.stderr, flush=True)
 
     try:
-        serve(options, on_ready, tell)
+        serve(options, on_ready, report)
     except StopRequested as request:
         print(f"pe-serve: stopped before it was ready ({request})", file=sys.stderr)
         return 128 + request.signum
@@ -77,25 +79,25 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument(
         "--engine",
-        choices=engine.CHOICES,
-        default=os.environ.get("PE_ONNX_ENGINE") or engine.AUTO,
+        choices=engine_choice.CHOICES,
+        default=os.environ.get("PE_ONNX_ENGINE") or engine_choice.AUTO,
         help="what runs ONNX models (default: %(default)s; the variable PE_ONNX_ENGINE, else auto: OpenVINO in BF16 on "
         "a CPU that is faster in BF16, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
     )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)
-    if parsed.engine not in engine.CHOICES:  # the variable's value, which argparse takes as it is
-        parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(engine.CHOICES)}")
+    if parsed.engine not in engine_choice.CHOICES:  # the variable's value, which argparse takes as it is
+        parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(engine_choice.CHOICES)}")
     return Options(
         parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine
     )
 
 
-def _adding_openvino(environment: Path, requirements: Path) -> str:
-    """The command that adds OpenVINO to Triton's environment."""
+def _command_that_adds(engine: Engine, environment: Path) -> str:
+    """Write the command that installs an engine into Triton's environment."""
     if environment == CHECKOUT / ".venv-triton":
-        return shlex.join([sys.executable, str(CHECKOUT / "deploy/environments.py"), "openvino"])
-    return shlex.join([str(environment / "bin/pip"), "install", "--no-deps", "-r", str(requirements)])
+        return shlex.join([sys.executable, str(CHECKOUT / "deploy/environments.py"), engine.backend])
+    return shlex.join([str(environment / "bin/pip"), "install", "--no-deps", "-r", str(engine.requirements)])
 
 
 def _port(text: str) -> int:
@@ -118,9 +120,9 @@ def message(error: e.LaunchError) -> str:
             )
         case e.InstallationBroken(environment, missing):
             return f"the Triton environment {environment} lacks {missing}. Remove it and run `make serve`."
-        case e.EngineMissing(environment, model, requirements):
-            add = _adding_openvino(environment, requirements)
-            return f"model {model} needs OpenVINO, which {environment} lacks. Add it (180 MB):\n  {add}"
+        case e.EngineMissing(environment, model, engine):
+            add = _command_that_adds(engine, environment)
+            return f"model {model} needs {engine.title}, which {environment} lacks. Add it ({engine.size}):\n  {add}"
         case e.LibpythonMissing(python, library):
             package = library.removesuffix(".so.1.0")
             return (
@@ -146,11 +148,13 @@ def message(error: e.LaunchError) -> str:
             )
         case e.VariantIncomplete(repository, missing):
             return f"the model repository {repository} holds no variant whole: {missing} is missing. Export it as well."
-        case e.EngineUnsupported(model, engine, built_for):
+        case e.ConfigUnreadable(model, reason):
+            return f"model {model.name}: {model / 'config.pbtxt'} is not a Triton configuration: {reason}"
+        case e.EngineUnsupported(model, backend, built_for):
             return (
-                f"model {model.name} is for Triton's {engine} backend, which the embedded server does not have:\n"
+                f"model {model.name} is for Triton's {backend} backend, which the embedded server does not have:\n"
                 + (f"{built_for};\n" if built_for else "")
-                + "it runs onnxruntime and OpenVINO on the CPU. Export with --engine onnx, serve this one with a\n"
+                + f"it runs {engines.titles()} on the CPU. Export with --engine onnx, serve this one with a\n"
                 f"Triton container, or move {model} away."
             )
         case e.ModelsNotLoaded(reasons, log):

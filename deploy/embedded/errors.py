@@ -1,10 +1,10 @@
-"""Everything that can keep pe-serve from serving, as one closed tree. The words for a person are in cli.py alone.
+"""Everything that can keep pe-serve from serving, as one closed tree. cli.py alone words them for a person.
 
 LaunchError
 ├── InstallationError          the Triton environment cannot be used
 │   ├── InstallationMissing      there is none
 │   ├── InstallationBroken       it lacks a file it should have
-│   ├── EngineMissing            it lacks what a model is run by
+│   ├── EngineMissing            it lacks the engine of a model
 │   └── LibpythonMissing         no shared libpython fits its Python
 ├── AddressError               the gateway cannot listen where it was asked to
 │   ├── PortTaken
@@ -13,6 +13,7 @@ LaunchError
 │   ├── RepositoryMissing
 │   ├── RepositoryEmpty
 │   ├── ModelIncomplete
+│   ├── ConfigUnreadable
 │   ├── VariantIncomplete
 │   └── EngineUnsupported
 └── ProcessError               a process did not do its part
@@ -24,6 +25,8 @@ LaunchError
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from deploy.embedded.engines import Engine
 
 
 class LaunchError(Exception):
@@ -52,11 +55,11 @@ class InstallationBroken(InstallationError):
 
 @dataclass(eq=False)
 class EngineMissing(InstallationError):
-    """The environment lacks OpenVINO, which is installed on request only, and a model needs it."""
+    """A model needs an engine that is installed on request only, and the environment lacks it."""
 
     environment: Path
     model: str
-    requirements: Path
+    engine: Engine
 
 
 @dataclass(eq=False)
@@ -100,10 +103,18 @@ class RepositoryEmpty(RepositoryError):
 
 @dataclass(eq=False)
 class ModelIncomplete(RepositoryError):
-    """A model directory that was copied, exported or deleted half-way."""
+    """A model directory that was copied, exported or deleted only in part."""
 
     model: Path
     lacks: str
+
+
+@dataclass(eq=False)
+class ConfigUnreadable(RepositoryError):
+    """A config.pbtxt that is no Triton configuration. `reason` names the line."""
+
+    model: Path
+    reason: str
 
 
 @dataclass(eq=False)

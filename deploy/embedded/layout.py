@@ -1,28 +1,38 @@
-"""A run's directory as Triton wants it: `models/`, `backends/` and `lib/`.
+"""The directory of one run as Triton wants it: `models/`, `backends/` and `lib/`.
 
-Triton looks for changes in `models/` every second (its control mode "poll"), and sees only what is shown to it there:
-a model as it was when it was found whole, changed in one step. The other way to change what a running Triton serves,
-requests to load models ("explicit"), would be open to every process of this machine, and can make Triton run code.
+Triton polls `models/` every second (model control mode "poll"), and finds there only what `publish` put there: a model
+as the scan found it whole, replaced in one step. The other way to change what a running Triton serves, load requests
+(mode "explicit"), would be open to every process of this machine, and can make Triton run code.
+
+Triton's polling of the user's repository itself would do without this module, but it was kept: Triton would load
+half-copied models, and the engine choice and the warm-ups need a configuration of their own.
 """
 
 import os
 import shutil
 from pathlib import Path
+from typing import Any, Final
 
-from deploy.embedded import warm_up
-from deploy.embedded.engine import RunBy, configured
+from deploy.embedded import engine_choice
+from deploy.embedded.engine_choice import EngineChoice
+from deploy.embedded.engines import ENGINES
 from deploy.embedded.installation import Installation
-from deploy.embedded.repository import Model
+from deploy.embedded.repository_scan import Model
+from export.repository import config_pbtxt
 
-# One for all engines, under each of their names.
-BACKEND = Path(__file__).with_name("backend")
+# One Python-based backend serves all engines, under each engine's name.
+BACKEND: Final = Path(__file__).with_name("backend")
 
 
 class Layout:
-    """`run_by`: what ONNX models are run by, if not by onnxruntime."""
+    """The directory, made from an installation.
 
-    def __init__(self, directory: Path, installation: Installation, run_by: RunBy | None = None) -> None:
-        self._run_by = run_by or RunBy()
+    Args:
+        choice: the engine of each ONNX model.
+    """
+
+    def __init__(self, directory: Path, installation: Installation, choice: EngineChoice | None = None) -> None:
+        self._choice = choice or EngineChoice()
         self.models = directory / "models"
         self.backends = directory / "backends"
         self.libraries = directory / "lib"
@@ -30,28 +40,26 @@ class Layout:
         self._made = 0
         self.models.mkdir()
         self._views.mkdir()
-        # Copies (3 MB): Triton refuses a library that a link leads out of the backend directory, and wants the stub
-        # beside it.
+        # Copies (3 MB), because Triton refuses a library outside the backend directory, even through a link. It wants
+        # the stub beside the library.
         python = self.backends / "python"
         shutil.copytree(installation.python_backend, python, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(installation.stub, python)
-        for name in ("onnxruntime", "openvino"):
+        for name in ENGINES:
             (self.backends / name).symlink_to(BACKEND)
-        # A link of its own: the library's own directory may hold a whole distribution that must not take precedence.
+        # A link to the file alone: its directory may hold a whole distribution, which must not take precedence.
         self.libraries.mkdir()
         if installation.libpython.is_absolute():
             (self.libraries / installation.libpython.name).symlink_to(installation.libpython)
 
-    def show(self, model: Model) -> None:
-        """Has Triton find this model, or these versions and this configuration of it, in one step."""
+    def publish(self, model: Model) -> None:
+        """Show a model to Triton: these versions, with this configuration, in one step."""
         self._made += 1
-        # A copy of the configuration and links to the versions, so that what comes later (a half-made version, a
-        # configuration for a version that is still on its way) is not seen before it is shown.
+        # The configuration is a copy and the versions are links. So Triton does not see what comes later (a version
+        # that is still being copied, a configuration for it) before it is published.
         view = self._views / f"{model.name}.{self._made}"
         view.mkdir()
-        config = configured(model.config, choice) if (choice := self._run_by.of(model)) else model.config
-        config = warm_up.smallest_alone(config)
-        (view / "config.pbtxt").write_bytes(config)
+        (view / "config.pbtxt").write_text(config_pbtxt.to_text(self._configured(model)), "utf-8")
         for version in model.versions:
             (view / str(version)).symlink_to(model.path / str(version))
         link = self._views / "next"
@@ -61,11 +69,27 @@ class Layout:
         if before:
             shutil.rmtree(before)
 
-    def hide(self, name: str) -> None:
-        """Has Triton unload a model."""
+    def withdraw(self, name: str) -> None:
+        """Have Triton unload a model."""
         if before := self._view(name):
             (self.models / name).unlink()
             shutil.rmtree(before)
+
+    def _configured(self, model: Model) -> Any:
+        """Copy the model's configuration, and change it to how this server runs the model."""
+        config = config_pbtxt.ModelConfig()
+        config.CopyFrom(model.config)
+        if choice := self._choice.for_model(model):
+            engine_choice.apply(config, choice)
+        if model.engine.backend in ENGINES and not config.default_model_filename:
+            config.default_model_filename = model.engine.default_file
+        # A full batch, which exported configurations infer for GPUs, prepares nothing on a CPU: it took as long the
+        # second time. For PE-Core-L14-336 that is minutes in which nothing is served.
+        smallest = min((entry.batch_size for entry in config.model_warmup), default=0)
+        for index in reversed(range(len(config.model_warmup))):
+            if config.model_warmup[index].batch_size > smallest:
+                del config.model_warmup[index]
+        return config
 
     def _view(self, name: str) -> Path | None:
         link = self.models / name

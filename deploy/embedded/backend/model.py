@@ -31,7 +31,6 @@ Parameters = dict[str, str]
 class Engine(Protocol):
     """What runs a model file: names in order of the file, arrays as the config declares them."""
 
-    default_file: str
     inputs: list[str]
     outputs: list[str]
 
@@ -96,8 +95,6 @@ class OnnxRuntime:
     `intra_op_thread_count` is a parameter that the C++ backend reads, too.
     """
 
-    default_file = "model.onnx"
-
     def __init__(self, path: str, parameters: Parameters, instances: int) -> None:
         import onnxruntime
 
@@ -134,8 +131,6 @@ class OnnxRuntime:
 class OpenVino:
     """The parameters are those of the C++ backend: github.com/triton-inference-server/openvino_backend."""
 
-    default_file = "model.xml"
-
     def __init__(self, path: str, parameters: Parameters, instances: int) -> None:
         import openvino
 
@@ -162,7 +157,7 @@ _ENGINES: dict[str, type[Engine]] = {"onnxruntime": OnnxRuntime, "openvino": Ope
 
 
 def _open(version: str, config: dict[str, Any]) -> Engine:
-    file = config["default_model_filename"] or _ENGINES[config["backend"]].default_file
+    file = config["default_model_filename"]  # which the launcher fills in where a model's configuration names none
     # Resolved, because onnxruntime looks for external weights beside the real file.
     path = os.path.realpath(os.path.join(version, file))
     parameters = {name: parameter["string_value"] for name, parameter in config["parameters"].items()}

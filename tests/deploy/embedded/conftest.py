@@ -20,6 +20,6 @@ def installation(tmp_path: Path) -> Installation:
         wheel / "backend",
         wheel / "triton_python_backend_stub",
         wheel / "libpython3.11.so.1.0",
-        openvino=False,
+        engines=frozenset({"onnxruntime"}),
         cuda=False,
     )

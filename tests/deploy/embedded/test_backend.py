@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from deploy.embedded.engines import ENGINES
 from deploy.embedded.layout import BACKEND
 
 
@@ -131,7 +132,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
     def initialized(repository: Path | str = "/models/text", **config: Any) -> Any:
         described = {
             "backend": "onnxruntime",
-            "default_model_filename": "",
+            "default_model_filename": ENGINES[config.get("backend", "onnxruntime")].default_file,
             "instance_group": [{"count": 1}],
             "input": [{"name": "tokens", "data_type": "TYPE_INT32"}],
             "output": [{"name": "embedding", "data_type": "TYPE_FP32"}],

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from deploy.embedded import cli, errors, events, installation
+from deploy.embedded.engines import ENGINES
 from deploy.embedded.server import Options
 from deploy.embedded.signals import StopRequested
 
@@ -12,13 +13,17 @@ HERE = Path("/srv/models")
 EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.InstallationMissing((HERE, Path("/c")), Path("/r.txt")), "/srv/models and /c is not there"),
     (errors.InstallationBroken(HERE, "bin/python"), "/srv/models lacks bin/python"),
-    (errors.EngineMissing(HERE, "V-text", Path("/r.txt")), "/srv/models/bin/pip install --no-deps -r /r.txt"),
+    (errors.EngineMissing(HERE, "V-text", ENGINES["openvino"]), "/srv/models/bin/pip install --no-deps -r /"),
     (errors.LibpythonMissing(Path("/p"), "libpython3.11.so.1.0"), "apt-get install libpython3.11)"),
     (errors.PortTaken("0.0.0.0", 9001), "--port 9002"),
     (errors.AddressUnusable("nowhere", 9001, "Name or service not known"), "nowhere, port 9001: Name"),
     (errors.RepositoryMissing(HERE), "no model repository at /srv/models"),
     (errors.RepositoryEmpty(HERE), "/srv/models holds no model"),
     (errors.ModelIncomplete(HERE / "V-text", "config.pbtxt"), "V-text is incomplete: /srv/models/V-text has no config"),
+    (
+        errors.ConfigUnreadable(HERE / "V-text", "5:1 : no"),
+        "/srv/models/V-text/config.pbtxt is not a Triton config",
+    ),
     (errors.VariantIncomplete(HERE, "V-text"), "V-text is missing"),
     (errors.EngineUnsupported(HERE / "V-text", "tensorrt"), "V-text is for Triton's tensorrt backend"),
     (errors.EngineUnsupported(HERE / "V-text", "tensorrt", "it is a plan"), "not have:\nit is a plan;\nit runs onnx"),
@@ -44,7 +49,7 @@ def test_says_what_happened_and_what_to_do(error: errors.LaunchError, said: str)
 
 
 def test_our_own_environment_gets_openvino_by_our_own_script() -> None:
-    said = cli.message(errors.EngineMissing(installation.CHECKOUT / ".venv-triton", "V-text", Path("/r.txt")))
+    said = cli.message(errors.EngineMissing(installation.CHECKOUT / ".venv-triton", "V-text", ENGINES["openvino"]))
     assert "model V-text needs OpenVINO" in said
     assert said.endswith("deploy/environments.py openvino")
 

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import installation, libpython
+from deploy.embedded.engines import ENGINES
 from deploy.embedded.errors import EngineMissing, InstallationBroken, InstallationMissing, LibpythonMissing
-from deploy.embedded.repository import Model
+from deploy.embedded.repository_scan import Model
+from export.repository.config_pbtxt import ModelConfig
 
 
 @pytest.fixture
@@ -71,16 +73,24 @@ def test_the_checkout_comes_before_the_cache_and_a_choice_before_both(
 
 
 def test_openvino_is_asked_for_where_a_model_needs_it(environment: Path, tmp_path: Path) -> None:
-    models = [Model(f"V-{engine}", tmp_path, engine, b"", (1,), ()) for engine in ("onnxruntime", "openvino")]
+    models = [Model(f"V-{name}", tmp_path, engine, ModelConfig(), (1,), ()) for name, engine in ENGINES.items()]
     lacking = installation.find((environment,))
     installation.require_engines(lacking, models[:1])
     with pytest.raises(EngineMissing) as caught:
         installation.require_engines(lacking, models)
     assert (caught.value.model, caught.value.environment) == ("V-openvino", environment)
-    assert caught.value.requirements.is_file()
+    assert caught.value.engine is ENGINES["openvino"]
+    assert ENGINES["openvino"].requirements is not None
+    assert ENGINES["openvino"].requirements.is_file()
     (environment / "lib/site-packages/openvino").mkdir()
     (environment / "lib/site-packages/openvino/__init__.py").touch()
     installation.require_engines(installation.find((environment,)), models)
+
+
+def test_an_engine_that_a_person_chose_is_asked_for_too(environment: Path, tmp_path: Path) -> None:
+    model = Model("V-text", tmp_path, ENGINES["onnxruntime"], ModelConfig(), (1,), ())
+    with pytest.raises(EngineMissing):
+        installation.require_engines(installation.find((environment,)), [model], forced=ENGINES["openvino"])
 
 
 def test_an_onnxruntime_for_gpus_is_known(environment: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from deploy.embedded import installation
 from deploy.embedded.run_directory import cache
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton import Triton
+from deploy.embedded.triton_process import Triton
 
 pytestmark = pytest.mark.triton
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import installation, triton
+from deploy.embedded import installation, triton_process
 from deploy.embedded.layout import Layout
 from tests.deploy.images.dockerfile import ROOT, stages
 from tests.deploy.images.machine import Image, Machine
@@ -38,7 +38,7 @@ def triton_image(machine: Machine) -> Image:
     parts, there = machine.directory / "parts", Path("/opt/parts")
     parts.mkdir()
     layout = Layout(parts, found)
-    environment = triton._environment(found, there / layout.libraries.name)
+    environment = triton_process._environment(found, there / layout.libraries.name)
     changed = [f"{name}={value}" for name, value in environment.items() if os.environ.get(name) != value]
     program = machine.directory / "tritonserver"
     program.write_text(

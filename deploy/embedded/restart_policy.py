@@ -7,7 +7,7 @@ WITHIN_S = 60.0
 _FIRST_PAUSE_S = 0.1
 
 
-class Restarts:
+class RestartPolicy:
     """Pauses that double with each death of the last minute; none after the fifth.
 
     What is slow to start may die at every start and still not five times in a minute, so five starts in a row that

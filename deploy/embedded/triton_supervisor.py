@@ -5,23 +5,23 @@ from collections.abc import Callable
 
 from deploy.embedded.errors import DiedTooOften
 from deploy.embedded.events import Event, TritonBack, TritonDied
-from deploy.embedded.follower import Follower
-from deploy.embedded.restarts import DEATHS, WITHIN_S, Restarts
+from deploy.embedded.repository_watcher import RepositoryWatcher
+from deploy.embedded.restart_policy import DEATHS, WITHIN_S, RestartPolicy
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton import Triton, previous
+from deploy.embedded.triton_process import Triton, previous
 
 _LOOK_S = 1.0
 _SOON_S = 0.05
 
 
-class Keeper:
-    """From a Triton that is ready to the end. `tell` is called for what a person may want to know."""
+class TritonSupervisor:
+    """From a Triton that is ready to the end. `report` is called for what a person may want to know."""
 
-    def __init__(self, triton: Triton, follower: Follower, tell: Callable[[Event], None]) -> None:
+    def __init__(self, triton: Triton, watcher: RepositoryWatcher, report: Callable[[Event], None]) -> None:
         self._triton = triton
-        self._follower = follower
-        self._tell = tell
-        self._restarts = Restarts()
+        self._watcher = watcher
+        self._report = report
+        self._restarts = RestartPolicy()
         self._ready = True
         self._died = 0.0
         self._start_at: float | None = None  # once it is dead
@@ -33,7 +33,7 @@ class Keeper:
         """
         now = time.monotonic()
         if self._start_at is None and self._triton.status is not None:
-            self._bury(now, signals)
+            self._handle_death(now, signals)
         if self._start_at is not None:
             if now < self._start_at:
                 return self._start_at - now
@@ -44,16 +44,16 @@ class Keeper:
             return _LOOK_S if self._ready else _SOON_S
         if not self._ready:
             self._ready = True
-            self._follower.expect_all()
-            self._tell(TritonBack(time.monotonic() - self._died))
-        for event in self._follower.step(index):
-            self._tell(event)
+            self._watcher.expect_all()
+            self._report(TritonBack(time.monotonic() - self._died))
+        for event in self._watcher.step(index):
+            self._report(event)
         return _LOOK_S
 
-    def _bury(self, now: float, signals: Signals) -> None:
+    def _handle_death(self, now: float, signals: Signals) -> None:
         status = self._triton.status
         assert status is not None
-        self._triton.clear_away(signals)
+        self._triton.clean_up(signals)
         pause = self._restarts.died(now, self._ready)
         if pause is None:
             raise DiedTooOften("Triton", DEATHS, WITHIN_S, status, self._triton.tail(), self._triton.log)
@@ -62,4 +62,4 @@ class Keeper:
         self._ready = False
         self._start_at = now + pause
         log = self._triton.log
-        self._tell(TritonDied(status, pause, log and previous(log)))
+        self._report(TritonDied(status, pause, log and previous(log)))

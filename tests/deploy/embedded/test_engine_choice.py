@@ -8,15 +8,14 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from deploy.embedded import engine, repository
+from deploy.embedded import engine_choice, engines, repository_scan
 from deploy.embedded.installation import Installation, find, places
 from deploy.embedded.layout import Layout
-from deploy.embedded.repository import Model
+from deploy.embedded.repository_scan import Model
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton import Triton
+from deploy.embedded.triton_process import Triton
+from export.repository import config_pbtxt
 from tests.pictures import base64_image, flat
 from tests.running import PeServe
 
@@ -30,12 +29,13 @@ VISION = ROOT / "model_repository/PE-Demo-T8-64-vision"
 )
 def test_triton_is_told_what_then_holds(choice: str, precision: str, least: float, most: float) -> None:
     before = (VISION / "config.pbtxt").read_bytes()
-    config = text_format.Parse(engine.configured(before, choice).decode(), ModelConfig())
+    config = config_pbtxt.parse(before)
+    engine_choice.apply(config, choice)
     told = {key: value.string_value for key, value in config.parameters.items()}
     assert (told["run_by"], told["engine"], told["precision"]) == ("openvino", "openvino", precision)
     assert float(told["parity_min_cosine"]) == least
     assert float(told["parity_max_abs_error"]) == most
-    kept = text_format.Parse(before.decode(), ModelConfig())
+    kept = config_pbtxt.parse(before)
     for key, value in kept.parameters.items():
         if key not in ("engine", "precision", "parity_min_cosine", "parity_max_abs_error"):
             assert told[key] == value.string_value
@@ -52,12 +52,12 @@ def test_only_onnx_models_are_changed(
     config.write_text(re.sub(r'"onnxruntime"', '"openvino"', config.read_text()))
     (path / "Tiny-text/1/model.onnx").rename(path / "Tiny-text/1/model.xml")
     (tmp_path / "run").mkdir()
-    layout = Layout(tmp_path / "run", installation, engine.RunBy("openvino-bf16"))
-    for model in repository.models(path):
-        layout.show(model)
+    layout = Layout(tmp_path / "run", installation, engine_choice.EngineChoice("openvino-bf16"))
+    for model in repository_scan.require_models(path):
+        layout.publish(model)
     shown = {name: (layout.models / name / "config.pbtxt").read_text() for name in ("Tiny-vision", "Tiny-text")}
     assert "HINT_BF16" in shown["Tiny-vision"]
-    assert shown["Tiny-text"] == config.read_text()
+    assert config_pbtxt.parse(shown["Tiny-text"]).parameters == {}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_only_onnx_models_are_changed(
 def test_a_cpu_that_is_faster_in_bf16_is_known(tmp_path: Path, vendor: str, flags: str, faster: bool) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs\t\t: amx_bf16x\n")
-    assert engine.faster_in_bf16(cpuinfo) is faster
+    assert engine_choice.faster_in_bf16(cpuinfo) is faster
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,19 @@ def test_a_gpu_goes_before_bf16_on_the_cpu(
         monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", provider)
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: amx_bf16\n")
-    assert engine.bf16_pays(cuda, cpuinfo) is pays
+    assert engine_choice.bf16_pays(cuda, cpuinfo) is pays
     cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: avx2\n")
-    assert not engine.bf16_pays(cuda, cpuinfo)
+    assert not engine_choice.bf16_pays(cuda, cpuinfo)
 
 
 def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 2**20) -> Model:
-    config = f'parameters {{ key: "precision" value {{ string_value: "{precision}" }} }}'.encode()
-    return Model("V-vision", Path("/m"), kind, config, (1, 2), (("1/model.onnx", 2**30, 0), ("2/model.onnx", size, 0)))
+    config = config_pbtxt.ModelConfig()
+    config.parameters["precision"].string_value = precision
+    engine = engines.find(kind, "")
+    assert engine is not None
+    return Model(
+        "V-vision", Path("/m"), engine, config, (1, 2), (("1/model.onnx", 2**30, 0), ("2/model.onnx", size, 0))
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,27 +119,27 @@ def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 
 def test_the_faster_engine_is_chosen_where_it_is_one(
     choice: str, bf16: bool, openvino: bool, of: Model, runs_by: str | None
 ) -> None:
-    assert engine.RunBy(choice, bf16, openvino).of(of) == runs_by
+    assert engine_choice.EngineChoice(choice, bf16, openvino).for_model(of) == runs_by
 
 
 def test_what_fails_by_the_faster_engine_runs_by_its_own_unless_a_person_insisted() -> None:
     ours, theirs = (
-        engine.RunBy("auto", bf16=True, openvino=True),
-        engine.RunBy("openvino-bf16", bf16=True, openvino=True),
+        engine_choice.EngineChoice("auto", bf16=True, openvino=True),
+        engine_choice.EngineChoice("openvino-bf16", bf16=True, openvino=True),
     )
     assert ours.fall_back(["V-vision"])
-    assert ours.of(model()) is None
+    assert ours.for_model(model()) is None
     assert not ours.fall_back(["V-vision"])  # it is something else, then
     assert not theirs.fall_back(["V-vision"])
-    assert theirs.of(model()) == "openvino-bf16"
-    assert not engine.RunBy("auto", bf16=False, openvino=True).fall_back(["V-vision"])
+    assert theirs.for_model(model()) == "openvino-bf16"
+    assert not engine_choice.EngineChoice("auto", bf16=False, openvino=True).fall_back(["V-vision"])
 
 
 @pytest.mark.triton
 def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_WORTHWHILE_BYTES", 0)
+    monkeypatch.setattr(engine_choice, "_SMALL_BYTES", 0)
     path = shutil.copytree(ROOT / "model_repository", tmp_path / "repository")
     samples = path / "PE-Demo-T8-64-text/1/parity.npz"
     with np.load(samples) as kept:
@@ -142,9 +147,9 @@ def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     np.savez(samples, **spoilt)
     (tmp_path / "run").mkdir()
     real = find(places(tmp_path))
-    run_by = engine.RunBy("auto", bf16=True, openvino=True)
+    choice = engine_choice.EngineChoice("auto", bf16=True, openvino=True)
     with Signals() as signals:
-        triton = Triton(real, repository.models(path), tmp_path / "run", verbose=False, run_by=run_by)
+        triton = Triton(real, repository_scan.require_models(path), tmp_path / "run", verbose=False, choice=choice)
         try:
             triton.wait_until_ready(signals)
             told = {

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from deploy.embedded import probe
+from deploy.embedded import http_probe
 from deploy.embedded.child import Child
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
@@ -45,7 +45,7 @@ class Gateway:
     def wait_until_ready(self, signals: Signals) -> None:
         """Raises ProcessDied, ProcessNotReady or StopRequested."""
         end = time.monotonic() + _START_S
-        while (reply := probe.request("GET", self._host, self._port, "/readiness")) is None or reply[0] != 200:
+        while (reply := http_probe.request("GET", self._host, self._port, "/readiness")) is None or reply[0] != 200:
             self._child.require_alive()
             if time.monotonic() > end:
                 raise self._child.not_ready(_START_S)
@@ -53,7 +53,7 @@ class Gateway:
 
     def info(self) -> dict[str, Any]:
         """What it says it serves; empty if it says nothing."""
-        reply = probe.request("GET", self._host, self._port, "/info")
+        reply = http_probe.request("GET", self._host, self._port, "/info")
         return reply[1] if reply and isinstance(reply[1], dict) else {}
 
     def require_alive(self) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.embedded import ports, probe, shared_memory
+from deploy.embedded import http_probe, ports, shared_memory
 from deploy.embedded.child import Child
-from deploy.embedded.engine import RunBy
+from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.errors import ModelsNotLoaded
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
-from deploy.embedded.repository import Model
+from deploy.embedded.repository_scan import Model
 from deploy.embedded.signals import Signals
 
 # Loading ends by itself, in success or failure; this only bounds a hang. The largest variant is 10 GB on a cold disk.
@@ -36,17 +36,17 @@ class Triton:
         directory: Path,
         verbose: bool,
         grpc: tuple[str, int] | None = None,
-        run_by: RunBy | None = None,
+        choice: EngineChoice | None = None,
     ) -> None:
         self._models = models
         self._installation = installation
         self._log = None if verbose else directory / "triton.log"
         self.http, free, self._metrics = ports.free(3)
         self._host, self.grpc = grpc or (ports.LOOPBACK, free)
-        self._run_by = run_by or RunBy()
-        self.layout = Layout(directory, installation, self._run_by)
+        self._choice = choice or EngineChoice()
+        self.layout = Layout(directory, installation, self._choice)
         for model in models:
-            self.layout.show(model)
+            self.layout.publish(model)
         self.start()
 
     def start(self) -> None:
@@ -85,11 +85,11 @@ class Triton:
         try:
             self._wait_until_ready(signals)
         except ModelsNotLoaded as error:
-            if not self._run_by.fall_back(error.reasons):
+            if not self._choice.fall_back(error.reasons):
                 raise
             self.stop(signals)
             for model in self._models:
-                self.layout.show(model)
+                self.layout.publish(model)
             self.start()
             self._wait_until_ready(signals)
 
@@ -117,7 +117,7 @@ class Triton:
 
     def index(self) -> list[dict[str, Any]] | None:
         """Triton's own list of models, versions and states; None while it does not answer, as when it loads them."""
-        reply = probe.request("POST", ports.LOOPBACK, self.http, "/v2/repository/index")
+        reply = http_probe.request("POST", ports.LOOPBACK, self.http, "/v2/repository/index")
         if reply is None or not isinstance(reply[1], list):
             return None
         return [{**entry, "reason": _plain(entry.get("reason", ""))} for entry in reply[1]]
@@ -135,7 +135,7 @@ class Triton:
         """The last lines of its log."""
         return self._child.tail()
 
-    def clear_away(self, signals: Signals) -> None:
+    def clean_up(self, signals: Signals) -> None:
         """What a Triton that died leaves: stubs, which hold its connections open, and shared memory."""
         self._child.end_group(signals, grace=0)
         shared_memory.sweep(self._started)

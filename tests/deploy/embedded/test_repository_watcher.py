@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import follower as module
-from deploy.embedded import repository
+from deploy.embedded import repository_scan
+from deploy.embedded import repository_watcher as module
 from deploy.embedded.events import ModelGone, ModelLoaded, ModelPassedOver, ModelRefused
-from deploy.embedded.follower import Follower, Index
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
+from deploy.embedded.repository_watcher import Index
+from deploy.embedded.repository_watcher import RepositoryWatcher as Watcher
 
 SERVED = [
     {"name": "Tiny-text", "version": "1", "state": "READY"},
@@ -35,11 +36,11 @@ def layout(installation: Installation, tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
-def follower(path: Path, layout: Layout, installation: Installation) -> Follower:
-    models = repository.models(path)
+def watcher(path: Path, layout: Layout, installation: Installation) -> Watcher:
+    models = repository_scan.require_models(path)
     for model in models:
-        layout.show(model)
-    made = Follower(path, installation, layout, models, reason=lambda model: f"the log's word on {model}")
+        layout.publish(model)
+    made = Watcher(path, installation, layout, models, reason=lambda model: f"the log's word on {model}")
     assert made.step(SERVED) == []
     return made
 
@@ -52,102 +53,100 @@ def add_version(path: Path, number: int = 2) -> Path:
     return shutil.copytree(path / "Tiny-text/1", path / f"Tiny-text/{number}")
 
 
-def test_a_new_version_is_shown_once_it_is_settled(path: Path, layout: Layout, follower: Follower) -> None:
+def test_a_new_version_is_shown_once_it_is_settled(path: Path, layout: Layout, watcher: Watcher) -> None:
     weights = add_version(path) / "model.onnx"
     whole = weights.read_bytes()
     for i in range(1, 4):  # it is being copied
         weights.write_bytes(whole[: i * 10])
-        assert follower.step(SERVED) == []
+        assert watcher.step(SERVED) == []
         assert shown(layout) == {"1"}
     weights.write_bytes(whole)
-    follower.step(SERVED)
+    watcher.step(SERVED)
     assert shown(layout) == {"1"}
-    follower.step(SERVED)
+    watcher.step(SERVED)
     assert shown(layout) == {"1", "2"}
-    assert follower.step(SERVED) == []  # Triton has not looked yet
-    assert follower.step(READY_2) == [ModelLoaded("Tiny-text", 2)]
-    assert follower.step(READY_2) == []
+    assert watcher.step(SERVED) == []  # Triton has not looked yet
+    assert watcher.step(READY_2) == [ModelLoaded("Tiny-text", 2)]
+    assert watcher.step(READY_2) == []
 
 
-def test_what_triton_refuses_is_withdrawn_until_it_changes(path: Path, layout: Layout, follower: Follower) -> None:
+def test_what_triton_refuses_is_withdrawn_until_it_changes(path: Path, layout: Layout, watcher: Watcher) -> None:
     weights = add_version(path) / "model.onnx"
     for _ in range(2):
-        follower.step(SERVED)
-    assert follower.step(REFUSED_2) == [ModelRefused("Tiny-text", 2, "torn")]
+        watcher.step(SERVED)
+    assert watcher.step(REFUSED_2) == [ModelRefused("Tiny-text", 2, "torn")]
     assert shown(layout) == {"1"}
     for _ in range(3):
-        assert follower.step(SERVED) == []
+        assert watcher.step(SERVED) == []
     assert shown(layout) == {"1"}
     weights.write_bytes(b"other")
     for _ in range(2):
-        follower.step(SERVED)
+        watcher.step(SERVED)
     assert shown(layout) == {"1", "2"}
-    assert follower.step(READY_2) == [ModelLoaded("Tiny-text", 2)]
+    assert watcher.step(READY_2) == [ModelLoaded("Tiny-text", 2)]
 
 
-def test_a_version_that_is_unloaded_is_no_refusal(path: Path, layout: Layout, follower: Follower) -> None:
+def test_a_version_that_is_unloaded_is_no_refusal(path: Path, layout: Layout, watcher: Watcher) -> None:
     add_version(path)
     for _ in range(2):
-        follower.step(SERVED)
+        watcher.step(SERVED)
     waiting = [*SERVED, {"name": "Tiny-text", "version": "2", "state": "UNAVAILABLE", "reason": "unloaded"}]
-    assert follower.step(waiting) == []
+    assert watcher.step(waiting) == []
     assert shown(layout) == {"1", "2"}
 
 
 def test_what_triton_never_mentions_is_refused_by_the_log(
-    path: Path, layout: Layout, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    path: Path, layout: Layout, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(path / "Tiny-text", path / "Other-text")
     for _ in range(2):
-        assert follower.step(SERVED) == []
+        assert watcher.step(SERVED) == []
     assert shown(layout, "Other-text") == {"1"}
     monkeypatch.setattr(module, "_UNMENTIONED_S", 0)
-    assert follower.step(SERVED) == [ModelRefused("Other-text", 1, "the log's word on Other-text")]
+    assert watcher.step(SERVED) == [ModelRefused("Other-text", 1, "the log's word on Other-text")]
     assert not (layout.models / "Other-text").exists()
 
 
-def test_a_model_that_goes_away_is_hidden(path: Path, layout: Layout, follower: Follower) -> None:
+def test_a_model_that_goes_away_is_hidden(path: Path, layout: Layout, watcher: Watcher) -> None:
     shutil.rmtree(path / "Tiny-vision")
-    assert follower.step(SERVED) == []
-    assert follower.step(SERVED) == [ModelGone("Tiny-vision")]
+    assert watcher.step(SERVED) == []
+    assert watcher.step(SERVED) == [ModelGone("Tiny-vision")]
     assert [entry.name for entry in layout.models.iterdir()] == ["Tiny-text"]
 
 
-def test_a_repository_that_goes_away_takes_nothing_out_of_service(
-    path: Path, layout: Layout, follower: Follower
-) -> None:
+def test_a_repository_that_goes_away_takes_nothing_out_of_service(path: Path, layout: Layout, watcher: Watcher) -> None:
     path.rename(path.with_name("elsewhere"))
-    told = [event for _ in range(4) for event in follower.step(SERVED)]
+    told = [event for _ in range(4) for event in watcher.step(SERVED)]
     assert [type(event) for event in told] == [ModelPassedOver]
     assert len(list(layout.models.iterdir())) == 2
     path.with_name("elsewhere").rename(path)
-    assert follower.step(SERVED) == []
+    assert watcher.step(SERVED) == []
 
 
 @pytest.mark.parametrize("engine", ["tensorrt", "openvino"])
 def test_what_cannot_be_run_here_is_told_once_and_not_shown(
-    path: Path, layout: Layout, follower: Follower, engine: str
+    path: Path, layout: Layout, watcher: Watcher, engine: str
 ) -> None:
     other = shutil.copytree(path / "Tiny-text", path / "Other-text")
     config = other / "config.pbtxt"
     config.write_text(config.read_text().replace("onnxruntime", engine) + 'default_model_filename: "model.onnx"\n')
-    told = [event for _ in range(4) for event in follower.step(SERVED)]
+    told = [event for _ in range(4) for event in watcher.step(SERVED)]
     assert [type(event) for event in told] == [ModelPassedOver]
     assert not (layout.models / "Other-text").exists()
 
 
-def test_a_copy_under_way_is_not_complained_of(path: Path, follower: Follower) -> None:
+def test_a_copy_under_way_is_not_complained_of(path: Path, watcher: Watcher) -> None:
     other = path / "Other-text"
     other.mkdir()
-    assert follower.step(SERVED) == []  # a config is missing
+    assert watcher.step(SERVED) == []  # a config is missing
     (other / "config.pbtxt").write_bytes((path / "Tiny-text/config.pbtxt").read_bytes())
-    assert follower.step(SERVED) == []  # a version is missing
+    assert watcher.step(SERVED) == []  # a version is missing
     shutil.copytree(path / "Tiny-text/1", other / "1")
-    assert follower.step(SERVED) == []
+    assert watcher.step(SERVED) == []
 
 
-def test_a_triton_started_anew_may_refuse_what_it_served(path: Path, layout: Layout, follower: Follower) -> None:
-    follower.expect_all()
+def test_a_triton_started_anew_may_refuse_what_it_served(path: Path, layout: Layout, watcher: Watcher) -> None:
+    watcher.expect_all()
     refused = [SERVED[0], {**SERVED[1], "state": "UNAVAILABLE", "reason": "no memory"}]
-    assert follower.step(refused) == [ModelRefused("Tiny-vision", 1, "no memory")]
+    assert watcher.step(refused) == [ModelRefused("Tiny-vision", 1, "no memory")]
     assert not (layout.models / "Tiny-vision").exists()

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.embedded import installation, repository
+from deploy.embedded import installation, repository_scan
 from deploy.embedded.errors import LaunchError, RepositoryError
 from deploy.embedded.events import Event, ModelGone, ModelLoaded, ModelPassedOver, ModelRefused
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
-from deploy.embedded.repository import Model
+from deploy.embedded.repository_scan import Model
 
 Index = Sequence[Mapping[str, Any]]  # Triton's: name, version, state and reason of each version of each model
 # Triton looks every second, and says of a configuration that it cannot read nothing but in its log.
@@ -22,7 +22,7 @@ _UNMENTIONED_S = 5.0
 _WITHDRAWN = ("", "unloaded")  # no reasons to refuse
 
 
-class Follower:
+class RepositoryWatcher:
     """`models`: what Triton serves already. `reason`: why a model is not even in Triton's index, if its log says so."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Follower:
 
     def _changes(self) -> Iterable[Event]:
         try:
-            found, incomplete = repository.look(self._path)
+            found, incomplete = repository_scan.scan(self._path)
         except (RepositoryError, OSError) as error:
             # Unmounted, perhaps, or being replaced. Nothing is taken out of service for that.
             if isinstance(error, RepositoryError):
@@ -72,11 +72,11 @@ class Follower:
         for name, model in models.items():
             settled = self._seen.get(name) == model
             if settled and model not in (self._shown.get(name), self._refused.get(name)):
-                self._layout.show(model)
+                self._layout.publish(model)
                 self._shown[name] = model
                 self._expected[name] = time.monotonic()
         for name in set(self._shown) - set(self._seen) - set(models) - set(wrong):
-            self._layout.hide(name)
+            self._layout.withdraw(name)
             for known in (self._shown, self._loaded, self._expected):
                 known.pop(name, None)
             yield ModelGone(name)
@@ -117,9 +117,9 @@ class Follower:
         """Back to what was loaded before, if anything was."""
         before = self._loaded.get(name)
         if before is None or before == self._shown[name]:
-            self._layout.hide(name)
+            self._layout.withdraw(name)
             del self._shown[name]
             self._loaded.pop(name, None)
         else:
-            self._layout.show(before)
+            self._layout.publish(before)
             self._shown[name] = before
