@@ -47,7 +47,7 @@ FORBIDDEN_IN_EXPORT: Final = {
     "repository": {"weights", "pipeline", "cli"},
 }
 # The parts of the exporter that `deploy` may use. Benchmarks measure the whole exporter, so they may import all of it.
-DEPLOY_MAY_IMPORT: Final = ("export.preflight", "export.repository.config_pbtxt")
+DEPLOY_MAY_IMPORT: Final = ("export.errors", "export.preflight", "export.repository.config_pbtxt")
 
 # File names that several modules have, because the modules have the same job in different packages.
 SHARED_JOBS: Final = {
@@ -60,7 +60,7 @@ SHARED_JOBS: Final = {
     "model.py": "a Python backend of Triton, which requires this name",
 }
 # Modules with different jobs that must be renamed.
-TO_RENAME: Final = {"admission.py", "drain.py", "engine.py", "pictures.py", "report.py", "server.py", "table.py"}
+TO_RENAME: Final = {"admission.py", "drain.py", "pictures.py", "report.py", "server.py"}
 
 
 def imports(path: Path) -> set[str]:
