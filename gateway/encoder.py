@@ -1,4 +1,4 @@
-"""The seam between the gateway and whatever runs the towers: Triton in production, a fake in tests."""
+"""The interface between the gateway and whatever runs the towers: Triton in production, a fake in tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """What the served model says of itself: its batch limit, its version, and its config's ``parameters``."""
+    """One served model: its maximum batch size, its version, and the `parameters` of its configuration."""
 
     max_batch_size: int
     version: str = "1"
@@ -24,7 +24,7 @@ class TowerSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """One variant: the shapes its towers take and give."""
+    """One served variant: the shapes of its towers' inputs and outputs, and the two models."""
 
     variant: str
     image_size: tuple[int, int]  # (H, W)
@@ -35,7 +35,7 @@ class EncoderSpec:
 
 
 class Encoder(Protocol):
-    """Runs the towers while it is entered. Raises the ``ServerError`` branch of errors.py and nothing else."""
+    """Runs the towers. An async context manager. Raises only `ServerError` and its subclasses."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -45,13 +45,29 @@ class Encoder(Protocol):
 
     @property
     def specs(self) -> Mapping[str, EncoderSpec]:
-        """The variants that can be asked for now, by name; empty while nothing is served."""
+        """The variants that can be used now, by name."""
 
     async def ready(self) -> bool:
-        """Whether embeddings of every variant come back now; soon answered, whatever becomes of them."""
+        """Whether embeddings of every variant can be computed now. Returns soon, even if the towers hang."""
 
     async def encode_images(self, spec: EncoderSpec, images: Pixels) -> Embeddings:
-        """RGB images, uint8 [N, H, W, 3], N at most ``spec.vision.max_batch_size``, to unit embeddings [N, D]."""
+        """Embed images.
+
+        Args:
+            spec: the variant.
+            images: RGB pixels, uint8 [N, H, W, 3], with N at most `spec.vision.max_batch_size`.
+
+        Returns:
+            Unit embeddings, float32 [N, D].
+        """
 
     async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
-        """Tokens, int32 [N, L], N at most ``spec.text.max_batch_size``, to unit embeddings [N, D]."""
+        """Embed texts.
+
+        Args:
+            spec: the variant.
+            tokens: int32 [N, L], with N at most `spec.text.max_batch_size`.
+
+        Returns:
+            Unit embeddings, float32 [N, D].
+        """

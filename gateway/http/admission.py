@@ -58,7 +58,7 @@ class Admission:
         try:
             with CancelScope() as cancel_scope, context.limiter.admit(cancel_scope.cancel) as reservation:
                 receive = self._bounded(scope, receive, reservation, record)
-                context.metrics.in_flight_is(context.limiter)
+                context.metrics.set_in_flight(context.limiter)
                 record.authenticated = context.keys.check_head(scope)
                 seconds = self._deadline_seconds(scope)
                 cancel_scope.cancel_after(
@@ -66,7 +66,7 @@ class Admission:
                 )
                 await run_while_connected(self._app, scope, receive, send, cancel_scope)
         finally:
-            context.metrics.in_flight_is(context.limiter)
+            context.metrics.set_in_flight(context.limiter)
 
     def _bounded(
         self, scope: Scope, receive: Receive, reservation: RequestReservation, record: RequestRecord

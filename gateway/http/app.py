@@ -24,7 +24,7 @@ from gateway.images.embedder import ImageEmbedder
 from gateway.images.fetch import Fetch
 from gateway.in_flight import InFlightLimiter
 from gateway.observe.metrics import Metrics
-from gateway.observe.trace import Tracing
+from gateway.observe.tracing import Tracing
 from gateway.service import EmbeddingService
 from gateway.settings import Settings
 from gateway.texts.cache import TextCache

@@ -10,8 +10,8 @@ from gateway.http.context import Context
 from gateway.http.error_responses import internal_error
 from gateway.http.headers import header
 from gateway.http.record import RequestRecord
-from gateway.observe import requests
-from gateway.observe.requests import Answered
+from gateway.observe import access_log
+from gateway.observe.access_log import FinishedRequest
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Observe:
                 raise  # The response has started, so the server can only close the connection.
             await internal_error(scope)(scope, receive, record.send)
         finally:
-            answered = Answered(
+            finished = FinishedRequest(
                 request_id=record.request_id,
                 client=scope["client"][0] if scope.get("client") else None,
                 route=getattr(scope.get("route"), "path", "other"),
@@ -68,8 +68,8 @@ class Observe:
                 bytes=record.body_bytes,
                 stages=record.stages,
             )
-            self._context.metrics.record(answered)
-            requests.log(answered)
+            self._context.metrics.record(finished)
+            access_log.log(finished)
 
 
 class Cors(CORSMiddleware):

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.http.headers import header
 from gateway.http.record import record_of
-from gateway.observe.trace import Tracing
+from gateway.observe.tracing import Tracing
 
 _UNTRACED_PATHS: Final = frozenset({"/healthz", "/readiness", "/metrics"})
 _PROPAGATED: Final = ("traceparent", "tracestate")

@@ -1,4 +1,4 @@
-"""Embeddings of texts that repeat: prompts do, images do not."""
+"""Cache the embeddings of texts. Prompts repeat, images rarely do."""
 
 import sys
 from collections import OrderedDict
@@ -6,13 +6,13 @@ from typing import Final, NamedTuple
 
 from gateway.encoder import Embeddings, EncoderSpec, TowerSpec
 
-# What an entry takes beside its text and its numbers: the key's tuple, two table slots, the array's head (measured with
-# tracemalloc on CPython 3.11, rounded up).
+# The memory of an entry besides its text and its numbers: the key's tuple, two slots of the table, the array's header.
+# Measured with tracemalloc on CPython 3.11, and rounded up.
 _ENTRY_BYTES: Final = 500
 
 
 class TextEmbedding(NamedTuple):
-    """One text's embedding float32 [D], its tokens (start and end included), and whether it was truncated."""
+    """The embedding of a text, float32 [D], its number of tokens with start and end, and whether it was truncated."""
 
     embedding: Embeddings
     tokens: int
@@ -20,12 +20,17 @@ class TextEmbedding(NamedTuple):
 
 
 class TextCache:
-    """The most recently used, up to a number of bytes. Used on one event loop, so it needs no lock.
+    """An LRU cache with a byte limit. It has no lock, because only one event loop uses it.
 
-    A text tower that is served anew, in whatever way it differs, empties the cache of its variant.
+    A change of a variant's text tower, in its version or its certificate, evicts the entries of the variant.
 
     Args:
-        max_bytes: what keys and values may take together; 0 keeps nothing.
+        max_bytes: the limit for keys and values; 0 disables the cache.
+
+    Attributes:
+        bytes: the current size.
+        hits: the number of lookups that found an entry.
+        misses: the number of lookups that found none.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -37,8 +42,8 @@ class TextCache:
         self.misses = 0
 
     def get(self, spec: EncoderSpec, text: str) -> TextEmbedding | None:
-        """The text's embedding by this variant as it is served now, if known."""
-        self._forget_another(spec)
+        """Look up the embedding of a text by the current text tower of a variant."""
+        self._evict_if_replaced(spec)
         key = (spec.variant, text)
         if (entry := self._entries.get(key)) is None:
             self.misses += 1
@@ -48,7 +53,7 @@ class TextCache:
         return entry
 
     def put(self, spec: EncoderSpec, text: str, entry: TextEmbedding) -> None:
-        """Keeps an entry, unless it alone is too large or the variant was replaced while it was computed."""
+        """Store an entry, unless it exceeds the limit or the text tower was replaced while it was computed."""
         size = _size(text, entry)
         if size > self._max_bytes or self._towers.get(spec.variant, spec.text) != spec.text:
             return
@@ -58,9 +63,9 @@ class TextCache:
         while self.bytes > self._max_bytes:
             self._remove(next(iter(self._entries)))
 
-    def _forget_another(self, spec: EncoderSpec) -> None:
+    def _evict_if_replaced(self, spec: EncoderSpec) -> None:
         known = self._towers.get(spec.variant)
-        # The same object as long as nothing changes in Triton; only a new one needs a closer look.
+        # While nothing changes in Triton, the spec is the same object. Comparing two specs takes longer.
         if known is spec.text:
             return
         self._towers[spec.variant] = spec.text

@@ -1,25 +1,25 @@
-"""Spans as a collector gets them, from a client's trace to the metadata that Triton continues."""
+"""Spans as a collector receives them, from the client's trace to the metadata that Triton receives."""
 
 import importlib.util
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from gateway.http.app import create_app
-from gateway.observe import trace
-from gateway.observe.trace import Tracing
+from gateway.observe import tracing
+from gateway.observe.tracing import Tracing
 from gateway.settings import Settings
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import FakeTriton, served
 from tests.fakes import FakeFetch
 from tests.otlp import Collector
 
-TEXT = "/perception_encoder/embed_text"
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = "b7ad6b7169203331"
+TEXT: Final = "/perception_encoder/embed_text"
+TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
+PARENT: Final = "b7ad6b7169203331"
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield collector
 
 
-async def ask(triton: FakeTriton, *requests: tuple[str, str, dict[str, Any]]) -> None:
-    tracing = Tracing()
+async def send(triton: FakeTriton, *requests: tuple[str, str, dict[str, Any]]) -> None:
+    tracer = Tracing()
     async with served(triton) as port:
-        encoder = TritonEncoder(f"127.0.0.1:{port}", tracing=tracing)
-        app = create_app(Settings(), encoder, FakeFetch(), tracing=tracing)
+        encoder = TritonEncoder(f"127.0.0.1:{port}", tracing=tracer)
+        app = create_app(Settings(), encoder, FakeFetch(), tracing=tracer)
         transport = httpx2.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
@@ -47,26 +47,26 @@ def attributes(span: Span) -> dict[str, Any]:
     return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
 
 
-async def test_from_the_clients_trace_to_tritons(collector: Collector) -> None:
+async def test_one_trace_from_the_client_to_triton(collector: Collector) -> None:
     triton = FakeTriton()
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "q1"}
-    await ask(triton, ("POST", TEXT, {"json": {"text": ["a", "b"]}, "headers": headers}))
+    await send(triton, ("POST", TEXT, {"json": {"text": ["a", "b"]}, "headers": headers}))
     call, request = collector.spans
     assert (request.name, call.name) == (f"POST {TEXT}", "ModelInfer V-text")
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     assert request.parent_span_id.hex() == PARENT
     assert call.parent_span_id == request.span_id
     assert triton.traceparents == [f"00-{TRACE}-{call.span_id.hex()}-01"]
-    told = attributes(request)
-    assert (told["http.response.status_code"], told["pe.items"], told["pe.request_id"]) == (200, 2, "q1")
-    assert told["pe.stage.encode"] > 0
+    found = attributes(request)
+    assert (found["http.response.status_code"], found["pe.items"], found["pe.request_id"]) == (200, 2, "q1")
+    assert found["pe.stage.encode"] > 0
     assert collector.names == ["perception-encoder-gateway"]
 
 
-async def test_errors_are_marked_and_health_is_no_story(collector: Collector) -> None:
+async def test_server_errors_are_marked_and_health_checks_have_no_span(collector: Collector) -> None:
     broken = FakeTriton(answer=lambda batch: batch.astype("float32"))
     path = TEXT + "?api_key=secret"
-    await ask(broken, ("GET", "/readiness", {}), ("POST", path, {"json": {"text": "x"}}), ("POST", TEXT, {"json": {}}))
+    await send(broken, ("GET", "/readiness", {}), ("POST", path, {"json": {"text": "x"}}), ("POST", TEXT, {"json": {}}))
     spans = {attributes(span).get("http.response.status_code"): span for span in collector.spans}
     assert spans[502].status.code == 2
     assert attributes(spans[502])["error.type"] == "EncoderFault"
@@ -75,19 +75,19 @@ async def test_errors_are_marked_and_health_is_no_story(collector: Collector) ->
     assert "secret" not in str(collector.spans)
 
 
-async def test_a_canary_is_no_story(collector: Collector) -> None:
+async def test_a_readiness_probe_has_no_span(collector: Collector) -> None:
     triton = FakeTriton()
-    await ask(triton, ("GET", "/readiness", {}))
-    assert triton.asked == 2
+    await send(triton, ("GET", "/readiness", {}))
+    assert triton.infer_calls == 2
     assert not collector.spans
 
 
-def test_without_opentelemetry_the_setting_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    trace.require()
+def test_without_opentelemetry_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracing.require()
 
     def find_spec(name: str) -> None:
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(ValueError, match=r"pip install .*\[otel\]"):
-        trace.require()
+        tracing.require()

@@ -1,8 +1,10 @@
-"""Traces by OpenTelemetry: a span for each request, within the client's trace, and one for each call, which Triton's
-own spans continue. Where they go, how many and under what name is for OpenTelemetry's own variables to say:
+"""Trace requests by OpenTelemetry: one span per request, and one span per call to Triton.
+
+A request's span belongs to the trace that the client names, and Triton's spans continue a call's span. OpenTelemetry's
+environment variables configure the exporter, the sampling and the service name:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 
-The only module that knows OpenTelemetry, which is an extra and imported only where traces are wanted.
+OpenTelemetry is an optional dependency. Only this module imports it, and only if tracing is enabled.
 """
 
 import importlib.util
@@ -16,16 +18,16 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 Metadata = tuple[tuple[str, str], ...]
-"""gRPC's form of headers."""
+"""gRPC metadata: pairs of name and value."""
 
 _SERVICE: Final = "perception-encoder-gateway"
 
 
 def require() -> None:
-    """Nothing, where OpenTelemetry is installed.
+    """Check that OpenTelemetry is installed.
 
     Raises:
-        ValueError: it is not.
+        ValueError: OpenTelemetry is not installed.
     """
     try:
         found = [importlib.util.find_spec(f"opentelemetry.{part}") for part in ("sdk", "exporter.otlp.proto.http")]
@@ -36,10 +38,10 @@ def require() -> None:
 
 
 class Tracing:
-    """A tracer of its own, with nothing global. ``close`` sends what is left.
+    """A tracer that does not use OpenTelemetry's global state.
 
     Args:
-        exporter: where spans go; OTLP over HTTP by default.
+        exporter: exports the spans. Default: OTLP over HTTP.
     """
 
     def __init__(self, exporter: "SpanExporter | None" = None) -> None:
@@ -60,18 +62,22 @@ class Tracing:
         self._error = trace.StatusCode.ERROR
 
     def close(self) -> None:
+        """Export the remaining spans."""
         self._provider.shutdown()
 
     @contextmanager
     def request(self, name: str, headers: Mapping[str, str]) -> Iterator["Span"]:
-        """One request's span, current within, below that which the client's ``traceparent`` names."""
+        """Create the span of a request, as a child of the span that the client's `traceparent` names."""
         context = self._propagator.extract(dict(headers))
         with self._tracer.start_as_current_span(name, context, self._kind.SERVER) as span:
             yield span
 
     @contextmanager
     def call(self, model: str, address: str) -> Iterator[Metadata]:
-        """One inference's span, and what tells Triton to continue it; nothing of a canary's, which no request needs."""
+        """Create the span of an inference call. Yields the metadata by which Triton continues the trace.
+
+        Without a request's span, as for a readiness probe, no span is created and the metadata is empty.
+        """
         if not self._current().get_span_context().is_valid:
             yield ()
             return
@@ -82,4 +88,5 @@ class Tracing:
             yield tuple(headers.items())
 
     def failed(self, span: "Span") -> None:
+        """Set the status of a span to error."""
         span.set_status(self._error)
