@@ -1,6 +1,6 @@
 """The interface between the gateway and whatever runs the towers: Triton in production, a fake in tests."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -21,6 +21,14 @@ class TowerSpec:
     version: str = "1"
     certificate: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def weights(self) -> Hashable:
+        """The identity of the weights: the checkpoint's digest, which the exporter writes into the configuration.
+
+        The weights of a model that the exporter did not make are unknown, so all that is known of it stands for them.
+        """
+        return self.certificate.get("checkpoint_sha256") or (self.version, *sorted(self.certificate.items()))
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
@@ -32,6 +40,16 @@ class EncoderSpec:
     embed_dim: int  # D
     vision: TowerSpec
     text: TowerSpec
+
+    @property
+    def space(self) -> tuple[Hashable, ...]:
+        """The identity of the embedding space. Embeddings of equal spaces can be compared with each other.
+
+        Engine, precision, batch size and version do not change the space: FP16 and FP32 agree to a cosine of 0.999,
+        which the exporter proves.
+        """
+        shapes = (self.variant, self.image_size, self.context_length, self.embed_dim)
+        return (*shapes, self.vision.weights, self.text.weights)
 
 
 class Encoder(Protocol):

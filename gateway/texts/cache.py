@@ -4,7 +4,7 @@ import sys
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from gateway.encoder import Embeddings, EncoderSpec, TowerSpec
+from gateway.encoder import Embeddings, EncoderSpec
 
 # The memory of an entry besides its text and its numbers: the key's tuple, two slots of the table, the array's header.
 # Measured with tracemalloc on CPython 3.11, and rounded up.
@@ -22,7 +22,7 @@ class TextEmbedding(NamedTuple):
 class TextCache:
     """An LRU cache with a byte limit. It has no lock, because only one event loop uses it.
 
-    A change of a variant's text tower, in its version or its certificate, evicts the entries of the variant.
+    A change of a variant's embedding space evicts the entries of the variant.
 
     Args:
         max_bytes: the limit for keys and values; 0 disables the cache.
@@ -36,13 +36,13 @@ class TextCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[tuple[str, str], TextEmbedding] = OrderedDict()
-        self._towers: dict[str, TowerSpec] = {}
+        self._specs: dict[str, EncoderSpec] = {}
         self.bytes = 0
         self.hits = 0
         self.misses = 0
 
     def get(self, spec: EncoderSpec, text: str) -> TextEmbedding | None:
-        """Look up the embedding of a text by the current text tower of a variant."""
+        """Look up the embedding of a text in the current embedding space of a variant."""
         self._evict_if_replaced(spec)
         key = (spec.variant, text)
         if (entry := self._entries.get(key)) is None:
@@ -53,9 +53,9 @@ class TextCache:
         return entry
 
     def put(self, spec: EncoderSpec, text: str, entry: TextEmbedding) -> None:
-        """Store an entry, unless it exceeds the limit or the text tower was replaced while it was computed."""
+        """Store an entry, unless it exceeds the limit or the embedding space changed while it was computed."""
         size = _size(text, entry)
-        if size > self._max_bytes or self._towers.get(spec.variant, spec.text) != spec.text:
+        if size > self._max_bytes or self._specs.get(spec.variant, spec).space != spec.space:
             return
         self._remove((spec.variant, text))
         self._entries[spec.variant, text] = entry
@@ -64,12 +64,12 @@ class TextCache:
             self._remove(next(iter(self._entries)))
 
     def _evict_if_replaced(self, spec: EncoderSpec) -> None:
-        known = self._towers.get(spec.variant)
-        # While nothing changes in Triton, the spec is the same object. Comparing two specs takes longer.
-        if known is spec.text:
+        known = self._specs.get(spec.variant)
+        # While nothing changes in Triton, the spec is the same object. Comparing two spaces takes longer.
+        if known is spec:
             return
-        self._towers[spec.variant] = spec.text
-        if known is not None and known != spec.text:
+        self._specs[spec.variant] = spec
+        if known is not None and known.space != spec.space:
             for key in [key for key in self._entries if key[0] == spec.variant]:
                 self._remove(key)
 

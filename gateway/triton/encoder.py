@@ -102,19 +102,17 @@ class TritonEncoder:
         return await self._call(spec, name, np.zeros((1, spec.context_length), np.int32))
 
     async def _call(self, spec: EncoderSpec, name: models.InputName, batch: Pixels | Tokens) -> Embeddings:
-        suffix, tower = (models.VISION, spec.vision) if name == "image" else (models.TEXT, spec.text)
-        call = (spec.variant + suffix, tower.version, name, batch, spec.embed_dim)
         if (replica := self._fleet.choose(spec)) is None:
             raise EncoderUnavailable("The model is not available now. Try again in a moment.")
         try:
-            return await replica.infer(*call)
+            return await replica.infer(spec, name, batch)
         except EncoderUnavailable as error:
             if (other := self._fleet.choose(spec, exclude=replica)) is None:
                 if not (isinstance(error, Unsent) and await replica.wait_connected(_RECONNECT_SECONDS)):
                     raise
                 other = replica
             self._metrics.count_retry()
-            return await other.infer(*call)
+            return await other.infer(spec, name, batch)
 
     async def _update_replicas_forever(self) -> None:
         while True:

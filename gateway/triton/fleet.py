@@ -1,12 +1,13 @@
 """Choose which replicas of Triton serve a variant, and which replica gets the next call.
 
-Replicas need not serve the same models. For each variant, the replicas whose models are equal (shapes, versions,
-certificates) form a group, and the gateway uses only the largest group. Ties keep the current group, or else choose the
-newest version. So embeddings of different models never mix, and a rolling upgrade switches once, when most replicas
-have the new version.
+Replicas need not serve the same models. For each variant, the replicas whose embedding spaces are equal form a group,
+and the gateway uses only the largest group. Ties keep the current group, or else choose the newest version. So
+embeddings of different weights never mix, and an upgrade to other weights switches once, when most replicas have them.
+Replicas of one group may differ in version, engine, precision and batch size.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
 
 from gateway.encoder import EncoderSpec
 from gateway.triton.models import version_number
@@ -34,7 +35,7 @@ class Fleet:
         """Choose the replica with the fewest calls in flight. Ties go to the replica that was chosen longest ago.
 
         Args:
-            spec: the spec that the request began with. Only replicas with an equal spec are candidates.
+            spec: the spec that the request began with. Only replicas with its embedding space are candidates.
             exclude: a replica that is not a candidate, because the call failed there.
 
         Returns:
@@ -42,9 +43,7 @@ class Fleet:
         """
         candidates: Iterable[Replica] = self._groups.get(spec.variant, ())
         if self.specs.get(spec.variant) is not spec:  # the served spec changed after the request began
-            candidates = (
-                r for r in self.replicas.values() if r.state == "serving" and r.specs.get(spec.variant) == spec
-            )
+            candidates = (r for r in self.replicas.values() if r.state == "serving" and _serves(r, spec))
         replica = min((r for r in candidates if r is not exclude), key=lambda r: r.priority, default=None)
         if replica is not None:
             self._choices += 1
@@ -54,24 +53,41 @@ class Fleet:
     def can_replace(self, replica: Replica) -> bool:
         """Whether other replicas serve each spec of this replica."""
         return all(
-            any(other.specs.get(variant) == spec for other in self._groups.get(variant, ()) if other is not replica)
+            any(other is not replica and _serves(other, spec) for other in self._groups.get(variant, ()))
             for variant, spec in replica.specs.items()
         )
 
     def _largest_group(self, variant: str, replicas: Iterable[Replica]) -> tuple[EncoderSpec, list[Replica]]:
-        groups: list[tuple[EncoderSpec, list[Replica]]] = []
+        groups: dict[Hashable, list[Replica]] = {}
         for replica in replicas:
-            if (spec := replica.specs.get(variant)) is None:
-                continue
-            group = next((group for group in groups if group[0] == spec), None)
-            if group is None:
-                groups.append((spec, [replica]))
-            else:
-                group[1].append(replica)
+            if (spec := replica.specs.get(variant)) is not None:
+                groups.setdefault(spec.space, []).append(replica)
         current = self.specs.get(variant)
-        spec, largest = max(groups, key=lambda group: (len(group[1]), group[0] == current, _versions(group[0])))
+        largest = max(
+            groups.values(),
+            key=lambda group: (
+                len(group),
+                current is not None and group[0].specs[variant].space == current.space,
+                max(_versions(replica.specs[variant]) for replica in group),
+            ),
+        )
+        return self._common_spec([replica.specs[variant] for replica in largest], current), largest
+
+    def _common_spec(self, specs: list[EncoderSpec], current: EncoderSpec | None) -> EncoderSpec:
+        """Describe a group by its newest version, with batches that fit every replica."""
+        newest = max(specs, key=_versions)
+        vision, text = (
+            replace(tower, max_batch_size=min(getattr(spec, name).max_batch_size for spec in specs))
+            for name, tower in (("vision", newest.vision), ("text", newest.text))
+        )
+        spec = replace(newest, vision=vision, text=text)
         # While the spec is equal, the object stays the same, so that others detect a change by identity.
-        return (current if current is not None and current == spec else spec), largest
+        return current if current is not None and current == spec else spec
+
+
+def _serves(replica: Replica, spec: EncoderSpec) -> bool:
+    served = replica.specs.get(spec.variant)
+    return served is not None and served.space == spec.space
 
 
 def _versions(spec: EncoderSpec) -> tuple[int, int]:

@@ -92,11 +92,18 @@ class Replica:
         """The sort key for the choice of a replica. The smallest comes first."""
         return (self._cooldown_until > self._loop.time(), self.in_flight, self.last_chosen)
 
-    async def infer(
-        self, model: str, version: str, name: models.InputName, batch: Pixels | Tokens, embed_dim: int
-    ) -> Embeddings:
-        """Run one model on a batch; see `Connection.infer`."""
-        call = partial(self._connection.infer, model, version, name, batch, embed_dim, self._call_timeout_seconds)
+    async def infer(self, spec: EncoderSpec, name: models.InputName, batch: Pixels | Tokens) -> Embeddings:
+        """Run a tower on a batch, in the version that this replica serves; see `Connection.infer`.
+
+        Raises:
+            EncoderUnavailable: the replica no longer serves the embedding space of `spec`.
+        """
+        own = self.specs.get(spec.variant)
+        if own is None or (own is not spec and own.space != spec.space):
+            raise EncoderUnavailable("The model is not available now. Try again in a moment.")
+        suffix, tower = (models.VISION, own.vision) if name == "image" else (models.TEXT, own.text)
+        model, seconds = own.variant + suffix, self._call_timeout_seconds
+        call = partial(self._connection.infer, model, tower.version, name, batch, own.embed_dim, seconds)
         self.in_flight += 1
         self._metrics.set_in_flight(self.in_flight)
         try:

@@ -73,6 +73,17 @@ def test_a_new_version_evicts_the_entries_of_its_variant_only() -> None:
     assert 0 < cache.bytes < 1_200
 
 
+def test_a_new_version_of_the_same_weights_evicts_nothing() -> None:
+    cache, spec = TextCache(10_000), fake_spec()
+    exported = replace(spec, text=replace(spec.text, certificate={"checkpoint_sha256": "a"}))
+    cache.put(exported, "a", entry())
+    fp16 = {"checkpoint_sha256": "a", "precision": "fp16"}
+    assert cache.get(replace(exported, text=replace(exported.text, version="2", certificate=fp16)), "a")
+    assert (
+        cache.get(replace(exported, text=replace(exported.text, certificate={"checkpoint_sha256": "b"})), "a") is None
+    )
+
+
 def test_an_equal_spec_evicts_nothing() -> None:
     cache = TextCache(10_000)
     cache.get(fake_spec(), "a")

@@ -28,6 +28,18 @@ class FakeReplica:
         return (self.cooling_down, self.in_flight, self.last_chosen)
 
 
+def certificate(digest: str, precision: str = "fp32") -> dict[str, str]:
+    return {"checkpoint_sha256": digest, "precision": precision}
+
+
+def with_weights(spec: EncoderSpec, digest: str) -> EncoderSpec:
+    return replace(
+        spec,
+        vision=replace(spec.vision, certificate=certificate(digest)),
+        text=replace(spec.text, certificate=certificate(digest)),
+    )
+
+
 def fleet_of(*replicas: Any) -> Fleet:
     fleet = Fleet()
     fleet.replicas = {str(i): replica for i, replica in enumerate(replicas)}
@@ -120,6 +132,35 @@ class TestUpgrade:
         a.specs = {"V": NEW}
         fleet.refresh()
         assert fleet.choose(began_with) is None
+
+    def test_other_versions_precisions_and_batches_of_the_same_weights_are_one_group(self) -> None:
+        """As while a repository is exported again, or where two kinds of GPUs have plans of their own."""
+        fp32 = with_weights(OLD, "a" * 64)
+        fp16 = replace(
+            fp32,
+            vision=replace(fp32.vision, version="2", max_batch_size=4, certificate=certificate("a" * 64, "fp16")),
+            text=replace(fp32.text, max_batch_size=3),
+        )
+        a, b = serving(fp32), serving(fp16)
+        fleet = fleet_of(a, b)
+        spec = fleet.specs["V"]
+        assert chosen(fleet, spec, 4) == {a: 2, b: 2}
+        assert fleet.can_replace(a)
+        assert (spec.vision.version, spec.vision.max_batch_size, spec.text.max_batch_size) == ("2", 4, 3)
+
+    def test_other_weights_are_another_group(self) -> None:
+        a, b, c = serving(with_weights(OLD, "a")), serving(with_weights(OLD, "b")), serving(with_weights(OLD, "a"))
+        fleet = fleet_of(a, b, c)
+        assert chosen(fleet, fleet.specs["V"], 6) == {a: 3, c: 3}
+
+    def test_a_request_follows_its_weights_to_a_new_version(self) -> None:
+        a = serving(with_weights(OLD, "a"))
+        fleet = fleet_of(a)
+        began_with = fleet.specs["V"]
+        text = replace(began_with.text, version="2")
+        a.specs = {"V": replace(began_with, text=text)}
+        fleet.refresh()
+        assert fleet.choose(began_with) is a
 
     def test_an_unchanged_spec_stays_the_same_object(self) -> None:
         a, b = serving(OLD), serving(OLD)
