@@ -29,11 +29,11 @@ from PIL import Image
 
 from deploy.benchmark.helper import Helper, python_helper
 from deploy.benchmark.stack import StackFailed, get_json
-from deploy.embedded import installation, ports, repository_scan
+from deploy.embedded import installation, model_scan, ports
 from deploy.embedded.child import Child, adopt_orphans
 from deploy.embedded.run_directory import cache, run_directory
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton_process import Triton
+from deploy.embedded.triton_process import TritonProcess
 from deploy.hold import stand_in
 
 COUNTS: Final = (1, 2, 4)
@@ -51,15 +51,15 @@ class Site:
     directory: Path
     signals: Signals
     running: ExitStack
-    tritons: dict[int, Triton] = field(default_factory=dict)
+    tritons: dict[int, TritonProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hosts = self.directory / "hosts"
         self.hosts.touch()
         made = stand_in.lay(self.directory / "model")
         made.behave(seconds=_BATCH_S)
-        self._models = repository_scan.require_models(made.repository)
-        self._installation = installation.find(installation.places(cache()))
+        self._models = model_scan.servable_models(made.repository)
+        self._installation = installation.find(installation.candidate_environments(cache()))
         (self._port,) = ports.free(1)
 
     @property
@@ -72,7 +72,9 @@ class Site:
         for number in numbers:
             directory = self.running.enter_context(run_directory(cache()))
             address = (_address(number), self._port)
-            self.tritons[number] = Triton(self._installation, self._models, directory, verbose=False, grpc=address)
+            self.tritons[number] = TritonProcess(
+                self._installation, self._models, directory, verbose=False, grpc=address
+            )
         for number in numbers:
             self.running.callback(self.tritons[number].stop, self.signals)
             self.tritons[number].wait_until_ready(self.signals)

@@ -1,101 +1,93 @@
-"""Choose the engine that runs each ONNX model: onnxruntime, or OpenVINO in FP32 or BF16, which is faster on some CPUs.
+"""The choice of engine for ONNX models: onnxruntime, or OpenVINO in FP32 or BF16, which is faster on some CPUs.
 
-OpenVINO reads the same file. When such a model is loaded, `backend/model.py` proves by the samples that the exporter
-left beside it that the embeddings are the same. A model that fails the proof is refused if a person chose the engine;
-otherwise onnxruntime runs it. The configuration that Triton gets says what then holds: the engine, the precision, and
-the proved bound as the parity.
+OpenVINO reads the same file. When it loads a model, it must reproduce embeddings that the exporter stored beside the
+model (`backend/model.py`). A model that fails is refused if `--engine` names OpenVINO; otherwise onnxruntime runs it.
 """
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from deploy.embedded.engines import ENGINES, Engine
-from deploy.embedded.repository_scan import Model
+from deploy.embedded.engines import ONNXRUNTIME, OPENVINO_BF16, SUBSTITUTIONS, Engine, Substitution
+from deploy.embedded.model_scan import Model
 
 AUTO: Final = "auto"
-OWN: Final = "onnxruntime"
-BF16: Final = "openvino-bf16"
-CHOICES: Final = (AUTO, OWN, "openvino", BF16)
+OPTIONS: Final = (AUTO, ONNXRUNTIME.backend, *SUBSTITUTIONS)
 
-# The exporter's own tolerances (export/parity.py).
-_LEAST_COSINE: Final = {"openvino": 0.99999, BF16: 0.999}
-# The largest file of a small model. The demo's text tower (10 MB) is also too small to pass in BF16 (cosine 0.9987).
-_SMALL_BYTES: Final = 16 * 2**20
+# BF16 gains nothing for a smaller model. The demo's text tower (10 MB) also misses the parity limit in BF16 (0.9987).
+_MIN_BYTES: Final = 16 * 2**20
 
 
 class EngineChoice:
-    """Which engine runs each ONNX model.
+    """The engine of each model.
 
-    `AUTO` chooses OpenVINO in BF16 where the CPU is faster in BF16, OpenVINO is installed, and the model is in FP32 and
-    large enough to gain: a B16-224 was 1.5 to 2.3 times as fast, at a minimum cosine of 0.99997 (README.md).
+    With `AUTO`, an ONNX model runs with OpenVINO in BF16 if the CPU is faster in BF16, OpenVINO is installed, and the
+    model is FP32 and large enough. A B16-224 was 1.5 to 2.3 times as fast, at a minimum cosine of 0.99997 (README.md).
+    Only FP32 models are replaced, because a lower precision was the exporter's explicit choice.
 
     Args:
-        choice: one of `CHOICES`.
-        bf16: whether the CPU is faster in BF16.
-        openvino: whether OpenVINO is installed.
+        option: one of `OPTIONS`.
+        bf16: whether BF16 is faster than onnxruntime on this machine; see `bf16_is_faster`.
+        installed: the backends that Triton's environment has packages for.
     """
 
-    def __init__(self, choice: str = OWN, bf16: bool = False, openvino: bool = False) -> None:
-        self._choice = choice
-        self._faster = BF16 if choice == AUTO and bf16 and openvino else None
+    def __init__(
+        self, option: str = ONNXRUNTIME.backend, bf16: bool = False, installed: frozenset[str] = frozenset()
+    ) -> None:
+        automatic = option == AUTO and bf16 and OPENVINO_BF16.engine.backend in installed
+        self._automatic = OPENVINO_BF16 if automatic else None
+        self._forced = SUBSTITUTIONS.get(option)
         self._failed: set[str] = set()
 
-    @property
-    def forced(self) -> Engine | None:
-        """The engine that a person chose for all ONNX models; None if onnxruntime or `AUTO`."""
-        return None if self._choice in (AUTO, OWN) else ENGINES["openvino"]
-
-    def for_model(self, model: Model) -> str | None:
-        """Choose for one model: one of `CHOICES`, or None for the model's own engine."""
-        if model.engine.backend != OWN:
+    def substitution_for(self, model: Model) -> Substitution | None:
+        """Return how another engine runs the model; None if the engine that its `config.pbtxt` names runs it."""
+        if model.engine is not ONNXRUNTIME:
             return None
+        if self._automatic is None or model.name in self._failed:
+            return self._forced
         size = sum(size for name, size, _ in model.files if name.startswith(f"{model.latest}/"))
-        # A model in another precision was made so on purpose.
-        precision = model.config.parameters.get("precision")
-        if self._faster and model.name not in self._failed and precision and precision.string_value == "fp32":
-            return self._faster if size >= _SMALL_BYTES else None
-        return self._choice if self.forced else None
+        return self._automatic if _precision(model) == "fp32" and size >= _MIN_BYTES else None
+
+    def engine_for(self, model: Model) -> Engine:
+        """Return the engine that runs the model."""
+        substitution = self.substitution_for(model)
+        return substitution.engine if substitution else model.engine
 
     def fall_back(self, names: Iterable[str]) -> bool:
-        """Run these models by their own engine from now on; False if they already are, or a person chose the engine."""
-        failed = set(names) - self._failed if self._faster else set()
+        """Run these models with onnxruntime from now on, after they failed to load.
+
+        Returns:
+            Whether that changes the engine of any model. An engine that `--engine` names is never replaced.
+        """
+        failed = set(names) - self._failed if self._automatic else set()
         self._failed |= failed
         return bool(failed)
 
 
-def apply(config: Any, choice: str) -> None:
-    """Change an ONNX model's `inference.ModelConfig` to what holds when `choice` runs it."""
-    least = _LEAST_COSINE[choice]
-    parameters = {
-        "run_by": "openvino",
-        "HINT_BF16": "YES" if choice == BF16 else "NO",
-        "engine": "openvino",
-        "precision": "bf16" if choice == BF16 else "fp32",
-        "parity_min_cosine": f"{least}",
-        # Unit vectors with this cosine differ by at most this much in any component.
-        "parity_max_abs_error": f"{(2 - 2 * least) ** 0.5:.3g}",
-    }
-    for key, value in parameters.items():
-        config.parameters[key].string_value = value
+def cpu_is_faster_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether OpenVINO in BF16 is known to be faster on this CPU than onnxruntime in FP32.
 
-
-def faster_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether OpenVINO in BF16 is known to be faster on this CPU than onnxruntime in FP32.
-
-    It is with AMX, and with AVX512-BF16 on an AMD: an EPYC answered twice as many requests. On another CPU that has
-    only AVX512-BF16, an image took 1.3 times the CPU time.
+    That is so with AMX, and with AVX512-BF16 on an AMD CPU (an EPYC had twice the throughput). On another CPU with
+    AVX512-BF16 alone, an image took 1.3 times the CPU time.
     """
     known = set(cpuinfo.read_text().split())
     return "amx_bf16" in known or {"AuthenticAMD", "avx512_bf16"} <= known
 
 
-def bf16_pays(cuda: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether BF16 on the CPU is also faster than what would run a model otherwise.
+def bf16_is_faster(cuda: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether OpenVINO in BF16 is faster than onnxruntime on this machine.
 
     Args:
-        cuda: whether onnxruntime is the build for GPUs. It then uses the GPU, unless PE_ONNXRUNTIME_PROVIDER is cpu.
+        cuda: whether onnxruntime is the build for NVIDIA GPUs. It then uses the GPU, unless
+            `PE_ONNXRUNTIME_PROVIDER=cpu` keeps it on the CPU.
+        cpuinfo: the file that lists the CPU's features.
     """
     on_gpu = cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
-    return not on_gpu and faster_in_bf16(cpuinfo)
+    return not on_gpu and cpu_is_faster_in_bf16(cpuinfo)
+
+
+def _precision(model: Model) -> str:
+    # The membership test comes first, because indexing a protobuf map adds a missing key.
+    parameters = model.config.parameters
+    return str(parameters["precision"].string_value) if "precision" in parameters else ""

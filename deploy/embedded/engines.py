@@ -1,52 +1,97 @@
-"""The engines of the embedded server, in one table that layout, repository scan, installation and messages read.
+"""The engines of the embedded server, in one table: the counterpart of `export/engines`.
 
-A new engine is a row here, a class in `backend/model.py` that runs it, and its package in the Triton environment.
+To add an engine, add a row here, a class to `backend/model.py`, and the requirements file that installs its package.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
+
+_HERE: Final = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What runs models of one Triton backend."""
+    """One Triton backend that the embedded server can run models with.
+
+    Args:
+        backend: the name of the Triton backend, as `config.pbtxt` states it.
+        name: the engine's name in messages.
+        file: the file in a version directory that the backend loads, unless `config.pbtxt` names another.
+        aliases: further values of `backend` or `platform` that mean this engine.
+        backend_class: the class in `backend/model.py` that runs the file; None if Triton itself brings the backend.
+        package: the Python package in Triton's environment that the class imports; None if it imports none.
+        requirements: the file that adds an optional package; None if the package is always installed.
+        install_megabytes: disk space that the optional package takes, in MB.
+        gpu_distribution: the distribution that makes the engine run on an NVIDIA GPU; None if it runs on the CPU only.
+    """
 
     backend: str
-    """What a model's configuration names as its `backend`, and the key of the class in `backend/model.py`."""
-    title: str
-    """Its name in messages."""
-    default_file: str
-    """The file in a version directory, where a configuration names none."""
-    package: str
-    """The Python package that must be in the Triton environment."""
+    name: str
+    file: str
+    aliases: tuple[str, ...] = ()
+    backend_class: str | None = None
+    package: str | None = None
     requirements: Path | None = None
-    """What installs the package, where it is installed on request only."""
-    size: str = ""
-    """How much disk that takes."""
+    install_megabytes: int = 0
+    gpu_distribution: str | None = None
 
 
-_HERE: Final = Path(__file__).parent
+ONNXRUNTIME: Final = Engine(
+    backend="onnxruntime",
+    name="onnxruntime",
+    file="model.onnx",
+    aliases=("onnxruntime_onnx",),
+    backend_class="OnnxRuntime",
+    package="onnxruntime",
+    gpu_distribution="onnxruntime_gpu",
+)
+OPENVINO: Final = Engine(
+    backend="openvino",
+    name="OpenVINO",
+    file="model.xml",
+    backend_class="OpenVino",
+    package="openvino",
+    requirements=_HERE / "requirements-openvino.txt",
+    install_megabytes=180,
+)
+_PYTHON: Final = Engine(backend="python", name="Python", file="model.py")
 
-# onnxruntime runs on a GPU where onnxruntime-gpu is installed and finds one, else on the CPU. OpenVINO runs on the CPU.
-ENGINES: Final = {
-    engine.backend: engine
-    for engine in (
-        Engine("onnxruntime", "onnxruntime", "model.onnx", "onnxruntime"),
-        Engine("openvino", "OpenVINO", "model.xml", "openvino", _HERE / "requirements-openvino.txt", size="180 MB"),
-    )
-}
-# Triton's own Python backend needs no engine of ours: its models bring their code. The resilience bench uses it.
-PYTHON: Final = Engine("python", "Python", "model.py", "numpy")
-# A configuration may name a platform instead of a backend.
-_BY_NAME: Final = {**ENGINES, "onnxruntime_onnx": ENGINES["onnxruntime"], "python": PYTHON}
+ENGINES: Final = (ONNXRUNTIME, OPENVINO, _PYTHON)
 
 
-def find(backend: str, platform: str) -> Engine | None:
-    """Find the engine that a configuration names; the backend takes precedence. None if there is no such engine."""
-    return _BY_NAME.get(backend or platform)
+@dataclass(frozen=True)
+class Substitution:
+    """A way to run a model that was exported for onnxruntime with another engine.
+
+    Args:
+        option: the value of `pe-serve --engine`.
+        engine: the engine that runs the model.
+        precision: the precision that the engine then computes in.
+        min_cosine: the least cosine to the exporter's embeddings; a model below it is refused. These are the exporter's
+            own limits (`export/parity.py`).
+        parameters: what the engine's class reads from the `parameters` of `config.pbtxt`.
+    """
+
+    option: str
+    engine: Engine
+    precision: str
+    min_cosine: float
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def titles() -> str:
-    """Name all engines, for a sentence."""
-    return " and ".join(engine.title for engine in ENGINES.values())
+OPENVINO_FP32: Final = Substitution("openvino", OPENVINO, "fp32", 0.99999, {"HINT_BF16": "NO"})
+OPENVINO_BF16: Final = Substitution("openvino-bf16", OPENVINO, "bf16", 0.999, {"HINT_BF16": "YES"})
+SUBSTITUTIONS: Final = MappingProxyType({row.option: row for row in (OPENVINO_FP32, OPENVINO_BF16)})
+
+
+def find_engine(backend: str) -> Engine | None:
+    """Return the engine for a value of `backend` or `platform`; None if the embedded server has none."""
+    return next((engine for engine in ENGINES if backend in (engine.backend, *engine.aliases)), None)
+
+
+def installable_names() -> str:
+    """Name the engines that run exported models, for a message: "onnxruntime and OpenVINO"."""
+    return " and ".join(engine.name for engine in ENGINES if engine.backend_class)

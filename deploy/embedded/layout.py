@@ -1,34 +1,34 @@
-"""The directory of one run as Triton wants it: `models/`, `backends/` and `lib/`.
+"""The directory tree that one Triton runs from: `models/`, `backends/` and `lib/`.
 
-Triton polls `models/` every second (model control mode "poll"), and finds there only what `publish` put there: a model
-as the scan found it whole, replaced in one step. The other way to change what a running Triton serves, load requests
-(mode "explicit"), would be open to every process of this machine, and can make Triton run code.
-
-Triton's polling of the user's repository itself would do without this module, but it was kept: Triton would load
-half-copied models, and the engine choice and the warm-ups need a configuration of their own.
+Triton does not read the model repository directly. Each model that it sees is a snapshot: a `config.pbtxt` of our own
+(`served_config.py`) and links to the versions that a scan found complete. Triton polls `models/` every second (control
+mode "poll"), and a snapshot appears there by one rename. Control mode "explicit" would let every process of this
+machine request a load, and a load request can bring along code that Triton runs.
 """
 
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from deploy.embedded import engine_choice
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.engines import ENGINES
 from deploy.embedded.installation import Installation
-from deploy.embedded.repository_scan import Model
+from deploy.embedded.model_scan import Model
+from deploy.embedded.served_config import served_config
 from export.repository import config_pbtxt
 
-# One Python-based backend serves all engines, under each engine's name.
+# One Python-based backend implements every engine. Triton finds it under each engine's backend name.
 BACKEND: Final = Path(__file__).with_name("backend")
 
 
 class Layout:
-    """The directory, made from an installation.
+    """The directory tree of one run.
 
     Args:
-        choice: the engine of each ONNX model.
+        directory: an empty directory of the run.
+        installation: the Triton environment.
+        choice: the engine of each model; by default the engine that its `config.pbtxt` names.
     """
 
     def __init__(self, directory: Path, installation: Installation, choice: EngineChoice | None = None) -> None:
@@ -36,61 +36,46 @@ class Layout:
         self.models = directory / "models"
         self.backends = directory / "backends"
         self.libraries = directory / "lib"
-        self._views = directory / "views"
-        self._made = 0
+        self._snapshots = directory / "snapshots"
+        self._count = 0
         self.models.mkdir()
-        self._views.mkdir()
-        # Copies (3 MB), because Triton refuses a library outside the backend directory, even through a link. It wants
-        # the stub beside the library.
+        self._snapshots.mkdir()
+        # These are copies (3 MB), because Triton refuses a library behind a link out of the backend directory, and
+        # requires the stub beside the library.
         python = self.backends / "python"
         shutil.copytree(installation.python_backend, python, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(installation.stub, python)
-        for name in ENGINES:
-            (self.backends / name).symlink_to(BACKEND)
-        # A link to the file alone: its directory may hold a whole distribution, which must not take precedence.
+        for engine in ENGINES:
+            if engine.backend_class:
+                (self.backends / engine.backend).symlink_to(BACKEND)
+        # The loader gets a directory with this one library, because the library's own directory may hold a whole
+        # distribution, which must not take precedence.
         self.libraries.mkdir()
         if installation.libpython.is_absolute():
             (self.libraries / installation.libpython.name).symlink_to(installation.libpython)
 
     def publish(self, model: Model) -> None:
-        """Show a model to Triton: these versions, with this configuration, in one step."""
-        self._made += 1
-        # The configuration is a copy and the versions are links. So Triton does not see what comes later (a version
-        # that is still being copied, a configuration for it) before it is published.
-        view = self._views / f"{model.name}.{self._made}"
-        view.mkdir()
-        (view / "config.pbtxt").write_text(config_pbtxt.to_text(self._configured(model)), "utf-8")
+        """Let Triton see a model as the scan found it, in one step. It replaces what was published of that name."""
+        self._count += 1
+        snapshot = self._snapshots / f"{model.name}.{self._count}"
+        snapshot.mkdir()
+        config = served_config(model.config, self._choice.substitution_for(model))
+        (snapshot / "config.pbtxt").write_text(config_pbtxt.to_text(config), encoding="utf-8")
         for version in model.versions:
-            (view / str(version)).symlink_to(model.path / str(version))
-        link = self._views / "next"
-        link.symlink_to(view)
-        before = self._view(model.name)
+            (snapshot / str(version)).symlink_to(model.path / str(version))
+        link = self._snapshots / "next"
+        link.symlink_to(snapshot)
+        before = self._published(model.name)
         os.replace(link, self.models / model.name)
         if before:
             shutil.rmtree(before)
 
     def withdraw(self, name: str) -> None:
-        """Have Triton unload a model."""
-        if before := self._view(name):
+        """Let Triton unload a model."""
+        if before := self._published(name):
             (self.models / name).unlink()
             shutil.rmtree(before)
 
-    def _configured(self, model: Model) -> Any:
-        """Copy the model's configuration, and change it to how this server runs the model."""
-        config = config_pbtxt.ModelConfig()
-        config.CopyFrom(model.config)
-        if choice := self._choice.for_model(model):
-            engine_choice.apply(config, choice)
-        if model.engine.backend in ENGINES and not config.default_model_filename:
-            config.default_model_filename = model.engine.default_file
-        # A full batch, which exported configurations infer for GPUs, prepares nothing on a CPU: it took as long the
-        # second time. For PE-Core-L14-336 that is minutes in which nothing is served.
-        smallest = min((entry.batch_size for entry in config.model_warmup), default=0)
-        for index in reversed(range(len(config.model_warmup))):
-            if config.model_warmup[index].batch_size > smallest:
-                del config.model_warmup[index]
-        return config
-
-    def _view(self, name: str) -> Path | None:
+    def _published(self, name: str) -> Path | None:
         link = self.models / name
         return link.readlink() if link.is_symlink() else None

@@ -1,28 +1,38 @@
-"""How often, and how soon, a process that dies is started again."""
+"""The restart policy for Triton: how soon it is restarted after a death, and when restarts stop."""
 
 from collections import deque
+from typing import Final
 
-DEATHS = 5
-WITHIN_S = 60.0
-_FIRST_PAUSE_S = 0.1
+MAX_DEATHS: Final = 5
+WINDOW_S: Final = 60.0
+_FIRST_PAUSE_S: Final = 0.1
+_FACTOR: Final = 3.0
 
 
 class RestartPolicy:
-    """Pauses that double with each death of the last minute; none after the fifth.
+    """Exponential backoff that gives up at the fifth death within a minute.
 
-    What is slow to start may die at every start and still not five times in a minute, so five starts in a row that
-    ended in nothing are as many as five deaths in a minute.
+    A process that is slow to start may die at every start and still not five times in a minute. Five failed starts in
+    a row therefore count as five deaths in a minute.
     """
 
     def __init__(self) -> None:
-        self._deaths: deque[float] = deque(maxlen=DEATHS)
-        self._in_vain = 0
+        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        self._failed_starts = 0
 
-    def died(self, now: float, was_ready: bool) -> float | None:
-        """Seconds to wait before the next start; None: give up."""
+    def next_pause(self, now: float, was_ready: bool) -> float | None:
+        """Record a death and return the pause before the restart.
+
+        Args:
+            now: the time of the death, in seconds of a monotonic clock.
+            was_ready: whether the process had become ready since its last start.
+
+        Returns:
+            Seconds to wait; None to give up.
+        """
         self._deaths.append(now)
-        self._in_vain = 0 if was_ready else self._in_vain + 1
-        recent = sum(now - death < WITHIN_S for death in self._deaths)
-        if max(recent, self._in_vain) >= DEATHS:
+        self._failed_starts = 0 if was_ready else self._failed_starts + 1
+        recent = sum(now - death < WINDOW_S for death in self._deaths)
+        if max(recent, self._failed_starts) >= MAX_DEATHS:
             return None
-        return _FIRST_PAUSE_S * 3.0 ** (max(recent, self._in_vain, 1) - 1)
+        return _FIRST_PAUSE_S * _FACTOR ** (max(recent, self._failed_starts, 1) - 1)

@@ -1,32 +1,40 @@
-"""The real tritonserver of nvidia-pytriton as a child process, on the CPU, listening on loopback only."""
+"""The `tritonserver` of `nvidia-pytriton` as a child process that listens on loopback only."""
 
 import os
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from deploy.embedded import http_probe, ports, shared_memory
+from deploy.embedded import ports, probe, shared_memory
 from deploy.embedded.child import Child
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.errors import ModelsNotLoaded
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
-from deploy.embedded.repository_scan import Model
+from deploy.embedded.model_scan import Model
 from deploy.embedded.signals import Signals
 
-# Loading ends by itself, in success or failure; this only bounds a hang. The largest variant is 10 GB on a cold disk.
-_LOAD_S = 900.0
-_STOP_S = 15.0
-_UNKNOWN = "Triton's log says why"
+# Loading always ends in success or failure, so this only bounds a hang. The largest variant is 10 GB on a cold disk.
+_LOAD_S: Final = 900.0
+_STOP_S: Final = 15.0
+_UNKNOWN: Final = "Triton's log says why"
 
 
-class Triton:
-    """Starts at once; `wait_until_ready` tells how it went. `start` starts it again, at the same addresses.
+class TritonProcess:
+    """A Triton that starts at once. `start` restarts it on the same ports.
 
-    `grpc`: address and port for gRPC, where several are to be told apart by their address alone. `run_by`: as `Layout`
-    has it. It sees GPUs where onnxruntime could use them.
+    It sees the machine's GPUs only if an engine is installed in its build for NVIDIA GPUs.
+
+    Args:
+        installation: the Triton environment.
+        models: the models to load.
+        directory: an empty directory for its files.
+        verbose: whether it logs to our terminal instead of a file.
+        grpc: the address and the port for gRPC; by default loopback and a free port. The benchmarks use several
+            addresses with one port, as replicas behind one DNS name have.
+        choice: the engine of each model; by default the engine that its `config.pbtxt` names.
     """
 
     def __init__(
@@ -50,14 +58,14 @@ class Triton:
         self.start()
 
     def start(self) -> None:
-        """Returns at once. The log of the one before is kept as its `previous`."""
+        """Start the process without waiting. The log of the last process is kept as `previous_log`."""
         if self._log and self._log.exists():
-            self._log.replace(previous(self._log))
+            self._log.replace(previous_log(self._log))
         self._started = time.time()
         self._child = Child(
             "Triton",
             [self._installation.server, *self._arguments()],
-            _environment(self._installation, self.layout.libraries),
+            process_environment(self._installation, self.layout.libraries),
             self._log,
         )
 
@@ -73,15 +81,24 @@ class Triton:
             f"--grpc-port={self.grpc}",
             f"--metrics-address={ports.LOOPBACK}",
             f"--metrics-port={self._metrics}",
-            # Stay up with a model that did not load, and tell the reason over HTTP instead of in a log only.
+            # Triton keeps running when a model fails to load, and gives the reason over HTTP, not only in its log.
             "--exit-on-error=false",
-            "--disable-auto-complete-config",  # our configs are complete, and guessing starts each model twice
+            "--disable-auto-complete-config",  # the configs are complete, and completing them starts each model twice
             "--allow-gpu-metrics=false",
             "--pinned-memory-pool-byte-size=0",
         ]
 
     def wait_until_ready(self, signals: Signals) -> None:
-        """Raises ProcessDied, ModelsNotLoaded, ProcessNotReady or StopRequested."""
+        """Wait until every model is loaded.
+
+        Models that fail with an automatically chosen engine are loaded once more, with onnxruntime.
+
+        Raises:
+            ProcessDied: Triton ended.
+            ModelsNotLoaded: Triton could not load a model.
+            ProcessNotReady: Triton was not ready in time.
+            StopRequested: a stop signal came.
+        """
         try:
             self._wait_until_ready(signals)
         except ModelsNotLoaded as error:
@@ -95,7 +112,7 @@ class Triton:
 
     def _wait_until_ready(self, signals: Signals) -> None:
         end = time.monotonic() + _LOAD_S
-        while (states := self._outcome()) is None:
+        while (states := self._load_states()) is None:
             self._child.require_alive()
             if time.monotonic() > end:
                 raise self._child.not_ready(_LOAD_S)
@@ -103,55 +120,56 @@ class Triton:
         if reasons := {name: reason for name, reason in states.items() if reason is not None}:
             raise ModelsNotLoaded(reasons, self._log)
 
-    def _outcome(self) -> dict[str, str | None] | None:
-        """Why each model could not be loaded, or None if it could; None in all while that is not known."""
-        # The endpoints open when loading is over, but what failed is being tried again soon.
+    def _load_states(self) -> dict[str, str | None] | None:
+        """Map each model's name to the reason why it failed to load, or None if it is loaded; None while it loads."""
+        # The endpoints open after the first attempt to load, but Triton soon retries what failed.
         if (index := self.index()) is None or any(entry.get("state") == "LOADING" for entry in index):
             return None
         ready = {entry["name"] for entry in index if entry.get("state") == "READY"}
         reasons = {entry["name"]: entry["reason"] for entry in index if entry["reason"]}
         return {
-            name: None if name in ready else reasons.get(name) or self.reason(name) or _UNKNOWN
+            name: None if name in ready else reasons.get(name) or self.failure_reason(name) or _UNKNOWN
             for name in (model.name for model in self._models)
         }
 
     def index(self) -> list[dict[str, Any]] | None:
-        """Triton's own list of models, versions and states; None while it does not answer, as when it loads them."""
-        reply = http_probe.request("POST", ports.LOOPBACK, self.http, "/v2/repository/index")
+        """Return Triton's list of models, versions and states; None if there is no response, as while models load."""
+        reply = probe.request("POST", ports.LOOPBACK, self.http, "/v2/repository/index")
         if reply is None or not isinstance(reply[1], list):
             return None
         return [{**entry, "reason": _plain(entry.get("reason", ""))} for entry in reply[1]]
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._child.pid
 
     @property
     def status(self) -> int | None:
-        """None while it runs, then as in subprocess: negative for a signal."""
+        """None while it runs, then the exit status as in `subprocess`: negative for a signal."""
         return self._child.status
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         return self._child.tail()
 
     def clean_up(self, signals: Signals) -> None:
-        """What a Triton that died leaves: stubs, which hold its connections open, and shared memory."""
-        self._child.end_group(signals, grace=0)
-        shared_memory.sweep(self._started)
+        """Remove what a dead Triton leaves: stub processes, which hold its connections open, and shared memory."""
+        self._child.kill_group(signals, grace=0)
+        shared_memory.remove_unused(self._started)
 
     def stop(self, signals: Signals) -> None:
-        """Returns when it has ended, by itself or not, and left nothing in shared memory."""
+        """Stop the process, wait for its end, and remove what it left in shared memory."""
         self._child.stop(signals, patience=_STOP_S)
-        shared_memory.sweep(self._started)
+        shared_memory.remove_unused(self._started)
 
     @property
     def log(self) -> Path | None:
-        """None where it writes to the terminal."""
+        """The path of its log; None if it logs to the terminal."""
         return self._log
 
-    def reason(self, model: str) -> str | None:
-        """Why it could not be loaded, by the log: of a config that it cannot read, Triton says nothing elsewhere."""
+    def failure_reason(self, model: str) -> str | None:
+        """Return why a model failed to load according to the log: Triton reports a rejected config nowhere else."""
         if self._log is None:
             return None
         log = self._log.read_text(errors="replace")
@@ -165,24 +183,29 @@ class Triton:
         return f"{reason} ({details[-1]})" if "text proto" in reason and details else reason
 
 
-def previous(log: Path) -> Path:
-    """Where the log of the Triton before is."""
+def previous_log(log: Path) -> Path:
+    """Return the path of the log of the process before the last restart."""
     return log.with_suffix(".previous.log")
 
 
 def _plain(reason: str) -> str:
-    """Without the traceback of the Python stub and the error class it begins with."""
+    """Strip the Python stub's traceback and the leading error class from a reason."""
     first = reason.split("\n\nAt:\n")[0].strip()
     return re.sub(r"^(Internal|Invalid argument|Not found|Unavailable): (TritonModelException: )?", "", first)
 
 
-def _environment(installation: Installation, libraries: Path) -> dict[str, str]:
-    """Ours, without what would lead the stub's Python astray, or a server for the CPU to a GPU."""
+def process_environment(installation: Installation, libraries: Path) -> dict[str, str]:
+    """Return the environment variables for Triton, derived from our own.
+
+    Args:
+        installation: the Triton environment.
+        libraries: the directory of the libpython that the stub must load.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONHOME", "PYTHONPATH"}}
     paths = [str(libraries), str(installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
     return environment | {
         "LD_LIBRARY_PATH": ":".join(filter(None, paths)),
-        # The stub embeds Python, which finds its packages by way of the first python3 on the path.
+        # The stub embeds Python, which finds its packages through the first python3 on the path.
         "PATH": f"{installation.environment / 'bin'}:{environment.get('PATH', os.defpath)}",
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,4 +1,4 @@
-"""ONNX models by OpenVINO: what Triton is told of them, and that they answer the same."""
+"""The choice of engine for ONNX models, and that OpenVINO gives the same embeddings."""
 
 import re
 import shutil
@@ -9,39 +9,20 @@ import httpx2
 import numpy as np
 import pytest
 
-from deploy.embedded import engine_choice, engines, repository_scan
-from deploy.embedded.installation import Installation, find, places
+from deploy.embedded import engine_choice, model_scan
+from deploy.embedded.engine_choice import EngineChoice
+from deploy.embedded.engines import OPENVINO_BF16, Engine, find_engine
+from deploy.embedded.installation import Installation, candidate_environments, find
 from deploy.embedded.layout import Layout
-from deploy.embedded.repository_scan import Model
+from deploy.embedded.model_scan import Model
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton_process import Triton
-from export.repository import config_pbtxt
+from deploy.embedded.triton_process import TritonProcess
+from export.repository.config_pbtxt import parse
 from tests.pictures import base64_image, flat
 from tests.running import PeServe
 
 ROOT = Path(__file__).parents[3]
-VISION = ROOT / "model_repository/PE-Demo-T8-64-vision"
-
-
-@pytest.mark.parametrize(
-    ("choice", "precision", "least", "most"),
-    [("openvino", "fp32", 0.99999, 0.00447), ("openvino-bf16", "bf16", 0.999, 0.0447)],
-)
-def test_triton_is_told_what_then_holds(choice: str, precision: str, least: float, most: float) -> None:
-    before = (VISION / "config.pbtxt").read_bytes()
-    config = config_pbtxt.parse(before)
-    engine_choice.apply(config, choice)
-    told = {key: value.string_value for key, value in config.parameters.items()}
-    assert (told["run_by"], told["engine"], told["precision"]) == ("openvino", "openvino", precision)
-    assert float(told["parity_min_cosine"]) == least
-    assert float(told["parity_max_abs_error"]) == most
-    kept = config_pbtxt.parse(before)
-    for key, value in kept.parameters.items():
-        if key not in ("engine", "precision", "parity_min_cosine", "parity_max_abs_error"):
-            assert told[key] == value.string_value
-    for parsed in (config, kept):
-        parsed.ClearField("parameters")
-    assert config == kept
+OPENVINO_INSTALLED = frozenset({"onnxruntime", "openvino", "python"})
 
 
 def test_only_onnx_models_are_changed(
@@ -52,12 +33,12 @@ def test_only_onnx_models_are_changed(
     config.write_text(re.sub(r'"onnxruntime"', '"openvino"', config.read_text()))
     (path / "Tiny-text/1/model.onnx").rename(path / "Tiny-text/1/model.xml")
     (tmp_path / "run").mkdir()
-    layout = Layout(tmp_path / "run", installation, engine_choice.EngineChoice("openvino-bf16"))
-    for model in repository_scan.require_models(path):
+    layout = Layout(tmp_path / "run", installation, EngineChoice("openvino-bf16"))
+    for model in model_scan.servable_models(path):
         layout.publish(model)
     shown = {name: (layout.models / name / "config.pbtxt").read_text() for name in ("Tiny-vision", "Tiny-text")}
     assert "HINT_BF16" in shown["Tiny-vision"]
-    assert config_pbtxt.parse(shown["Tiny-text"]).parameters == {}
+    assert parse(shown["Tiny-text"]) == parse(config.read_text())
 
 
 @pytest.mark.parametrize(
@@ -72,7 +53,7 @@ def test_only_onnx_models_are_changed(
 def test_a_cpu_that_is_faster_in_bf16_is_known(tmp_path: Path, vendor: str, flags: str, faster: bool) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs\t\t: amx_bf16x\n")
-    assert engine_choice.faster_in_bf16(cpuinfo) is faster
+    assert engine_choice.cpu_is_faster_in_bf16(cpuinfo) is faster
 
 
 @pytest.mark.parametrize(
@@ -86,70 +67,71 @@ def test_a_gpu_goes_before_bf16_on_the_cpu(
         monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", provider)
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: amx_bf16\n")
-    assert engine_choice.bf16_pays(cuda, cpuinfo) is pays
+    assert engine_choice.bf16_is_faster(cuda, cpuinfo) is pays
     cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: avx2\n")
-    assert not engine_choice.bf16_pays(cuda, cpuinfo)
+    assert not engine_choice.bf16_is_faster(cuda, cpuinfo)
 
 
-def model(precision: str = "fp32", kind: str = "onnxruntime", size: int = 400 * 2**20) -> Model:
-    config = config_pbtxt.ModelConfig()
-    config.parameters["precision"].string_value = precision
-    engine = engines.find(kind, "")
-    assert engine is not None
-    return Model(
-        "V-vision", Path("/m"), engine, config, (1, 2), (("1/model.onnx", 2**30, 0), ("2/model.onnx", size, 0))
-    )
+def model(precision: str = "fp32", backend: str = "onnxruntime", size: int = 400 * 2**20) -> Model:
+    config = parse(f'parameters {{ key: "precision" value {{ string_value: "{precision}" }} }}')
+    engine = find_engine(backend)
+    assert isinstance(engine, Engine)
+    files = (("1/model.onnx", 2**30, 0), ("2/model.onnx", size, 0))
+    return Model("V-vision", Path("/m"), engine, config, (1, 2), files)
 
 
 @pytest.mark.parametrize(
-    ("choice", "bf16", "openvino", "of", "runs_by"),
+    ("option", "bf16", "openvino", "of", "substitution"),
     [
         ("auto", True, True, model(), "openvino-bf16"),
         ("auto", False, True, model(), None),
         ("auto", True, False, model(), None),
         ("auto", True, True, model("fp16"), None),
         ("auto", True, True, model(size=10 * 2**20), None),
-        ("auto", True, True, model(kind="openvino"), None),
+        ("auto", True, True, model(backend="openvino"), None),
         ("onnxruntime", True, True, model(), None),
         ("openvino", False, True, model("fp16"), "openvino"),
         ("openvino-bf16", False, True, model(size=1), "openvino-bf16"),
-        ("openvino-bf16", False, True, model(kind="python"), None),
+        ("openvino-bf16", False, True, model(backend="python"), None),
     ],
 )
 def test_the_faster_engine_is_chosen_where_it_is_one(
-    choice: str, bf16: bool, openvino: bool, of: Model, runs_by: str | None
+    option: str, bf16: bool, openvino: bool, of: Model, substitution: str | None
 ) -> None:
-    assert engine_choice.EngineChoice(choice, bf16, openvino).for_model(of) == runs_by
+    choice = EngineChoice(option, bf16, OPENVINO_INSTALLED if openvino else frozenset({"onnxruntime"}))
+    found = choice.substitution_for(of)
+    assert (found.option if found else None) == substitution
+    assert choice.engine_for(of) is (found.engine if found else of.engine)
 
 
 def test_what_fails_by_the_faster_engine_runs_by_its_own_unless_a_person_insisted() -> None:
     ours, theirs = (
-        engine_choice.EngineChoice("auto", bf16=True, openvino=True),
-        engine_choice.EngineChoice("openvino-bf16", bf16=True, openvino=True),
+        EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED),
+        EngineChoice("openvino-bf16", bf16=True, installed=OPENVINO_INSTALLED),
     )
     assert ours.fall_back(["V-vision"])
-    assert ours.for_model(model()) is None
+    assert ours.substitution_for(model()) is None
     assert not ours.fall_back(["V-vision"])  # it is something else, then
     assert not theirs.fall_back(["V-vision"])
-    assert theirs.for_model(model()) == "openvino-bf16"
-    assert not engine_choice.EngineChoice("auto", bf16=False, openvino=True).fall_back(["V-vision"])
+    assert theirs.substitution_for(model()) is OPENVINO_BF16
+    assert not EngineChoice("auto", bf16=False, installed=OPENVINO_INSTALLED).fall_back(["V-vision"])
 
 
 @pytest.mark.triton
 def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_choice, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(engine_choice, "_MIN_BYTES", 0)
     path = shutil.copytree(ROOT / "model_repository", tmp_path / "repository")
     samples = path / "PE-Demo-T8-64-text/1/parity.npz"
     with np.load(samples) as kept:
         spoilt = dict(kept) | {"expected": -kept["expected"]}
     np.savez(samples, **spoilt)
     (tmp_path / "run").mkdir()
-    real = find(places(tmp_path))
-    choice = engine_choice.EngineChoice("auto", bf16=True, openvino=True)
+    real = find(candidate_environments(tmp_path))
+    choice = EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED)
     with Signals() as signals:
-        triton = Triton(real, repository_scan.require_models(path), tmp_path / "run", verbose=False, choice=choice)
+        triton = TritonProcess(real, model_scan.servable_models(path), tmp_path / "run", verbose=False, choice=choice)
         try:
             triton.wait_until_ready(signals)
             told = {

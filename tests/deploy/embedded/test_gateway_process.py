@@ -1,4 +1,4 @@
-"""The gateway's process, with a stand-in for the gateway."""
+"""The gateway as a child process, with a small HTTP server in its place."""
 
 import http.server
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from deploy.embedded import gateway_process, http_probe, ports
+from deploy.embedded import gateway_process, ports, probe
 from deploy.embedded.errors import ProcessDied
 from deploy.embedded.signals import Signals
 
@@ -28,9 +28,9 @@ http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).s
 """
 
 
-def start(monkeypatch: pytest.MonkeyPatch, code: str, host: str = "127.0.0.1") -> gateway_process.Gateway:
+def start(monkeypatch: pytest.MonkeyPatch, code: str, host: str = "127.0.0.1") -> gateway_process.GatewayProcess:
     monkeypatch.setattr(gateway_process, "_COMMAND", (sys.executable, "-c", code))
-    return gateway_process.Gateway(host, ports.free(1)[0], 1, 1234)
+    return gateway_process.GatewayProcess(host, ports.free(1)[0], 1, 1234)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -53,9 +53,9 @@ def test_a_gateway_that_ends_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_addresses_a_client_can_use() -> None:
-    assert gateway_process.reachable("0.0.0.0") == "127.0.0.1"
-    assert gateway_process.reachable("::") == "::1"
-    assert gateway_process.reachable("192.0.2.7") == "192.0.2.7"
+    assert gateway_process.reachable_host("0.0.0.0") == "127.0.0.1"
+    assert gateway_process.reachable_host("::") == "::1"
+    assert gateway_process.reachable_host("192.0.2.7") == "192.0.2.7"
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def answering(body: bytes) -> Iterator[int]:
             pass
 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_port
         server.shutdown()
@@ -86,8 +86,8 @@ def answering(body: bytes) -> Iterator[int]:
 )
 def test_a_probe_takes_any_answer(answer: bytes, result: tuple[int, object] | None) -> None:
     with answering(answer) as port:
-        assert http_probe.request("GET", "127.0.0.1", port, "/") == result
+        assert probe.request("GET", "127.0.0.1", port, "/") == result
 
 
 def test_a_probe_takes_silence() -> None:
-    assert http_probe.request("GET", "127.0.0.1", ports.free(1)[0], "/") is None
+    assert probe.request("GET", "127.0.0.1", ports.free(1)[0], "/") is None

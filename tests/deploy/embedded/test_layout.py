@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import repository_scan
+from deploy.embedded import model_scan
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
 from export.repository import config_pbtxt
@@ -27,46 +27,33 @@ def test_lays_out_what_triton_wants(layout: Layout, installation: Installation) 
 
 def test_shows_a_model_as_it_was_found(layout: Layout, make_repository: Callable[..., Path]) -> None:
     path = make_repository("Tiny-vision", "Tiny-text")
-    text, _ = repository_scan.require_models(path)
+    text, _ = model_scan.servable_models(path)
     layout.publish(text)
     (path / "Tiny-text/2").mkdir()
     (path / "Tiny-text/config.pbtxt").write_text("half")
     shown = layout.models / "Tiny-text"
     assert {entry.name for entry in shown.iterdir()} == {"config.pbtxt", "1"}
-    config = config_pbtxt.parse((shown / "config.pbtxt").read_bytes())
-    assert config.default_model_filename == "model.onnx"  # for the backend, which knows no defaults
-    config.ClearField("default_model_filename")
-    assert config == text.config
+    assert config_pbtxt.parse((shown / "config.pbtxt").read_bytes()) == text.config
     assert (shown / "1").resolve() == path / "Tiny-text/1"
 
 
 def test_a_full_batch_is_no_warm_up_on_a_cpu(layout: Layout) -> None:
-    _, vision = repository_scan.require_models(Path(__file__).parents[3] / "model_repository")
+    _, vision = model_scan.servable_models(Path(__file__).parents[3] / "model_repository")
     layout.publish(vision)
-    assert [entry.batch_size for entry in vision.config.model_warmup] == [1, 64]
-    shown = config_pbtxt.parse((layout.models / vision.name / "config.pbtxt").read_bytes())
-    assert [entry.batch_size for entry in shown.model_warmup] == [1]
-
-
-def test_a_lone_warm_up_stays_whatever_its_size(layout: Layout, make_repository: Callable[..., Path]) -> None:
-    path = make_repository("Tiny-vision", "Tiny-text")
-    config = path / "Tiny-text/config.pbtxt"
-    config.write_text(config.read_text() + "model_warmup { batch_size: 8 }\n")
-    text, _ = repository_scan.require_models(path)
-    layout.publish(text)
-    shown = config_pbtxt.parse((layout.models / "Tiny-text/config.pbtxt").read_bytes())
-    assert [entry.batch_size for entry in shown.model_warmup] == [8]
+    assert len(vision.config.model_warmup) == 2
+    served = config_pbtxt.parse((layout.models / vision.name / "config.pbtxt").read_bytes())
+    assert len(served.model_warmup) == 1
 
 
 def test_what_is_not_shown_any_more_leaves_nothing(
     layout: Layout, make_repository: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = make_repository("Tiny-vision", "Tiny-text")
-    for model in repository_scan.require_models(path) * 2:
+    for model in model_scan.servable_models(path) * 2:
         layout.publish(model)
-    assert len(list((tmp_path / "run/views").iterdir())) == 2
+    assert len(list((tmp_path / "run/snapshots").iterdir())) == 2
     layout.withdraw("Tiny-text")
     layout.withdraw("Tiny-text")
     assert [entry.name for entry in layout.models.iterdir()] == ["Tiny-vision"]
     assert (path / "Tiny-text/1/model.onnx").exists()
-    assert len(list((tmp_path / "run/views").iterdir())) == 1
+    assert len(list((tmp_path / "run/snapshots").iterdir())) == 1

@@ -11,12 +11,12 @@ def test_its_environment_leads_the_stub_to_the_right_python(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/theirs")
-    environment = triton_process._environment(installation, tmp_path / "lib")
+    environment = triton_process.process_environment(installation, tmp_path / "lib")
     assert environment["LD_LIBRARY_PATH"] == f"{tmp_path}/lib:{installation.libraries}:/theirs"
     assert environment["PATH"].startswith(f"{installation.environment}/bin:")
     assert "PYTHONPATH" not in environment
     monkeypatch.delenv("LD_LIBRARY_PATH")
-    assert not triton_process._environment(installation, tmp_path / "lib")["LD_LIBRARY_PATH"].endswith(":")
+    assert not triton_process.process_environment(installation, tmp_path / "lib")["LD_LIBRARY_PATH"].endswith(":")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from deploy.hold.cli import SECTIONS
 
 pytestmark = pytest.mark.triton
 
-# Killed and hung Tritons have tests of their own: tests/e2e/test_two_tritons.py, tests/deploy/embedded/test_keeping.py.
+# Killed and hung Tritons have tests of their own: tests/e2e/test_two_tritons.py and
+# tests/deploy/embedded/test_recovery.py.
 ONLY = tuple(SECTIONS.keys() - {"real", "faults"})
 
 

@@ -34,11 +34,11 @@ def gateway_image(machine: Machine) -> Image:
 @pytest.fixture(scope="session")
 def triton_image(machine: Machine) -> Image:
     """A `tritonserver` that is the embedded one, with the backends that it lacks."""
-    found = installation.find(installation.places(Path("/nonexistent")))
+    found = installation.find(installation.candidate_environments(Path("/nonexistent")))
     parts, there = machine.directory / "parts", Path("/opt/parts")
     parts.mkdir()
     layout = Layout(parts, found)
-    environment = triton_process._environment(found, there / layout.libraries.name)
+    environment = triton_process.process_environment(found, there / layout.libraries.name)
     changed = [f"{name}={value}" for name, value in environment.items() if os.environ.get(name) != value]
     program = machine.directory / "tritonserver"
     program.write_text(

@@ -1,7 +1,7 @@
-"""Find the models of a repository that the embedded server will load, before Triton starts.
+"""Scan a model repository for the models that the embedded Triton can load.
 
-Triton ignores a directory without config.pbtxt in silence, and reports other faults only when it loads a model. So this
-module names what a half-done copy or export leaves behind. Triton decides whether a model's content is sound.
+Triton ignores a directory without `config.pbtxt` silently, and reports other damage late. The scan therefore names
+what an interrupted copy or export left behind. Triton itself decides whether a model's content is sound.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.embedded import engines
-from deploy.embedded.engines import Engine
+from deploy.embedded.engines import Engine, find_engine
 from deploy.embedded.errors import (
-    ConfigUnreadable,
+    ConfigInvalid,
     EngineUnsupported,
     ModelIncomplete,
     RepositoryEmpty,
@@ -20,8 +19,8 @@ from deploy.embedded.errors import (
     RepositoryMissing,
     VariantIncomplete,
 )
+from export import errors as export_errors
 from export import preflight
-from export.errors import RepositoryError as ConfigError
 from export.repository import config_pbtxt
 
 _TOWERS: Final = (("-vision", "-text"), ("-text", "-vision"))
@@ -29,16 +28,14 @@ _TOWERS: Final = (("-vision", "-text"), ("-text", "-vision"))
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the scan found it. Two scans of a model differ once one of its files has changed."""
+    """A model at the time of a scan. It compares unequal to a later scan once its configuration or a file changed."""
 
     name: str
     path: Path
-    engine: Engine
-    config: Any
-    """The parsed `config.pbtxt`, an `inference.ModelConfig`. Copy it before changing it."""
+    engine: Engine  # the row for the backend that the configuration names
+    config: Any  # the parsed `inference.ModelConfig`
     versions: tuple[int, ...]
-    files: tuple[tuple[str, int, int], ...]
-    """Name, size in bytes and time of the last change in ns of every file of every version."""
+    files: tuple[tuple[str, int, int], ...]  # of all versions: name, size in bytes, time of change in ns
 
     @property
     def latest(self) -> int:
@@ -46,46 +43,51 @@ class Model:
         return self.versions[-1]
 
 
-def require_models(repository: Path) -> list[Model]:
-    """Find every model, and insist that all are whole and make up at least one variant.
+def servable_models(repository: Path) -> list[Model]:
+    """Return every model in the repository, each checked.
 
     Raises:
-        RepositoryError: the first fault found.
+        RepositoryMissing: there is no such directory.
+        RepositoryEmpty: the directory holds no model.
+        ModelIncomplete: a model lacks a file or a version.
+        ConfigInvalid: a `config.pbtxt` cannot be parsed.
+        EngineUnsupported: a model needs a backend that the embedded server does not have.
+        VariantIncomplete: no variant has both towers.
     """
-    found, wrong = scan(repository)
-    for error in wrong.values():
+    found, errors = scan(repository)
+    for error in errors.values():
         raise error
     _require_variant(repository, {model.name for model in found})
     return found
 
 
 def scan(repository: Path) -> tuple[list[Model], dict[str, RepositoryError]]:
-    """Find every whole model, and the fault of every other one by its name.
+    """Return the models that are complete, and the error of each other model by its name.
 
-    Directories whose names start with a dot belong to a running export, and are skipped.
+    A directory whose name starts with a dot belongs to a running export and is skipped.
 
     Raises:
         RepositoryMissing: there is no such directory.
-        RepositoryEmpty: it holds no model directory.
+        RepositoryEmpty: the directory holds no model.
     """
     if not repository.is_dir():
         raise RepositoryMissing(repository)
     directories = sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not directories:
         raise RepositoryEmpty(repository)
-    found, wrong = [], {}
+    found, errors = [], {}
     for path in directories:
         try:
             found.append(_inspect(path))
         except RepositoryError as error:
-            wrong[path.name] = error
-        except OSError:  # removed during the scan
-            wrong[path.name] = ModelIncomplete(path, "config.pbtxt")
-    return found, wrong
+            errors[path.name] = error
+        except OSError:  # the directory was moved during the scan
+            errors[path.name] = ModelIncomplete(path, "config.pbtxt")
+    return found, errors
 
 
 def _require_variant(repository: Path, names: set[str]) -> None:
-    """Insist on one whole variant: the gateway serves a variant only with both towers, and is not ready without one."""
+    # The gateway serves a variant only with both towers, and never becomes ready without a variant.
     missing = sorted(
         name.removesuffix(tower) + other for tower, other in _TOWERS for name in names if name.endswith(tower)
     )
@@ -99,16 +101,16 @@ def _inspect(path: Path) -> Model:
         raise ModelIncomplete(path, "config.pbtxt")
     try:
         config = config_pbtxt.parse(file.read_bytes())
-    except ConfigError as error:
-        raise ConfigUnreadable(path, str(error.__cause__)) from error
-    engine = engines.find(config.backend, config.platform)
+    except export_errors.RepositoryError as error:
+        raise ConfigInvalid(path, str(error)) from error
+    backend = config.backend or config.platform or "none"
+    engine = find_engine(backend)
     if engine is None:
-        name = config.backend or config.platform or "none"
-        raise EngineUnsupported(path, name, preflight.misfit(path, preflight.NEITHER))
+        raise EngineUnsupported(path, backend, preflight.misfit(path, preflight.NEITHER))
     versions = sorted(int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal())
     if not any(versions):
         raise ModelIncomplete(path, "a version directory (1)")
-    weights = path / str(versions[-1]) / (config.default_model_filename or engine.default_file)
+    weights = path / str(versions[-1]) / (config.default_model_filename or engine.file)
     if not weights.is_file() or weights.stat().st_size == 0:
         raise ModelIncomplete(path, str(weights.relative_to(path)))
     resolved = path.resolve()
