@@ -37,11 +37,11 @@ def test_phases() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
-    """Requests take 1.5 s. The drain serves for 1 s, and refuses afterwards."""
+    """Requests take 3 s. The drain serves for 1 s, and refuses afterwards."""
     environment = {"NUM_WORKERS": str(workers), "PE_DRAIN_SECONDS": "1", "PE_TEXT_CACHE_BYTES": "0"}
     triton = FakeTriton()
     async with served(triton) as port, GatewayProcess(port, **environment) as gateway:
-        triton.seconds = 1.5
+        triton.seconds = 3
         answers: list[httpx2.Response] = []
         unanswered: list[float] = []
         accepting = True

@@ -66,7 +66,9 @@ async def test_a_head_in_crumbs_is_not_waited_for(connection: Connection) -> Non
 
     sending = asyncio.create_task(crumbs())
     async with asyncio.timeout(10):
-        assert await reader.read() == b""
+        # The server may close while a byte is on its way, which resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
     sending.cancel()
 
 
