@@ -7,7 +7,7 @@ serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
 # The demo; others by `.venv/bin/pe-bench --repository DIR`.
 bench:  ; @$(setup) bench && .venv/bin/pe-bench
 # Load, faults, attack; a quarter of an hour, of which ten minutes for memory.
-hold:   ; @$(setup) test && .venv/bin/pe-hold
+hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # The exporter's environment lacks what most tests import, so it is given those files alone that have tests for it.

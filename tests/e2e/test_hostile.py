@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from deploy.hold.mutation import mutated
+from deploy.bench.resilience.strategies import mutated
 from tests.pictures import base64_image, flat
 
 pytestmark = pytest.mark.triton
