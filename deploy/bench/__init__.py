@@ -1,10 +1,7 @@
-"""``pe-bench``: how near the served stack comes to what the machine can do.
+"""Benchmarks of the served stack: `pe-bench speed | resilience | gpu`.
 
-    stack -> the thing measured        pe-serve with Triton and the gateway, or addresses of one
-    perf_analyzer, load -> the load    NVIDIA's over gRPC, ours over HTTP; each a process of its own
-    decode_loop, bare, gemm, torch_loop -> the limits
-    schedule -> rounds of all of these in turn -> results (one JSON) -> report (Markdown), plots
-
-Machines are shared and their clocks move, so nothing here trusts an absolute figure: everything is measured in every
-round, in alternating order, and what counts are ratios within a round, by their median and range.
+harness/     starts stacks and gateways, generates load, reads CPU time and memory, compares figures with targets
+speed/       rates, latencies and CPU time beside the limits of the machine
+resilience/  overload, deadlines, faults of Triton, slow clients, damaged inputs, memory growth
+gpu/         the vision tower alone on an NVIDIA GPU, beside torch
 """

@@ -1,17 +1,18 @@
-"""The vision tower on an NVIDIA GPU: our export through onnxruntime's CUDA provider, beside torch on the same card.
+"""Measure the vision tower on an NVIDIA GPU: our export by onnxruntime's CUDA provider, beside torch.
 
     python -m deploy.bench.gpu.tower [VARIANT] [--precision fp16|bf16] [--repository DIR | --checkpoint FILE]
 
-Run by a Python with the extra `gpu` (onnxruntime-gpu and a CUDA build of torch); nothing is fetched. Our export is the
-newest in the repository, or else made for this, from the checkpoint or with random weights. Torch's weights are the
-checkpoint's, or random: that changes no speed. What is measured, in turn, several times over:
+It needs a Python with the extra `gpu` (onnxruntime-gpu and a CUDA build of torch), and no network. Our export is the
+newest in the repository. Without a repository, it is made for the run, from the checkpoint or with random weights.
+Torch's weights are the checkpoint's, or random, which changes no speed. Each round measures:
 
-    matmul          what the card does at best in each precision, a large product by torch
+    matmul          the GPU's limit in each precision: a large matrix product by torch
     torch eager     the tower in torch with its weights in FP16 or BF16
     torch compiled  the same by torch.compile, at the largest batch
-    onnxruntime     what `pe-export` made and proved against torch FP32, images and embeddings in the card's memory
+    onnxruntime     the graph that `pe-export` made and proved against torch FP32, with images and embeddings in the
+                    GPU's memory
 
-All of it also runs on a CPU (`--device cpu`), which is how its tests run: those figures mean nothing.
+All of it also runs on a CPU (`--device cpu`), for the tests. Those figures mean nothing.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnxruntime
@@ -50,34 +51,39 @@ from export.weights.checkpoint import build_tower, load_tower, open_checkpoint
 Device = Literal["cuda", "cpu"]
 Half = Literal["fp16", "bf16"]
 Run = Callable[[], None]
-"""Embeds one batch, and returns when its embeddings are there."""
+"""Embeds one batch, and returns when the embeddings are computed."""
 
-_DTYPES: Mapping[Half, Any] = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_PROVIDERS: Mapping[Device, str] = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
-# Rows and columns of the products that are tried for the card's limit: which of them is the fastest differs by card.
-_MATMUL_SIZES: Mapping[Device, tuple[int, ...]] = {"cuda": (4096, 8192, 16384), "cpu": (256,)}
+_DTYPES: Final[Mapping[Half, Any]] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_PROVIDERS: Final[Mapping[Device, str]] = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+# Rows and columns of the products that are tried for the GPU's limit. GPUs differ in which is the fastest.
+_MATMUL_SIZES: Final[Mapping[Device, tuple[int, ...]]] = {"cuda": (4096, 8192, 16384), "cpu": (256,)}
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured."""
+    """How much is measured.
+
+    Attributes:
+        rounds: how often everything is measured.
+        seconds: of one measurement, at least.
+        batch_sizes: images per batch.
+        compiled: whether torch.compile is measured, which takes a minute.
+    """
 
     rounds: int = 5
     seconds: float = 1.0
-    """Of one measurement, at least."""
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     compiled: bool = True
-    """Whether torch.compile, which takes a minute, has its turn as well."""
 
 
 def synchronize(device: Device) -> None:
-    """Wait until the card has done what it was given."""
+    """Wait until the GPU has finished its queue."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def rate(run: Run, items: int, seconds: float) -> float:
-    """Items a second, of a function that does `items` at a time; the first time, which allocates, does not count."""
+    """Measure items/s of a function that does `items` per call. The first call allocates memory and does not count."""
     run()
     count, begun = 0, time.perf_counter()
     while (spent := time.perf_counter() - begun) < seconds or not count:
@@ -87,14 +93,14 @@ def rate(run: Run, items: int, seconds: float) -> float:
 
 
 def matmul_runs(half: Half, device: Device) -> dict[int, Run]:
-    """Products of two square matrices, by their size: 2 x size^3 operations each."""
+    """Build products of two square matrices, by their size: 2 x size^3 operations each."""
 
     def multiply(size: int) -> Run:
         a, b = torch.randn(2, size, size, device=device).to(_DTYPES[half])
         out = torch.empty_like(a)
 
         def run() -> None:
-            for _ in range(8):  # one after another, so that launching costs nothing
+            for _ in range(8):  # queued one after another, so that launching does not count
                 torch.mm(a, b, out=out)
             synchronize(device)
 
@@ -104,12 +110,12 @@ def matmul_runs(half: Half, device: Device) -> dict[int, Run]:
 
 
 def matmul_tflops(half: Half, device: Device, seconds: float) -> float:
-    """The best rate of any size, in 10^12 operations a second."""
+    """Return the best rate of any size, in 10^12 operations per second."""
     return max(rate(run, 8, seconds) * 2 * size**3 / 1e12 for size, run in matmul_runs(half, device).items())
 
 
 def torch_embed(tower: VisionTower, half: Half, device: Device) -> Callable[[Tensor], Tensor]:
-    """image uint8 [N, H, W, 3] -> embedding FP32 [N, D], all weights in `half`: the tower is converted in place."""
+    """Convert the tower to `half`, in place, and return image uint8 [N, H, W, 3] -> embedding FP32 [N, D]."""
     visual, dtype = tower.visual.to(device, _DTYPES[half]), _DTYPES[half]
 
     def embed(image: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ def torch_embed(tower: VisionTower, half: Half, device: Device) -> Callable[[Ten
 
 
 def torch_run(embed: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> Run:
-    """One call that returns when the device is done."""
+    """Build a call that returns when the device has finished."""
 
     def run() -> None:
         with torch.inference_mode():
@@ -131,9 +137,13 @@ def torch_run(embed: Callable[[Tensor], Tensor], images: Tensor, device: Device)
 
 
 def onnxruntime_session(path: Path, device: Device) -> Any:
-    """A session on the card; TargetError if it would run anywhere else, which onnxruntime does without a word."""
+    """Load the graph on the device.
+
+    Raises:
+        TargetError: it would run on another device, which onnxruntime does without an error.
+    """
     if device == "cuda":
-        onnxruntime.preload_dlls()  # CUDA and cuDNN of torch's own wheels
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from torch's wheels
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     provider = _PROVIDERS[device]
@@ -146,10 +156,10 @@ def onnxruntime_session(path: Path, device: Device) -> Any:
 
 
 class OnnxRuntimeRun:
-    """A run on images that lie in the device's memory already; `embeddings` is where the answers appear."""
+    """A run on images in the device's memory. The results are in `embeddings`."""
 
     def __init__(self, session: Any, images: Tensor, embed_dim: int, device: Device) -> None:
-        # Both tensors are kept: the binding knows their addresses only.
+        # The binding knows only the addresses, so this object keeps the tensors alive.
         self.images = images
         self.embeddings = torch.empty((len(images), embed_dim), dtype=torch.float32, device=device)
         self._session, self._binding = session, session.io_binding()
@@ -160,11 +170,11 @@ class OnnxRuntimeRun:
             bind(value.name, device, 0, dtype, tuple(tensor.shape), tensor.data_ptr())
 
     def __call__(self) -> None:
-        self._session.run_with_iobinding(self._binding)  # returns when the card is done
+        self._session.run_with_iobinding(self._binding)  # returns when the GPU has finished
 
 
 def export(variant: Variant, precision: Precision, checkpoint: Path, repository: Path) -> tuple[Path, Certificate]:
-    """The vision tower's graph, by the way that every export takes, and its certificate."""
+    """Export the vision tower as `pe-export` does, and return its graph and certificate."""
     order = pipeline.Order(
         variant=variant,
         checkpoint=checkpoint,
@@ -184,7 +194,11 @@ def export(variant: Variant, precision: Precision, checkpoint: Path, repository:
 
 
 def published(variant: Variant, precision: Precision, repository: Path) -> tuple[Path, Certificate]:
-    """The newest vision tower in a repository, and its certificate; an ExportError if it is not what was asked for."""
+    """Return the graph and certificate of the newest vision tower in a repository.
+
+    Raises:
+        ExportError: it has another engine or precision, or there is none.
+    """
     models = Repository(repository)
     model = variant.model_name("vision")
     version = models.version_directory(model, models.latest_version(model))
@@ -203,9 +217,10 @@ def measure(
     checkpoint: Path | None = None,
     repository: Path | None = None,
 ) -> dict[str, Any]:
-    """Everything, as a table for JSON: rates are medians over rounds, with the lowest and highest.
+    """Measure everything, and return it as JSON values. Rates are the median, lowest and highest of the rounds.
 
-    Raises an ExportError: of an export that fails its parity, or where there is no GPU.
+    Raises:
+        ExportError: the export failed its parity, or there is no GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise TargetError(
@@ -247,7 +262,7 @@ def measure(
 def _runs(
     variant: Variant, precision: Half, device: Device, effort: Effort, checkpoint: Path | None, session: Any
 ) -> dict[str, tuple[Run, int]]:
-    """What takes turns, by its name, and how many images it embeds at a time."""
+    """Return the runs of a round by name, and how many images each embeds per call."""
     shape = variant.input_shape("vision")
     images = {n: torch.randint(0, 256, (n, *shape), dtype=torch.uint8, device=device) for n in effort.batch_sizes}
     runs: dict[str, tuple[Run, int]] = {}
@@ -273,12 +288,12 @@ def _tower(variant: Variant, checkpoint: Path | None) -> VisionTower:
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
     found = spread(values)
-    assert found is not None  # every round gave one
+    assert found is not None  # Every round has a value.
     return {"median": found.median, "low": found.low, "high": found.high}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The results as a table for a person, with what fraction of the card's limit each rate is."""
+    """Write the results as Markdown, with the fraction of the GPU's limit that each rate is."""
     gflop, limits = results["gflop_per_image"], results["matmul_tflops"]
     best = max(found["median"] for key, found in results["images_per_second"].items() if key.startswith("torch"))
     parity = results["parity"]
@@ -300,7 +315,11 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: measured. 1: could not."""
+    """Measure, and print a table.
+
+    Returns:
+        0: measured. 1: something failed.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m deploy.bench.gpu.tower", description=(__doc__ or "").split("\n")[0]
     )
@@ -308,13 +327,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", choices=tuple(_DTYPES), default="fp16", help="of our export")
     parser.add_argument("--device", choices=tuple(_PROVIDERS), default="cuda")
     given = parser.add_mutually_exclusive_group()
-    given.add_argument("--repository", type=Path, metavar="DIR", help="our export, in place of one made for this")
-    given.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights, in place of random ones")
+    given.add_argument("--repository", type=Path, metavar="DIR", help="our export, instead of one made for the run")
+    given.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights, instead of random ones")
     parser.add_argument("--batch-sizes", type=_numbers, default=Effort.batch_sizes, metavar="1,8,32")
     parser.add_argument("--rounds", type=int, default=Effort.rounds)
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="of one measurement, at least")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the figures go as JSON")
+    parser.add_argument("--no-compile", action="store_true", help="do not measure torch.compile")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args(arguments)
     effort = Effort(options.rounds, options.seconds, options.batch_sizes, not options.no_compile)
     try:

@@ -1,4 +1,4 @@
-"""Single requests, each on a connection of its own; and many of them at once."""
+"""HTTP requests to the gateway, each on a connection of its own, and the small images that they carry."""
 
 import base64
 import http.client
@@ -16,67 +16,82 @@ from PIL import Image
 
 IMAGE: Final = "/perception_encoder/embed_image"
 TEXT: Final = "/perception_encoder/embed_text"
-_JSON: Final = {"Content-Type": "application/json"}
+COMPARE: Final = "/perception_encoder/compare"
+JSON: Final = "application/json"
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Answer:
-    status: int  # 0: the connection broke, or nothing came in time
+class Response:
+    """The response to one request."""
+
+    status: int  # 0: the connection broke, or the timeout passed
     seconds: float
     headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
     body: bytes = b""
 
     def json(self) -> Any:
+        """Parse the body."""
         return json.loads(self.body)
 
 
-def ask(
+def request(
     url: str, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None,
     timeout: float = 60,
-) -> Answer:  # fmt: skip
-    place = urlsplit(url)
+) -> Response:  # fmt: skip
+    """Send one request. `timeout` is in seconds. A broken connection gives status 0 and no exception."""
+    host = urlsplit(url)
     begun = time.perf_counter()
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
+    connection = http.client.HTTPConnection(host.hostname or "", host.port, timeout=timeout)
     try:
         connection.request(method, path, body, dict(headers or {}))
         answer = connection.getresponse()
         data = answer.read()
         found = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, time.perf_counter() - begun, found, data)
+        return Response(answer.status, time.perf_counter() - begun, found, data)
     except (OSError, http.client.HTTPException):
-        return Answer(0, time.perf_counter() - begun)
+        return Response(0, time.perf_counter() - begun)
     finally:
         connection.close()
 
 
-def post(url: str, path: str, value: Any, headers: Mapping[str, str] | None = None, timeout: float = 60) -> Answer:
-    return ask(url, "POST", path, json.dumps(value).encode(), {**_JSON, **(headers or {})}, timeout)
+def post(url: str, path: str, value: Any, headers: Mapping[str, str] | None = None, timeout: float = 60) -> Response:
+    """Post a value as JSON."""
+    return request(url, "POST", path, json.dumps(value).encode(), {"Content-Type": JSON, **(headers or {})}, timeout)
 
 
-def get(url: str, path: str, timeout: float = 10) -> Answer:
-    return ask(url, "GET", path, timeout=timeout)
+def get(url: str, path: str, timeout: float = 10) -> Response:
+    """Get a path."""
+    return request(url, "GET", path, timeout=timeout)
 
 
-def together(count: int, task: Callable[[int], _T]) -> list[_T]:
-    """``task(0)`` to ``task(count - 1)``, all at the same time."""
+def concurrently(count: int, task: Callable[[int], _T]) -> list[_T]:
+    """Run `task(0)` to `task(count - 1)` at the same time."""
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(task, range(count)))
 
 
-def picture(brightness: int, size: tuple[int, int] = (32, 32)) -> bytes:
-    """A PNG file of one colour."""
+def grey_png(brightness: int, size: tuple[int, int] = (32, 32)) -> bytes:
+    """Encode a PNG file of one grey, 0 to 255."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (brightness, brightness, brightness)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def image(data: bytes) -> dict[str, str]:
-    """As JSON has it."""
+def image_json(data: bytes) -> dict[str, str]:
+    """Wrap an image file as the JSON object that the routes take."""
     return {"type": "base64", "value": base64.b64encode(data).decode()}
 
 
-def is_right(embedding: Sequence[float], brightness: int) -> bool:
-    """Whether the stand-in's embedding is that of a ``picture`` of such brightness."""
+def grey(brightness: int, size: tuple[int, int] = (32, 32)) -> dict[str, str]:
+    """Build the JSON object of a `grey_png`."""
+    return image_json(grey_png(brightness, size))
+
+
+def embeds_grey(response: Response, brightness: int) -> bool:
+    """Whether the response holds the stub model's embedding of a `grey_png` of this brightness."""
+    if response.status != 200:
+        return False
     angle = brightness / 255 * np.pi / 2
+    embedding: Sequence[float] = response.json()["embeddings"][0]
     return bool(np.allclose(embedding[:2], [np.cos(angle), np.sin(angle)], atol=1e-3))

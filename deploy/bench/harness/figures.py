@@ -1,60 +1,134 @@
-"""What was measured, beside what was aimed at."""
+"""Measured figures beside their targets, and tables of figures in Markdown."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
-UNITS: Final = {"MB": 1, "%": 1, "ms": 0, "s": 2, "x": 2, "/s": 1, "": 0}  # and the decimals to show
+from deploy.bench.harness.spread import Spread
+
+_DECIMALS: Final = {"MB": 1, "%": 1, "ms": 0, "s": 2, "x": 2, "/s": 1, "": 0}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``met``: None where it is told for comparison only. ``timed``: it hangs on how fast the machine is, too."""
+    """A measured value and its target.
+
+    Attributes:
+        what: what was measured.
+        value: one number, or the median and range over rounds. None if this run left the measurement out; a number
+            that is not finite if the measurement failed.
+        unit: a key of `_DECIMALS`; "x" for ratios.
+        limit: the target; None for figures without one.
+        bound: how the value compares with the limit.
+        aim: a stricter limit to aim at.
+        timed: the result also depends on the machine's speed.
+        note: shown after `what`, in brackets.
+        exempt: why the target does not apply to this run. Shown instead of the verdict.
+    """
 
     what: str
-    value: float | None  # None: it could not be measured
+    value: float | Spread | None
     unit: str = ""
-    target: str = ""
-    met: bool | None = None
+    limit: float | None = None
+    bound: Literal["at most", "at least", "exactly"] = "exactly"
+    aim: float | None = None
     timed: bool = False
     note: str = ""
+    exempt: str = ""
+
+    @property
+    def number(self) -> float:
+        """The value, or the median of its rounds; NaN if there is none."""
+        if self.value is None:
+            return math.nan
+        return self.value.median if isinstance(self.value, Spread) else self.value
 
     @property
     def measured(self) -> str:
-        if self.value is None or not math.isfinite(self.value):
+        """The value with its unit."""
+        if not math.isfinite(self.number):
             return "not measured"
-        return f"{self.value:,.{UNITS[self.unit]}f}{'' if self.unit in ('', '/s') else ' '}{self.unit}".strip()
+        assert self.value is not None
+        return _with_unit(format(self.value, f",.{_DECIMALS[self.unit]}f"), self.unit)
+
+    @property
+    def target(self) -> str:
+        """The limit in words; empty without one."""
+        if self.limit is None:
+            return ""
+        words = "" if self.bound == "exactly" else f"{self.bound} "
+        aim = "" if self.aim is None else f", aim {self.aim:g}"
+        return words + _with_unit(f"{self.limit:g}", self.unit) + aim
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None if there is no target, or it does not apply, or nothing was measured."""
+        if self.limit is None or self.value is None or self.exempt:
+            return None
+        return self._meets(self.limit)
 
     @property
     def verdict(self) -> str:
-        if self.met is None:
+        """The comparison in a word."""
+        if self.limit is None:
             return ""
-        return "met" if self.met else "MISSED"
+        if self.met is None:
+            return self.exempt if self.value is not None else "not measured"
+        if not self.met:
+            return "MISSED"
+        return "aim met" if self.aim is not None and self._meets(self.aim) else "met"
+
+    def _meets(self, limit: float) -> bool:
+        if self.bound == "exactly":
+            return self.number == limit
+        return self.number <= limit if self.bound == "at most" else self.number >= limit
 
     def json(self) -> dict[str, Any]:
-        value = self.value if self.value is not None and math.isfinite(self.value) else None
-        return {**asdict(self), "value": value and float(f"{value:.5g}")}
+        """All of it as JSON values. JSON has no NaN and no infinity, so these become null."""
+        value = float(f"{self.number:.5g}") if math.isfinite(self.number) else None
+        return {
+            "what": self.what, "value": value, "unit": self.unit, "target": self.target, "met": self.met,
+            "timed": self.timed, "note": self.note, "measured": self.measured, "verdict": self.verdict,
+        }  # fmt: skip
+
+
+def _with_unit(number: str, unit: str) -> str:
+    return f"{number}{unit}" if unit == "/s" else f"{number} {unit}".strip()
 
 
 def at_most(what: str, value: float, limit: float, unit: str = "", *, timed: bool = False, note: str = "") -> Figure:
-    """Met by what does not exceed the limit."""
-    return Figure(what, value, unit, f"at most {limit:g} {unit}".rstrip(), value <= limit, timed, note)
+    """Build a figure that may not exceed its limit."""
+    return Figure(what, value, unit, limit, "at most", timed=timed, note=note)
 
 
 def at_least(what: str, value: float, limit: float, unit: str = "", *, timed: bool = False, note: str = "") -> Figure:
-    """Met by what reaches the limit."""
-    return Figure(what, value, unit, f"at least {limit:g} {unit}".rstrip(), value >= limit, timed, note)
+    """Build a figure that has to reach its limit."""
+    return Figure(what, value, unit, limit, "at least", timed=timed, note=note)
 
 
 def exactly(what: str, value: float, wanted: float, unit: str = "", *, note: str = "") -> Figure:
-    return Figure(what, value, unit, f"{wanted:g} {unit}".rstrip(), value == wanted, False, note)
+    """Build a figure that has to equal its target."""
+    return Figure(what, value, unit, wanted, note=note)
 
 
-def told(what: str, value: float, unit: str = "", *, note: str = "") -> Figure:
-    """For comparison."""
+def observed(what: str, value: float, unit: str = "", *, note: str = "") -> Figure:
+    """Build a figure without a target."""
     return Figure(what, value, unit, note=note)
 
 
-def missed(figures: Sequence[Figure]) -> list[Figure]:
-    return [figure for figure in figures if figure.met is False]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table. Columns after the first hold numbers and are aligned to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def figures_table(figures: Iterable[dict[str, Any]]) -> str:
+    """Write a Markdown table of figures, given as `Figure.json` returns them."""
+    return "\n".join(["| | measured | target | |", "| --- | ---: | --- | --- |", *map(figure_row, figures)])
+
+
+def figure_row(figure: dict[str, Any]) -> str:
+    """Write one line of the table."""
+    note = f" ({figure['note']})".replace("|", "/") if figure["note"] else ""
+    return f"| {' | '.join((figure['what'] + note, figure['measured'], figure['target'], figure['verdict']))} |"

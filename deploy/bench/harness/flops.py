@@ -1,7 +1,7 @@
-"""How much arithmetic a tower is, from its sizes: a multiplication and an addition are two operations.
+"""Count the floating-point operations of a tower from its sizes. A multiplication and an addition are two operations.
 
-Sizes: Meta's perception_models, core/vision_encoder/config.py, and export/demo for the demo. For L14-336 this gives
-384.7 GFLOP, which is also twice the 192.33 GMAC in timm's results (results/model_metadata-in1k.csv and siblings).
+The sizes are from Meta's perception_models (core/vision_encoder/config.py), and from export/demo for the demo. L14-336
+comes to 384.7 GFLOP, which is twice the 192.33 GMAC in timm's results (results/model_metadata-in1k.csv and siblings).
 """
 
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Transformer:
-    """Sizes of one tower: numbers of a token, blocks, and numbers within a block."""
+    """Sizes of one tower: width of a token, number of blocks, width of the MLP."""
 
     width: int
     layers: int
     mlp_width: int
 
     def flop(self, tokens: int) -> float:
-        """Projections, attention and MLP of all layers; norms and activations are as good as nothing."""
+        """Count projections, attention and MLP of all layers. Norms and activations are negligible."""
         projections = 2 * tokens * (4 * self.width**2 + 2 * self.width * self.mlp_width)
         return self.layers * (projections + 4 * tokens**2 * self.width)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A variant's towers; `patch`: pixels of a patch's side."""
+    """The towers of a variant. `patch` is the side of a patch in pixels."""
 
     vision: Transformer
     patch: int
@@ -42,16 +42,16 @@ ARCHITECTURES: Final = {
 
 
 def vision_gflop(variant: str, image_size: int) -> float | None:
-    """Of one image; None for a variant that is not in the table."""
+    """Return the GFLOP of one image; None for a variant that is not in the table."""
     if (architecture := ARCHITECTURES.get(variant)) is None:
         return None
     tower, patches = architecture.vision, (image_size // architecture.patch) ** 2
     embedding = 2 * patches * 3 * architecture.patch**2 * tower.width
-    pooling = 2 * patches * 2 * tower.width**2  # keys and values of the one attention that pools
+    pooling = 2 * patches * 2 * tower.width**2  # keys and values of the attention pooling
     return (embedding + tower.flop(patches + 1) + pooling) / 1e9
 
 
 def text_gflop(variant: str, context_length: int) -> float | None:
-    """Of one text; None for a variant that is not in the table."""
+    """Return the GFLOP of one text; None for a variant that is not in the table."""
     architecture = ARCHITECTURES.get(variant)
     return None if architecture is None else architecture.text.flop(context_length) / 1e9

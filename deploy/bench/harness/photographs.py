@@ -1,4 +1,4 @@
-"""What is sent: photographs as JPEG files of 640x480 and of 12 megapixels."""
+"""Photographs to send, as JPEG files of 640x480 and of 12 megapixels."""
 
 import importlib.util
 import io
@@ -10,12 +10,12 @@ from PIL import Image, ImageDraw
 SMALL: Final = (640, 480)
 LARGE: Final = (4000, 3000)
 _QUALITY: Final = 90
-# scikit-image ships these, free to use; what else it names would be downloaded.
+# scikit-image ships these files, free to use. It would download the other pictures that it names.
 _NAMES: Final = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
 
 
-def pictures() -> tuple[list[Image.Image], str]:
-    """RGB pictures, and where they come from."""
+def photographs() -> tuple[list[Image.Image], str]:
+    """Return RGB pictures and their source. Draw pictures if scikit-image is not installed."""
     if (found := importlib.util.find_spec("skimage")) and found.origin:
         folder = Path(found.origin).parent / "data"
         files = [folder / name for name in _NAMES if (folder / name).exists()]
@@ -25,7 +25,7 @@ def pictures() -> tuple[list[Image.Image], str]:
 
 
 def _drawn(seed: int) -> Image.Image:
-    """A noisy gradient with shapes: about as hard to decode as a photograph."""
+    """Draw a noisy gradient with shapes, which takes about as long to decode as a photograph."""
     noise = Image.effect_noise(SMALL, 30 + 10 * seed)
     image = Image.merge("RGB", (noise, Image.linear_gradient("L").resize(SMALL), noise.rotate(180)))
     draw = ImageDraw.Draw(image)
@@ -35,7 +35,10 @@ def _drawn(seed: int) -> Image.Image:
 
 
 def jpeg(image: Image.Image, size: tuple[int, int]) -> bytes:
-    """Enlarged where it is smaller: then it decodes a little faster than a photograph of that size would."""
+    """Encode the picture as JPEG of that size [width, height].
+
+    An enlarged picture decodes a little faster than a photograph of that size would.
+    """
     buffer = io.BytesIO()
     image.resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()

@@ -1,19 +1,20 @@
-"""What processes of this machine cost, from /proc (proc(5)); and what the machine is."""
+"""CPU time and memory of processes on this machine, from /proc (see proc(5)), and a description of the machine."""
 
 import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PROC = Path("/proc")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PROC: Final = Path("/proc")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all its threads, in steps of 10 ms; 0 once it is gone."""
+    """Return user and system time of a process with all its threads, in steps of 10 ms; 0 once the process ended."""
     try:
-        # The name, in brackets, may hold anything, so what counts begins after the last bracket.
+        # The command name stands in brackets and may contain anything, so the fields begin after the last bracket.
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
@@ -21,25 +22,25 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> dict[str, float]:
-    """Resident memory now and at its peak, in MB of 10^6 bytes."""
+    """Return the resident memory `now` and at its `peak`, in MB of 10^6 bytes."""
     status = dict(line.split(":", 1) for line in (_PROC / str(pid) / "status").read_text().splitlines() if ":" in line)
     return {name: int(status[key].split()[0]) * 1024 / 1e6 for name, key in (("now", "VmRSS"), ("peak", "VmHWM"))}
 
 
 def threads(pid: int) -> int:
-    """How many threads a process has now."""
+    """Count the threads of a process."""
     return len(list((_PROC / str(pid) / "task").iterdir()))
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Command lines of the processes below one, by id."""
+    """Return the command lines of all processes below `pid`, by process id."""
     children: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
             try:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
-                continue  # it ended meanwhile
+                continue  # The process ended in the meantime.
             children.setdefault(parent, []).append(int(entry.name))
     found, pending = {}, [pid]
     while pending:
@@ -51,7 +52,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 @contextmanager
 def cpu_of(pids: Mapping[str, list[int]]) -> Iterator[dict[str, float]]:
-    """Fills the dictionary it gives with the CPU seconds that each role spent within."""
+    """Measure the CPU seconds of each role within the block. The yielded dictionary is filled at its end."""
     before = {role: sum(map(cpu_seconds, members)) for role, members in pids.items()}
     spent: dict[str, float] = {}
     yield spent
@@ -59,7 +60,7 @@ def cpu_of(pids: Mapping[str, list[int]]) -> Iterator[dict[str, float]]:
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on, without naming whose machine it is."""
+    """Describe the machine without its host name."""
     facts: dict[str, str] = {}
     for line in (_PROC / "cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")

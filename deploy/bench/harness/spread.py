@@ -1,4 +1,4 @@
-"""Medians and spreads of a few repeated measurements."""
+"""Medians, ranges and percentiles of repeated measurements."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Spread:
-    """Repeated values by their median and range: too few for anything finer."""
+    """The median and the range of repeated values. There are too few values for anything finer."""
 
     median: float
     low: float
@@ -16,30 +16,33 @@ class Spread:
     count: int
 
     def __format__(self, spec: str) -> str:
-        """As ``1.23 (1.20-1.31)``; the range only where there are several values."""
+        """Format as `1.23 (1.20-1.31)`. A single value has no range."""
         if self.count == 1:
             return format(self.median, spec)
         return f"{self.median:{spec}} ({self.low:{spec}}-{self.high:{spec}})"
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """None for no values, which is what a measurement that was left out has."""
+    """Summarize the finite values. Without any, the measurement was left out and the result is None."""
     known = [value for value in values if math.isfinite(value)]
     return Spread(median(known), min(known), max(known), len(known)) if known else None
 
 
 def paired(f: Callable[[float, float], float], a: Sequence[float], b: Sequence[float]) -> Spread | None:
-    """``f`` of what was measured in the same round: a machine that slowed down slowed down both."""
+    """Summarize `f(a, b)` per round. A machine that slows down slows down the two values of a round alike."""
     return spread([f(x, y) for x, y in zip(a, b, strict=False) if x > 0 and y > 0])
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> Spread | None:
-    """a / b, round by round."""
+    """Summarize a / b per round."""
     return paired(lambda x, y: x / y, a, b)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least ``percent`` of them do not exceed (nearest rank); NaN of none."""
+    """Return the smallest value that at least `percent` of the values do not exceed (nearest rank).
+
+    Without values, return NaN.
+    """
     if not values:
         return math.nan
     ordered = sorted(values)

@@ -1,6 +1,6 @@
-"""Processes that measure one thing when asked: a JSON line in, a JSON line out.
+"""Worker processes that measure one thing per request: one JSON line in, one JSON line out.
 
-They live for the whole run, so that taking turns costs no start, and sleep while others are measured.
+A worker lives for the whole run, so that alternating between measurements costs no start, and sleeps in between.
 """
 
 import json
@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class HelperFailed(Exception):
-    """A helper ended, or said what was in its way."""
+class WorkerFailed(Exception):
+    """A worker process ended, or reported an error."""
 
 
-class Helper:
-    """A context manager: it ends with the block."""
+class Worker:
+    """A worker process, as a context manager that ends the process."""
 
     def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
         self._name = str(command[-1])
@@ -30,26 +30,26 @@ class Helper:
             process_group=0,
         )
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def request(self, **fields: Any) -> dict[str, Any]:
+        """Send one request and wait for its reply.
 
-    def ask(self, **question: Any) -> dict[str, Any]:
-        """Raises HelperFailed."""
+        Raises:
+            WorkerFailed: the process ended, or replied with an error.
+        """
         assert self._process.stdin
         assert self._process.stdout
         try:
-            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.write(json.dumps(fields) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
         if not line:
-            raise HelperFailed(f"{self._name} ended with status {self._process.wait(10)}")
-        answer: dict[str, Any] = json.loads(line)
-        if "failed" in answer:
-            raise HelperFailed(f"{self._name}: {answer['failed']}")
-        return answer
+            raise WorkerFailed(f"{self._name} ended with status {self._process.wait(10)}")
+        reply: dict[str, Any] = json.loads(line)
+        if "failed" in reply:
+            raise WorkerFailed(f"{self._name}: {reply['failed']}")
+        return reply
 
     def __enter__(self) -> Self:
         return self
@@ -64,16 +64,21 @@ class Helper:
                 pipe.close()
 
 
-def python_helper(module: str) -> Helper:
-    """A module of this package, in this very environment."""
-    return Helper([sys.executable, "-m", f"deploy.bench.{module}"])
+def module_worker(module: str) -> Worker:
+    """Start a module of `deploy.bench` as a worker, in the current environment."""
+    return Worker([sys.executable, "-m", f"deploy.bench.{module}"])
 
 
-def answer_forever(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The other side of ``ask``, until the asker is gone."""
+def load_generator() -> Worker:
+    """Start the load generator as a worker. `load_generator.Spec` lists the fields of a request."""
+    return module_worker("harness.load_generator")
+
+
+def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer requests from standard input until it closes. Exceptions become replies of failure."""
     for line in sys.stdin:
         try:
-            reply = answer(json.loads(line))
+            reply = handle(json.loads(line))
         except Exception as error:
             reply = {"failed": f"{type(error).__name__}: {error}"}
         sys.stdout.write(json.dumps(reply) + "\n")

@@ -1,125 +1,114 @@
-"""Attack: thousands of damaged inputs, each of which must get an answer that blames it, soon, and leave nothing."""
+"""Send thousands of damaged requests. Each has to get a 2xx or 4xx response soon, and memory may not grow."""
 
 import http.client
-import itertools
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from deploy.bench.harness import client as asking
-from deploy.bench.harness import processes as cpu
-from deploy.bench.harness.figures import Figure, at_most, exactly, told
-from deploy.bench.resilience import openapi as published
-from deploy.bench.resilience import strategies as mutation
-from deploy.bench.resilience import testbed as beds
-from deploy.bench.resilience.soak import drift
-from deploy.bench.resilience.strategies import Input
-from deploy.bench.resilience.testbed import Bed
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, settings
 
-SEED: Final = 1
+from deploy.bench.harness import client, processes
+from deploy.bench.harness.figures import Figure, at_most, exactly, observed
+from deploy.bench.resilience import openapi, strategies
+from deploy.bench.resilience.soak import growth
+from deploy.bench.resilience.testbed import Testbed
+
 _CLIENTS: Final = 8
 _HANG_S: Final = 5.0
 _SAMPLES: Final = 40
-_KEPT: Final = 20  # of what was found
+_KEPT: Final = 20  # failures to keep
 
 
 @dataclass
 class Found:
-    """What a run of the fuzzer met; ``bad``: inputs whose answer was none, a 5xx, or late."""
+    """The responses of a run. `bad`: a description and the body of each request with a 5xx, late, or no response."""
 
     statuses: dict[int, int] = field(default_factory=dict)
     slowest: float = 0.0
-    bad: list[tuple[Input, int, float]] = field(default_factory=list)
+    bad: list[tuple[str, bytes]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, given: Input, status: int, seconds: float) -> None:
+    def add(self, request: str, body: bytes, status: int, seconds: float) -> None:
+        """Count one response."""
         with self.lock:
             self.statuses[status] = self.statuses.get(status, 0) + 1
             self.slowest = max(self.slowest, seconds)
             if (status >= 500 or status == 0 or seconds > _HANG_S) and len(self.bad) < _KEPT:
-                self.bad.append((given, status, seconds))
+                self.bad.append((f"{request}: {status}, {seconds:.1f} s", body))
 
 
-def measure(bed: Bed) -> list[Figure]:
-    bed.stand_in.behave(seconds=0.0)
-    # A cache of texts that is full soon, so that it is not the cache's growth that is measured.
-    with beds.gateway(bed.directory, [bed.stack], PE_TEXT_CACHE_BYTES="1000000") as attacked:
+def measure(testbed: Testbed) -> list[Figure]:
+    """Fuzz a gateway of its own."""
+    testbed.stub.behave(seconds=0.0)
+    # A small text cache is full soon, so that its growth is not measured.
+    with testbed.gateway(PE_TEXT_CACHE_BYTES="1000000") as gateway:
         found, memory = Found(), list[float]()
-        step = bed.effort.inputs // _SAMPLES
-        for first in range(0, bed.effort.inputs, step):
-            run(attacked.url, range(first, min(first + step, bed.effort.inputs)), found)
-            memory.append(cpu.memory_mb(attacked.pid)["now"])
-        by_the_book = published.measure(attacked.url, bed.effort.examples)
-        right = asking.post(attacked.url, asking.IMAGE, {"image": asking.image(asking.picture(33))})
-    bed.stand_in.behave()
-    _keep(bed, found.bad)
-    if found.bad or any(figure.met is False for figure in by_the_book):
-        _keep_log(bed, attacked.log)
+        for round_number in range(_SAMPLES):
+            send(gateway.url, testbed.effort.inputs // _SAMPLES, round_number, found)
+            memory.append(processes.memory_mb(gateway.pid)["now"])
+        documented = openapi.measure(gateway.url, testbed.effort.examples)
+        right = client.post(gateway.url, client.IMAGE, {"image": client.grey(33)})
+    testbed.stub.behave()
+    if found.bad or any(figure.met is False for figure in documented):
+        _keep(testbed, found, gateway.log)
     statuses = found.statuses
     shown = ", ".join(f"{n} of {status}" for status, n in sorted(statuses.items()))
     return [
-        told("damaged images, JSON bodies and forms sent", sum(statuses.values()), note=shown),
-        exactly("5xx, or no answer, to these", sum(n for s, n in statuses.items() if s >= 500 or not s), 0),
-        at_most("the slowest answer", found.slowest, _HANG_S, "s", timed=True),
-        # Images of up to 100 megapixels are among them, so that single samples differ by what one of those takes.
-        at_most("growth of the gateway's memory meanwhile", drift(memory), 5, "%", timed=True,
+        observed("damaged images, JSON bodies and forms sent", sum(statuses.values()), note=shown),
+        exactly("5xx or no response to these", sum(n for s, n in statuses.items() if s >= 500 or not s), 0),
+        at_most("slowest response", found.slowest, _HANG_S, "s", timed=True),
+        # Some images have up to 100 megapixels, and a single sample may include one that is being decoded.
+        at_most("growth of the gateway's memory in that time", growth(memory), 5, "%", timed=True,
                 note=f"{min(memory):.0f} to {max(memory):.0f} MB, {memory[-1]:.0f} at the end"),
-        *by_the_book,
-        exactly("right answers afterwards, of 1",
-                right.status == 200 and asking.is_right(right.json()["embeddings"][0], 33), 1),
+        *documented,
+        exactly("right responses afterwards, of 1", client.embeds_grey(right, 33), 1),
     ]  # fmt: skip
 
 
-def _keep_log(bed: Bed, log: Path) -> None:
-    """What the gateway said meanwhile: why it answered so."""
-    folder = bed.output / "found"
+def _keep(testbed: Testbed, found: Found, log: Path) -> None:
+    """Keep the failing requests, each of which becomes a test, and the gateway's log."""
+    folder = testbed.output / "found"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(log, folder / "gateway.log")
+    for number, (what, body) in enumerate(found.bad):
+        (folder / f"{number}.bin").write_bytes(body)
+        testbed.say(f"  {folder / f'{number}.bin'}: {what}")
 
 
-def _keep(bed: Bed, bad: list[tuple[Input, int, float]]) -> None:
-    """Writes down what was found: each becomes a test."""
-    folder = bed.output / "found"
-    for number, (given, status, seconds) in enumerate(bad):
-        folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"{number}.bin"
-        kept.write_bytes(given.body)
-        bed.say(f"  {kept}: {given.path} {given.kind}: {given.what}: {status}, {seconds:.1f} s")
+def send(url: str, count: int, seed: int, found: Found) -> None:
+    """Send `count` requests through eight clients at a time. The same seed gives the same requests."""
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        list(pool.map(lambda i: _client(url, max(1, count // _CLIENTS), seed * _CLIENTS + i, found), range(_CLIENTS)))
 
 
-def run(url: str, numbers: range, found: Found, seed: int = SEED) -> None:
-    """Sends those inputs, eight at a time."""
-    left = iter(numbers)
-    lock = threading.Lock()
+def _client(url: str, count: int, number: int, found: Found) -> None:
+    server = urlsplit(url)
+    connection = http.client.HTTPConnection(server.hostname or "", server.port, timeout=4 * _HANG_S)
 
-    def client() -> None:
-        place = urlsplit(url)
-        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=4 * _HANG_S)
-        while True:
-            with lock:
-                taken = list(itertools.islice(left, 1))
-            if not taken:
-                connection.close()
-                return
-            given = mutation.make(seed, taken[0])
-            begun = time.perf_counter()
-            try:
-                headers = {"Content-Type": given.kind.encode("utf-8")} if given.kind else {}
-                connection.request("POST", given.path, given.body, headers)
-                answer = connection.getresponse()
-                answer.read()
-                status = answer.status
-            except (OSError, http.client.HTTPException):
-                connection.close()
-                status = 0
-            found.add(given, status, time.perf_counter() - begun)
+    @hypothesis.seed(number)
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(request=strategies.requests())
+    def post(request: strategies.Request) -> None:
+        begun = time.perf_counter()
+        try:
+            headers = {"Content-Type": request.kind.encode("utf-8")} if request.kind else {}
+            connection.request("POST", request.path, request.body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            status = answer.status
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            status = 0
+        found.add(f"{request.path} {request.kind}", request.body, status, time.perf_counter() - begun)
 
-    threads = [threading.Thread(target=client) for _ in range(_CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    post()
+    connection.close()

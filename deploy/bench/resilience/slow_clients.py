@@ -1,4 +1,4 @@
-"""Clients that hold on to a connection: idle ones, ones that send a byte at a time, ones that never read an answer."""
+"""Measure other clients' responses while some are idle, or send a byte at a time, or never read their responses."""
 
 import contextlib
 import json
@@ -10,94 +10,93 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from deploy.bench.harness import client as asking
-from deploy.bench.harness import processes as cpu
-from deploy.bench.harness.client import Answer
-from deploy.bench.harness.figures import Figure, at_most, exactly, told
-from deploy.bench.resilience import testbed as beds
-from deploy.bench.resilience.testbed import Bed
+from deploy.bench.harness import client, processes
+from deploy.bench.harness.client import Response
+from deploy.bench.harness.figures import Figure, at_most, exactly, observed
+from deploy.bench.resilience.testbed import Testbed
 
-_SLOW: Final = 100
-_DEAF: Final = 80  # more than may be in flight
-_UNREAD: Final = 8
-_ASKED: Final = 20
+_TRICKLING: Final = 100
+_UNREADING: Final = 80  # more than may be in flight
+_PIPELINED: Final = 8
+_OTHERS: Final = 20
 _SLOWEST_S: Final = 1.0
-Turn = Callable[[], None]  # what such a client does now and then
+Step = Callable[[], None]  # what the slow clients do between the requests of others
 
 
-def measure(bed: Bed) -> list[Figure]:
+def measure(testbed: Testbed) -> list[Figure]:
+    """Measure each kind of slow client against a gateway of its own."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = min(bed.effort.connections, hard - 512 if hard > 0 else bed.effort.connections)
+    count = min(testbed.effort.connections, hard - 512 if hard > 0 else testbed.effort.connections)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + 512), hard))
     figures = []
-    with beds.gateway(bed.directory, [bed.stack]) as held:
-        before = _descriptors(held.pid)
+    with testbed.gateway() as gateway:
+        before = _descriptors(gateway.pid)
         for what, clients in (
-            (f"{count} connections that say nothing", _idle(held.url, count)),
-            (f"{_SLOW} clients that send a byte at a time", _trickling(held.url, _SLOW)),
-            (f"{_DEAF} clients that never read their answers", _deaf(held.url, _DEAF)),
+            (f"{count} connections that send nothing", _idle(gateway.url, count)),
+            (f"{_TRICKLING} clients that send a byte at a time", _trickling(gateway.url, _TRICKLING)),
+            (f"{_UNREADING} clients that never read their responses", _unreading(gateway.url, _UNREADING)),
         ):
-            memory = cpu.memory_mb(held.pid)["now"]
-            with clients as turn:
-                answers = _others(held.url, turn, bed.effort.load)
-                grown = cpu.memory_mb(held.pid)["now"] - memory
+            memory = processes.memory_mb(gateway.pid)["now"]
+            with clients as step:
+                answers = _others(gateway.url, step, testbed.effort.load)
+                growth = processes.memory_mb(gateway.pid)["now"] - memory
             figures += [
-                exactly(f"{what}: others' answers that are not 200", sum(a.status != 200 for a in answers), 0,
+                exactly(f"{what}: others' responses other than 200", sum(a.status != 200 for a in answers), 0,
                         note=f"of {len(answers)}"),
-                at_most("the slowest of them", max(answer.seconds for answer in answers), _SLOWEST_S, "s", timed=True),
-                at_most("memory that these connections take", grown, 100, "MB"),
+                at_most("slowest of them", max(answer.seconds for answer in answers), _SLOWEST_S, "s", timed=True),
+                at_most("memory of these connections", growth, 100, "MB"),
             ]  # fmt: skip
         time.sleep(1)
-        figures.append(told("descriptors left open by all that", _descriptors(held.pid) - before))
+        figures.append(observed("file descriptors that stay open afterwards", _descriptors(gateway.pid) - before))
     return figures
 
 
 @contextlib.contextmanager
 def _connected(url: str, count: int, receive_buffer: int | None = None) -> Iterator[list[socket.socket]]:
-    place = urlsplit(url)
-    with contextlib.ExitStack() as open_ones:
+    server = urlsplit(url)
+    with contextlib.ExitStack() as stack:
         connections = []
         for _ in range(count):
-            connection = open_ones.enter_context(socket.socket())
+            connection = stack.enter_context(socket.socket())
             if receive_buffer:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             connection.settimeout(10)
-            connection.connect((place.hostname, place.port))
+            connection.connect((server.hostname, server.port))
             connections.append(connection)
         yield connections
 
 
 @contextlib.contextmanager
-def _idle(url: str, count: int) -> Iterator[Turn]:
+def _idle(url: str, count: int) -> Iterator[Step]:
     with _connected(url, count):
         yield lambda: None
 
 
 @contextlib.contextmanager
-def _trickling(url: str, count: int) -> Iterator[Turn]:
-    head = f"POST {asking.IMAGE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+def _trickling(url: str, count: int) -> Iterator[Step]:
+    head = f"POST {client.IMAGE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
     with _connected(url, count) as connections:
         for connection in connections:
             connection.sendall(head.encode())
 
-        def turn() -> None:
+        def step() -> None:
             for connection in connections:
-                with contextlib.suppress(OSError):  # it was closed, as it should be sooner or later
+                with contextlib.suppress(OSError):  # The gateway has closed it, as it should sooner or later.
                     connection.sendall(b" ")
 
-        time.sleep(1)  # so long each may be an honest client with a bad connection
-        yield turn
+        time.sleep(1)  # For that long, each may be an honest client with a bad connection.
+        yield step
 
 
 @contextlib.contextmanager
-def _deaf(url: str, count: int) -> Iterator[Turn]:
-    """Each asks for more than the kernel keeps for a client that does not read, then for an embedding, at once."""
-    body = json.dumps({"text": "deaf"}).encode()
-    last = f"POST {asking.TEXT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * _UNREAD + last
+def _unreading(url: str, count: int) -> Iterator[Step]:
+    """Request more than the kernel buffers for a client that does not read, and then an embedding, all pipelined."""
+    body = json.dumps({"text": "unread"}).encode()
+    last = f"POST {client.TEXT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    pipelined = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * _PIPELINED + last
     with _connected(url, count, receive_buffer=4096) as connections:
         for connection in connections:
-            connection.sendall(asked)
+            connection.sendall(pipelined)
         time.sleep(1)
         yield lambda: None
 
@@ -106,12 +105,12 @@ def _descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def _others(url: str, turn: Turn, seconds: float) -> list[Answer]:
-    """What clients get that behave, meanwhile."""
-    image = {"image": asking.image(asking.picture(5))}
+def _others(url: str, step: Step, seconds: float) -> list[Response]:
+    """Send ordinary requests, and let the slow clients do a step after each."""
+    image = {"image": client.grey(5)}
     answers = []
-    for _ in range(_ASKED):
-        answers.append(asking.post(url, asking.IMAGE, image, timeout=30))
-        turn()
-        time.sleep(seconds / _ASKED)
+    for _ in range(_OTHERS):
+        answers.append(client.post(url, client.IMAGE, image, timeout=30))
+        step()
+        time.sleep(seconds / _OTHERS)
     return answers

@@ -1,4 +1,4 @@
-"""Faults of Triton: it is killed, hangs, is away, is slow, or answers wrongly. Each is a named error, none a hang."""
+"""Measure faults of Triton: killed, hung, unreachable, or answering wrongly. Each has to give a named error in time."""
 
 import json
 import os
@@ -7,89 +7,86 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, Final
 
-from deploy.bench.harness import client as asking
-from deploy.bench.harness import processes as cpu
+from deploy.bench.harness import client, processes
 from deploy.bench.harness.figures import Figure, at_most, exactly
 from deploy.bench.harness.stack import Stack
-from deploy.bench.resilience import testbed as beds
-from deploy.bench.resilience.readiness import Watch
-from deploy.bench.resilience.testbed import Bed
+from deploy.bench.resilience.readiness import Poll
+from deploy.bench.resilience.testbed import Testbed, serve_stub
 from deploy.embedded import ports
 
 _IN_FLIGHT: Final = 16
-_BACK_S: Final = 60.0
+_RESTART_S: Final = 60.0
 
 
-def measure(bed: Bed) -> list[Figure]:
-    return [
-        figure for fault in (_one_killed, _one_of_two, _hung_alone, _refusing, _wrong_answers) for figure in fault(bed)
-    ]
+def measure(testbed: Testbed) -> list[Figure]:
+    """Measure each fault in turn."""
+    faults = (_one_killed, _one_of_two, _hung_alone, _unreachable, _wrong_answers)
+    return [figure for fault in faults for figure in fault(testbed)]
 
 
 def triton_of(launcher: int) -> int:
-    """The process id of the Triton below a pe-serve, which changes when it is started again."""
-    found = [pid for pid, command in cpu.descendants(launcher).items() if "/tritonserver " in command]
+    """Return the process id of the Triton below a `pe-serve`. A restarted Triton has a new one."""
+    found = [pid for pid, command in processes.descendants(launcher).items() if "/tritonserver " in command]
     if len(found) != 1:
         raise RuntimeError(f"{len(found)} Tritons below {launcher}")
     return found[0]
 
 
-def _loading(bed: Bed, url: str, seconds: float, during: Callable[[], None]) -> dict[str, Any]:
-    """What many clients, always waiting for an answer each, got while ``during`` was going on."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    body = bed.directory / "image.json"
-    body.write_bytes(_body())
-    spec = {"host": host, "port": int(port), "path": asking.IMAGE, "kind": "application/json", "files": [str(body)]}
+def _under_load(testbed: Testbed, url: str, seconds: float, during: Callable[[], None]) -> dict[str, Any]:
+    """Run `during` under a closed loop of requests, and return what the load generator reports."""
+    body = testbed.directory / "image.json"
+    body.write_text(json.dumps({"image": client.grey(128)}))
+    spec = {"url": url, "path": client.IMAGE, "files": [str(body)], "concurrency": _IN_FLIGHT, "seconds": seconds}
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(bed.load.ask, **spec, concurrency=_IN_FLIGHT, seconds=seconds)
+        pending = pool.submit(testbed.load.request, **spec)
         during()
-        return asked.result()
+        return pending.result()
 
 
-def _body() -> bytes:
-    return json.dumps({"image": asking.image(asking.picture(128))}).encode()
+def _count(load: dict[str, Any]) -> int:
+    """Count all responses of a load."""
+    errors: dict[str, int] = load["errors"]
+    return int(load["requests"]) + sum(errors.values())
 
 
-def _one_killed(bed: Bed) -> list[Figure]:
-    """The only Triton, by kill -9; pe-serve starts it again."""
+def _one_killed(testbed: Testbed) -> list[Figure]:
+    """Kill the only Triton with SIGKILL. `pe-serve` restarts it."""
     unready, ready = list[float](), list[float]()
 
     def kill() -> None:
-        for _ in range(bed.effort.kills):
+        for _ in range(testbed.effort.kills):
             time.sleep(1)
             killed = time.monotonic()
-            os.kill(triton_of(bed.stack.launcher), signal.SIGKILL)
+            os.kill(triton_of(testbed.stack.launcher), signal.SIGKILL)
             unready.append(gateway.wait(503, killed, 5) - killed)
-            back = triton.wait(200, gateway.first(503, killed), _BACK_S)
-            ready.append(gateway.wait(200, back, 10) - back if back < float("inf") else float("inf"))
+            restarted = triton.wait(200, gateway.first(503, killed), _RESTART_S)
+            ready.append(gateway.wait(200, restarted, 10) - restarted if restarted < float("inf") else float("inf"))
 
-    with Watch(bed.url) as gateway, Watch(f"http://{bed.stack.triton_http}", "/v2/health/ready") as triton:
-        got = _loading(bed, bed.url, bed.effort.kills * 4.0, kill)
-    statuses = set(got["errors"]) - {"503"}
-    after = asking.post(bed.url, asking.IMAGE, {"image": asking.image(asking.picture(77))})
-    right = after.status == 200 and asking.is_right(after.json()["embeddings"][0], 77)
+    with Poll(testbed.url) as gateway, Poll(f"http://{testbed.stack.triton_http}", "/v2/health/ready") as triton:
+        load = _under_load(testbed, testbed.url, testbed.effort.kills * 4.0, kill)
+    others = sum(n for status, n in load["errors"].items() if status != "503")
+    after = client.post(testbed.url, client.IMAGE, {"image": client.grey(77)})
     return [
         at_most(f"the only Triton killed under load, {len(unready)} times: /readiness is 503 after", max(unready), 1,
                 "s", timed=True),
-        at_most("/readiness is 200 after Triton is ready again, in", max(ready), 2, "s", timed=True),
-        exactly("answers that are neither 200 nor 503 meanwhile", sum(got["errors"][s] for s in statuses), 0,
-                note=f"{got['errors'].get('503', 0)} of {got['requests'] + sum(got['errors'].values())} are 503"),
-        exactly("right answers afterwards, of 1, by the same gateway", right, 1),
+        at_most("/readiness is 200 again, after Triton is ready, in", max(ready), 2, "s", timed=True),
+        exactly("responses other than 200 and 503 in that time", others, 0,
+                note=f"{load['errors'].get('503', 0)} of {_count(load)} are 503"),
+        exactly("right responses afterwards, of 1, by the same gateway", client.embeds_grey(after, 77), 1),
     ]  # fmt: skip
 
 
-def _one_of_two(bed: Bed) -> list[Figure]:
-    """One of two, with 16 in flight: killed, then hung."""
+def _one_of_two(testbed: Testbed) -> list[Figure]:
+    """Kill one of two Tritons under load, then stop one and let it continue."""
     with ExitStack() as running:
-        # Both their own: a pe-serve gives up at the fifth death within a minute, and that of the bed had some.
-        two = [running.enter_context(beds.serving(bed.directory, f"other-{i}", bed.stand_in)) for i in range(2)]
-        both = running.enter_context(beds.gateway(bed.directory, two))
+        # pe-serve gives up at the fifth death of Triton within a minute, and that of the testbed has had some.
+        two = [running.enter_context(serve_stub(testbed.directory, f"other-{i}", testbed.stub)) for i in range(2)]
+        gateway = running.enter_context(testbed.gateway(*(served.triton_grpc for served in two)))
 
         def kill() -> None:
-            for number in range(bed.effort.kills):
+            for number in range(testbed.effort.kills):
                 time.sleep(1.5)
                 os.kill(triton_of(two[number % 2].launcher), signal.SIGKILL)
                 _wait_for(two[number % 2])
@@ -98,65 +95,64 @@ def _one_of_two(bed: Bed) -> list[Figure]:
             hung = triton_of(two[1].launcher)
             time.sleep(1)
             os.kill(hung, signal.SIGSTOP)
-            time.sleep(max(2, bed.effort.load / 2))
+            time.sleep(max(2, testbed.effort.load / 2))
             os.kill(hung, signal.SIGCONT)
 
-        killed = _loading(bed, both.url, bed.effort.kills * 6.0, kill)
-        hung = _loading(bed, both.url, bed.effort.load + 4, hang)
+        killed = _under_load(testbed, gateway.url, testbed.effort.kills * 6.0, kill)
+        hung = _under_load(testbed, gateway.url, testbed.effort.load + 4, hang)
     return [
-        exactly(f"one of two Tritons killed with {_IN_FLIGHT} in flight, {bed.effort.kills} times: failed requests",
-                sum(killed["errors"].values()), 0, note=_of(killed)),
-        exactly("one of two Tritons hung (SIGSTOP) and going on: failed requests",
-                sum(hung["errors"].values()), 0, note=_of(hung)),
+        exactly(f"one of two Tritons killed with {_IN_FLIGHT} in flight, {testbed.effort.kills} times: failed requests",
+                sum(killed["errors"].values()), 0, note=_summary(killed)),
+        exactly("one of two Tritons hung (SIGSTOP) and continued: failed requests",
+                sum(hung["errors"].values()), 0, note=_summary(hung)),
     ]  # fmt: skip
 
 
-def _of(got: dict[str, Any]) -> str:
-    errors = ", ".join(f"{n} of status {status}" for status, n in got["errors"].items())
-    return f"of {got['requests'] + sum(got['errors'].values())}{f': {errors}' if errors else ''}"
+def _summary(load: dict[str, Any]) -> str:
+    errors = ", ".join(f"{n} of status {status}" for status, n in load["errors"].items())
+    return f"of {_count(load)}{f': {errors}' if errors else ''}"
 
 
 def _wait_for(served: Stack) -> None:
-    end = time.monotonic() + _BACK_S
+    end = time.monotonic() + _RESTART_S
     time.sleep(0.2)
-    while asking.get(f"http://{served.triton_http}", "/v2/health/ready").status != 200:
+    while client.get(f"http://{served.triton_http}", "/v2/health/ready").status != 200:
         if time.monotonic() > end:
             raise RuntimeError("a killed Triton did not come back")
         time.sleep(0.05)
 
 
-def _hung_alone(bed: Bed) -> list[Figure]:
-    """The only Triton, stopped for a while: nobody waits longer than they asked to."""
-    triton = triton_of(bed.stack.launcher)
-    image, patience = {"image": asking.image(asking.picture(60))}, {"X-Request-Timeout": "1"}
+def _hung_alone(testbed: Testbed) -> list[Figure]:
+    """Stop the only Triton for a while. Requests end at their deadlines."""
+    triton = triton_of(testbed.stack.launcher)
+    image, deadline = {"image": client.grey(60)}, {"X-Request-Timeout": "1"}
     os.kill(triton, signal.SIGSTOP)
     try:
-        answers = asking.together(8, lambda _: asking.post(bed.url, asking.IMAGE, image, patience))
+        answers = client.concurrently(8, lambda _: client.post(testbed.url, client.IMAGE, image, deadline))
     finally:
         os.kill(triton, signal.SIGCONT)
-    going = time.monotonic()
-    while (right := asking.post(bed.url, asking.IMAGE, image)).status != 200 and time.monotonic() < going + 10:
+    continued = time.monotonic()
+    while (right := client.post(testbed.url, client.IMAGE, image)).status != 200 and time.monotonic() < continued + 10:
         time.sleep(0.05)
-    back = time.monotonic() - going
+    back = time.monotonic() - continued
     return [
-        exactly("the only Triton hung: answers that are neither 503 nor 504, of 8",
+        exactly("the only Triton hung: responses other than 503 and 504, of 8",
                 sum(answer.status not in (503, 504) for answer in answers), 0),
-        at_most("to requests that may take 1 s, the last after", max(answer.seconds for answer in answers), 2, "s",
+        at_most("to requests with a deadline of 1 s, the last after", max(answer.seconds for answer in answers), 2, "s",
                 timed=True),
-        at_most("right answers again, after it goes on, in", back if right.status == 200 else _BACK_S, 2, "s",
+        at_most("right responses again, after it continues, in", back if right.status == 200 else float("inf"), 2, "s",
                 timed=True),
     ]  # fmt: skip
 
 
-def _refusing(bed: Bed) -> list[Figure]:
-    """No Triton where the setting says one is."""
+def _unreachable(testbed: Testbed) -> list[Figure]:
+    """Start a gateway for an address without a Triton."""
     (port,) = ports.free(1)
-    nowhere = replace(bed.stack, triton_grpc=f"{ports.LOOPBACK}:{port}")
-    with beds.gateway(bed.directory, [nowhere], ready=False) as alone:
-        answers = asking.together(8, lambda i: asking.post(alone.url, asking.TEXT, {"text": f"text {i}"}))
-        readiness, alive = (asking.get(alone.url, path).status for path in ("/readiness", "/healthz"))
+    with testbed.gateway(f"{ports.LOOPBACK}:{port}", ready=False) as alone:
+        answers = client.concurrently(8, lambda i: client.post(alone.url, client.TEXT, {"text": f"text {i}"}))
+        readiness, alive = (client.get(alone.url, path).status for path in ("/readiness", "/healthz"))
     return [
-        exactly("no Triton at the address: answers other than 503 with Retry-After, of 8",
+        exactly("no Triton at the address: responses other than 503 with Retry-After, of 8",
                 sum(answer.status != 503 or "retry-after" not in answer.headers for answer in answers), 0),
         at_most("the last of them after", max(answer.seconds for answer in answers), 2, "s", timed=True),
         exactly("/readiness then", readiness, 503),
@@ -164,27 +160,28 @@ def _refusing(bed: Bed) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _wrong_answers(bed: Bed) -> list[Figure]:
-    """The stand-in, told to."""
+def _wrong_answers(testbed: Testbed) -> list[Figure]:
+    """Let the stub model answer wrongly."""
     figures = []
-    image = {"image": asking.image(asking.picture(50))}
-    for how, what in (
-        ("nan", "numbers that are none"),
+    image = {"image": client.grey(50)}
+    for answer, what in (
+        ("nan", "NaN"),
         ("shape", "another shape"),
         ("short", "embeddings of another length than 1"),
         ("error", "an error"),
     ):
-        bed.stand_in.behave(answer=how)
-        answers = asking.together(8, lambda _: asking.post(bed.url, asking.IMAGE, image))
-        odd = sum(answer.status != 502 for answer in answers)
-        figures.append(exactly(f"a model that answers {what}: other than 502, of 8", odd, 0, note=_words(answers[0])))
-    bed.stand_in.behave()
-    right = asking.post(bed.url, asking.IMAGE, image)
-    is_right = right.status == 200 and asking.is_right(right.json()["embeddings"][0], 50)
-    return [*figures, exactly("right answers afterwards, of 1", is_right, 1)]
+        testbed.stub.behave(answer=answer)
+        answers = client.concurrently(8, lambda _: client.post(testbed.url, client.IMAGE, image))
+        others = sum(answer.status != 502 for answer in answers)
+        figures.append(
+            exactly(f"a model that answers {what}: other than 502, of 8", others, 0, note=_message(answers[0]))
+        )
+    testbed.stub.behave()
+    right = client.post(testbed.url, client.IMAGE, image)
+    return [*figures, exactly("right responses afterwards, of 1", client.embeds_grey(right, 50), 1)]
 
 
-def _words(answer: asking.Answer) -> str:
+def _message(answer: client.Response) -> str:
     try:
         return str(answer.json()["message"])
     except (ValueError, KeyError):

@@ -1,8 +1,7 @@
-"""pe-bench: measures a served stack against the machine's limits, and writes down what it found."""
+"""`pe-bench speed` and `pe-bench gpu`: measure the served stack beside the machine's limits."""
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,28 +15,34 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bench.gpu import card
-from deploy.bench.harness import flops, stack
-from deploy.bench.harness import processes as cpu
-from deploy.bench.harness.worker import HelperFailed
+from deploy.bench.harness import flops, processes, stack
+from deploy.bench.harness.worker import WorkerFailed
 from deploy.bench.speed import payloads, perf_analyzer, plots, report, schedule
 from deploy.embedded.installation import CHECKOUT
 
 
 def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> int:
-    """0: measured. 1: could not. 130: interrupted."""
-    options = _parse(arguments)
-    options.gpu = gpu
-    # As Ctrl-C does: everything that was started is ended.
+    """Measure, write all results after every round, and print the summary.
+
+    Args:
+        arguments: of the command line.
+        gpu: run the models on an NVIDIA GPU, and measure the GPU alone too.
+
+    Returns:
+        0: measured. 1: something failed. 130: interrupted.
+    """
+    options = _parse(arguments, gpu)
+    # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.render:
         _write(json.loads(options.render.read_text()), options.render.parent, options.render.stem)
         return 0
     written: list[Path] = []
     try:
-        for results in _measure(options):
-            # After every round, lest an end of time or patience takes the rounds before with it.
+        for results in _measure(options, gpu):
+            # Written after every round, so that an interruption loses only the round that it interrupts.
             written = [_keep(results, options)]
-    except (stack.StackFailed, HelperFailed, perf_analyzer.PerfAnalyzerFailed) as error:
+    except (stack.StackFailed, WorkerFailed, perf_analyzer.PerfAnalyzerFailed) as error:
         print(f"pe-bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -49,59 +54,69 @@ def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> int:
 
 
 def _keep(results: dict[str, Any], options: argparse.Namespace) -> Path:
-    """Writes all files of a run, and returns the summary's."""
+    """Write all files of a run, and return the summary's path."""
     stem = options.name or results["variant"]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"{stem}.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
     return _write(results, options.output, stem)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="pe-bench", description="Measure the served stack against the machine's limits, in one run."
+def _parse(arguments: Sequence[str] | None, gpu: bool) -> argparse.Namespace:
+    described = (
+        ("pe-bench gpu", "Measure the served stack on an NVIDIA GPU, beside torch: under ten minutes.")
+        if gpu
+        else ("pe-bench speed", "Measure the served stack against the machine's limits, in one run.")
     )
+    others = "Commands: pe-bench speed (the default), pe-bench resilience, pe-bench gpu; each has --help."
+    parser = argparse.ArgumentParser(prog=described[0], description=described[1], epilog=others)
     parser.add_argument(
         "--repository", type=Path, default=CHECKOUT / "model_repository", help="to serve (default: the demo's)"
     )
-    parser.add_argument("--variant", help="to measure, where several are served")
-    parser.add_argument("--workers", type=int, default=1, help="of the gateway that it starts (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
+    parser.add_argument("--variant", help="to measure, if several are served")
+    parser.add_argument("--workers", type=int, default=1, help="of the gateway (default: %(default)s)")
+    if not gpu:
+        parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument(
         "--seconds", type=float, help="of one measurement, at least; slow models take up to nine times it"
     )
-    parser.add_argument("--minutes", type=float, help="after which no round is begun (default: 15; quick: 2)")
+    parser.add_argument("--minutes", type=float, help="after which no round begins (default: 15; quick: 2)")
     parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: %(default)s)")
     parser.add_argument("--name", help="of the files (default: the variant)")
-    running = parser.add_argument_group("a stack that runs already, instead of one started for this")
+    running = parser.add_argument_group("a running stack, instead of one that is started")
     running.add_argument("--url", help="the gateway, as http://host:port")
     running.add_argument("--triton-grpc", default="127.0.0.1:8001", help="(default: %(default)s)")
     running.add_argument("--triton-http", default="127.0.0.1:8000", help="(default: %(default)s)")
-    running.add_argument("--pid", type=int, help="of its pe-serve, to tell what each process costs")
+    running.add_argument("--pid", type=int, help="of its pe-serve, to measure the CPU of each process")
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write the summary and plots of a run again")
     return parser.parse_args(arguments)
 
 
+def _effort(options: argparse.Namespace, gpu: bool) -> schedule.Effort:
+    effort = schedule.GPU if gpu else schedule.QUICK if options.quick else schedule.FULL
+    given = {"rounds": options.rounds, "seconds": options.seconds, "minutes": options.minutes}
+    return replace(effort, **{name: value for name, value in given.items() if value})
+
+
 @contextmanager
-def _stack(options: argparse.Namespace, directory: Path) -> Iterator[stack.Stack]:
+def _stack(options: argparse.Namespace, directory: Path, gpu: bool) -> Iterator[stack.Stack]:
     if options.url:
         yield stack.attach(options.url, options.triton_grpc, options.triton_http, options.variant, options.pid)
         return
     workers = ("--workers", str(options.workers))
-    with stack.start(options.repository.absolute(), directory, options.variant, workers) as started:
+    # Without it, a model could run on the CPU, and only a line in a log would say so.
+    environment = {"PE_ONNXRUNTIME_PROVIDER": "cuda"} if gpu else {}
+    repository = options.repository.absolute()
+    with stack.start(repository, directory, options.variant, workers, environment) as started:
         yield started
 
 
-def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What is known after each round, and on a GPU once more after it was measured alone."""
-    perf_analyzer.find()  # now, and not after minutes
-    effort = schedule.GPU if options.gpu else schedule.QUICK if options.quick else schedule.FULL
-    if options.gpu:  # or a model could run on the CPU with no more than a line in a log
-        os.environ["PE_ONNXRUNTIME_PROVIDER"] = "cuda"
-    given = {"rounds": options.rounds, "seconds": options.seconds, "minutes": options.minutes}
-    effort = replace(effort, **{name: value for name, value in given.items() if value})
-    machine, began = cpu.machine(), time.time()
-    with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name)) as served:
+def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]:
+    """Yield the results after each round and, on a GPU, once more after the GPU was measured alone."""
+    perf_analyzer.find()  # Fails now instead of after minutes.
+    effort = _effort(options, gpu)
+    machine, began = processes.machine(), time.time()
+    with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name), gpu) as served:
         directory = Path(name)
         _say(f"Measuring {served.variant} at {served.url} in {effort.rounds} rounds ...")
         written = payloads.write(served, directory)
@@ -124,15 +139,15 @@ def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     },
                     "memory": memory,
                     "memory_at_the_end": {
-                        role: sum(cpu.memory_mb(pid)["now"] for pid in pids) for role, pids in served.pids.items()
+                        role: sum(processes.memory_mb(pid)["now"] for pid in pids) for role, pids in served.pids.items()
                     },
-                    "threads": {role: sum(map(cpu.threads, pids)) for role, pids in served.pids.items()},
+                    "threads": {role: sum(map(processes.threads, pids)) for role, pids in served.pids.items()},
                     "gateway_processes": len(served.pids.get("gateway", [])),
                     "series": series,
                     "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
                 }
                 yield results | {"took_s": time.time() - began}
-    if options.gpu:
+    if gpu:
         _say("Measuring the card alone ...")
         with tempfile.TemporaryDirectory(prefix="pe-bench-") as name:
             ours = () if options.url else ("--repository", options.repository.absolute())
@@ -149,8 +164,8 @@ def _precision(info: dict[str, Any]) -> str:
 def _versions(served: stack.Stack) -> dict[str, str]:
     found = {"Triton": str(stack.get_json(f"http://{served.triton_http}/v2").get("version", "unknown"))}
     for package in ("onnxruntime", "onnxruntime_gpu", "openvino"):
-        if places := list((CHECKOUT / ".venv-triton").glob(f"lib/python3*/site-packages/{package}-*.dist-info")):
-            found[package] = places[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
+        if folders := list((CHECKOUT / ".venv-triton").glob(f"lib/python3*/site-packages/{package}-*.dist-info")):
+            found[package] = folders[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
     for package in ("fastapi", "uvicorn", "grpcio", "pillow", "numpy"):
         try:
             found[package] = version(package)
@@ -161,7 +176,7 @@ def _versions(served: stack.Stack) -> dict[str, str]:
 
 
 def _write(results: dict[str, Any], folder: Path, stem: str) -> Path:
-    """The summary and its plots; returns the summary's file."""
+    """Write the summary and its plots, and return the summary's path."""
     text = report.markdown(results)
     for plot in plots.draw(results, folder, stem):
         text += f"\n![{plot.stem}]({plot.name})\n"
@@ -171,7 +186,7 @@ def _write(results: dict[str, Any], folder: Path, stem: str) -> Path:
 
 
 def _rounded(value: Any) -> Any:
-    """Four digits of every float: what comes after them is noise, and JSON has no NaN."""
+    """Round every float to four digits, because the rest is noise. NaN becomes null, which JSON has."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -183,7 +198,3 @@ def _rounded(value: Any) -> Any:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The least that preparing a picture can cost: Pillow, in one thread, in a process of its own."""
+"""The least that preparing an image can cost: Pillow, in one thread, in a worker process."""
 
 import io
 import time
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deploy.bench.harness.worker import answer_forever
+from deploy.bench.harness.worker import serve
 
 
-def measure(question: dict[str, Any]) -> dict[str, Any]:
-    """Decodes and squashes ``files`` to ``size`` [H, W] for ``seconds``: CPU seconds and wall seconds an image."""
-    files = [Path(file).read_bytes() for file in question["files"]]
-    height, width = question["size"]
+def measure(fields: dict[str, Any]) -> dict[str, Any]:
+    """Decode `files` and squash them to `size` [H, W] for `seconds`. Return CPU seconds per image and images/s."""
+    files = [Path(file).read_bytes() for file in fields["files"]]
+    height, width = fields["size"]
     count = 0
     cpu, begun = time.process_time(), time.perf_counter()
-    while time.perf_counter() < begun + question["seconds"]:
+    while time.perf_counter() < begun + fields["seconds"]:
         for data in files:
-            # They are RGB already, so no more is needed than this.
+            # The files are RGB, so nothing has to be converted.
             np.asarray(Image.open(io.BytesIO(data)).resize((width, height), Image.Resampling.BILINEAR))
             count += 1
     return {
@@ -30,4 +30,4 @@ def measure(question: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    answer_forever(measure)
+    serve(measure)

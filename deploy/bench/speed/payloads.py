@@ -1,6 +1,5 @@
-"""The bodies that are sent, as files for the load generator and tensors for perf_analyzer."""
+"""The bodies to send: files for the load generator, and tensors for perf_analyzer."""
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -12,47 +11,66 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from deploy.bench.harness import photographs as pictures
+from deploy.bench.harness import client, photographs
 from deploy.bench.harness.stack import Stack
 from deploy.bench.speed import perf_analyzer
 from gateway.images.preprocess import preprocess
 from gateway.texts.tokenizer import Tokenizer
 
-JSON: Final = "application/json"
 PROMPTS: Final = ("a photo of a cat", "a photo of a rocket", "a cup of coffee on a table")
 
 
 @dataclass(frozen=True)
 class Payload:
-    """One kind of request: where it goes, and files that are sent in turn."""
+    """One kind of request.
+
+    Attributes:
+        path: of the route.
+        files: bodies, sent in turn.
+        kind: Content-Type.
+        items: images or texts in one request.
+        new_texts: each request has a new text in place of `@TEXT@`.
+    """
 
     path: str
     files: list[Path]
-    kind: str = JSON
-    items: int = 1  # images or texts in one request
-    new_texts: bool = False  # each request another text, in place of @TEXT@
+    kind: str = client.JSON
+    items: int = 1
+    new_texts: bool = False
 
 
 @dataclass(frozen=True)
 class Payloads:
-    """What is sent: over HTTP by name, through perf_analyzer, and as files to decode alone."""
+    """All that is sent.
+
+    Attributes:
+        http: requests by name.
+        images: tensors for perf_analyzer.
+        texts: tensors for perf_analyzer.
+        tokens: of one text, little-endian int32.
+        small: JPEG files of 640x480.
+        large: JPEG files of 12 megapixels.
+        source: of the pictures.
+    """
 
     http: dict[str, Payload]
-    images: Path  # for perf_analyzer
+    images: Path
     texts: Path
-    tokens: Path  # one text's, raw int32
-    small: list[Path]  # the JPEG files themselves
+    tokens: Path
+    small: list[Path]
     large: list[Path]
     source: str
 
 
 def write(stack: Stack, directory: Path) -> Payloads:
-    """Makes them all below ``directory``, for the variant that is served."""
-    images, source = pictures.pictures()
-    small = [_put(directory / f"small-{i}.jpg", pictures.jpeg(p, pictures.SMALL)) for i, p in enumerate(images)]
-    large = [_put(directory / f"large-{i}.jpg", pictures.jpeg(p, pictures.LARGE)) for i, p in enumerate(images[:2])]
+    """Write all files below `directory`, for the variant of the stack."""
+    images, source = photographs.photographs()
+    small = [_put(directory / f"small-{i}.jpg", photographs.jpeg(p, photographs.SMALL)) for i, p in enumerate(images)]
+    large = [
+        _put(directory / f"large-{i}.jpg", photographs.jpeg(p, photographs.LARGE)) for i, p in enumerate(images[:2])
+    ]
     variant = {"perception_encoder_version_id": stack.variant}
-    encoded, encoded_large = ([wire(file.read_bytes()) for file in files] for files in (small, large))
+    encoded, encoded_large = ([client.image_json(file.read_bytes()) for file in files] for files in (small, large))
 
     def body(name: str, **fields: Any) -> Path:
         return _put(directory / f"{name}.json", json.dumps({**variant, **fields}).encode())
@@ -60,19 +78,19 @@ def write(stack: Stack, directory: Path) -> Payloads:
     def many(count: int) -> list[dict[str, str]]:
         return [encoded[i % len(encoded)] for i in range(count)]
 
-    image, text = "/perception_encoder/embed_image", "/perception_encoder/embed_text"
+    raw = f"{client.IMAGE}?perception_encoder_version_id={quote(stack.variant)}"
     new = [body("text", text="@TEXT@")]
     repeated = [body(f"prompt-{i}", text=prompt) for i, prompt in enumerate(PROMPTS)]
     compared = [body(f"compare-{i}", subject=one, prompt=list(PROMPTS)) for i, one in enumerate(encoded)]
     http = {
-        "image base64": Payload(image, [body(f"image-{i}", image=one) for i, one in enumerate(encoded)]),
-        "image raw": Payload(f"{image}?perception_encoder_version_id={quote(stack.variant)}", small, "image/jpeg"),
-        "image 12 MP": Payload(image, [body(f"large-{i}", image=one) for i, one in enumerate(encoded_large)]),
-        "list of 8": Payload(image, [body("list-8", image=many(8))], items=8),
-        "list of 32": Payload(image, [body("list-32", image=many(32))], items=32),
-        "compare": Payload("/perception_encoder/compare", compared),
-        "text new": Payload(text, new, new_texts=True),
-        "text repeated": Payload(text, repeated),
+        "image base64": Payload(client.IMAGE, [body(f"image-{i}", image=one) for i, one in enumerate(encoded)]),
+        "image raw": Payload(raw, small, "image/jpeg"),
+        "image 12 MP": Payload(client.IMAGE, [body(f"large-{i}", image=one) for i, one in enumerate(encoded_large)]),
+        "list of 8": Payload(client.IMAGE, [body("list-8", image=many(8))], items=8),
+        "list of 32": Payload(client.IMAGE, [body("list-32", image=many(32))], items=32),
+        "compare": Payload(client.COMPARE, compared),
+        "text new": Payload(client.TEXT, new, new_texts=True),
+        "text repeated": Payload(client.TEXT, repeated),
         "bare ready": Payload("/ready", repeated),
         "bare grpc": Payload("/grpc", new, new_texts=True),
     }
@@ -91,15 +109,10 @@ def write(stack: Stack, directory: Path) -> Payloads:
 
 
 def sizes(files: Sequence[Path]) -> list[int]:
-    """Bytes of each file."""
+    """Return the bytes of each file."""
     return [file.stat().st_size for file in files]
 
 
 def _put(file: Path, data: bytes) -> Path:
     file.write_bytes(data)
     return file
-
-
-def wire(data: bytes) -> dict[str, str]:
-    """The interface's image object."""
-    return {"type": "base64", "value": base64.b64encode(data).decode()}

@@ -1,8 +1,8 @@
-"""NVIDIA's perf_analyzer as the yardstick of Triton alone: real tensors over gRPC, closed and open loop.
+"""Measure Triton alone with NVIDIA's perf_analyzer: real tensors over gRPC, closed and open loop.
 
-The binary is found on PATH (Triton's SDK container has it) or in ``.venv-bench``, where ``make bench`` puts it: the
-wheel of tritonclient 2.50.0, BSD licence, carries it; it links libcudart.so.12 from NVIDIA's wheel
-nvidia-cuda-runtime-cu12 (CUDA's EULA) and Debian's libb64-0d (public domain). Options and output as documented at
+The binary is on PATH (in Triton's SDK container) or in `.venv-bench`, where `make bench` installs it. The wheel of
+tritonclient 2.50.0 (BSD licence) carries it. It links libcudart.so.12 from NVIDIA's wheel nvidia-cuda-runtime-cu12
+(CUDA's EULA) and Debian's libb64-0d (public domain). Its options and output are documented at
 https://github.com/triton-inference-server/perf_analyzer/tree/main/docs.
 """
 
@@ -22,31 +22,35 @@ from numpy.typing import NDArray
 from deploy.embedded.installation import CHECKOUT
 
 _ENVIRONMENT: Final = CHECKOUT / ".venv-bench"
-_WINDOWS: Final = 3  # what it takes for a steady state at least, and with our threshold also at most
+_WINDOWS: Final = 3  # perf_analyzer needs at least three; our stability threshold makes it stop after three
 
 
 class PerfAnalyzerFailed(Exception):
-    """It is not there, or measured nothing; the message says what to do, or what it said."""
+    """perf_analyzer is missing, or measured nothing."""
 
 
 def find() -> Path:
-    """Raises PerfAnalyzerFailed."""
+    """Find the binary.
+
+    Raises:
+        PerfAnalyzerFailed: it is not installed.
+    """
     if found := shutil.which("perf_analyzer"):
         return Path(found)
     if (fetched := _ENVIRONMENT / "bin/perf_analyzer").exists():
-        fetched.chmod(0o755)  # its wheel forgets that it is a program
+        fetched.chmod(0o755)  # The wheel does not mark it as executable.
         return fetched
     raise PerfAnalyzerFailed("perf_analyzer is neither on PATH nor in .venv-bench: `make bench` fetches it.")
 
 
 def libraries() -> str:
-    """The library path that a fetched one needs."""
+    """Return the library path that a binary in `.venv-bench` needs."""
     cuda = [str(path) for path in _ENVIRONMENT.glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib")]
     return ":".join([*cuda, os.environ.get("LD_LIBRARY_PATH", "")])
 
 
 def input_data(name: str, tensors: Sequence[NDArray[Any]], file: Path) -> Path:
-    """Writes tensors [...] without batch axis as ``--input-data`` has them: raw little-endian bytes in base64."""
+    """Write tensors [...] without batch axis in the format of `--input-data`: raw little-endian bytes in base64."""
     entries = [
         {name: {"content": {"b64": base64.b64encode(tensor.tobytes()).decode()}, "shape": list(tensor.shape)}}
         for tensor in tensors
@@ -58,10 +62,19 @@ def input_data(name: str, tensors: Sequence[NDArray[Any]], file: Path) -> Path:
 def measure(
     url: str, model: str, data: Path, directory: Path, seconds: float, concurrency: int | None = None, rate: float = 0
 ) -> dict[str, Any]:
-    """``seconds`` in three windows: at a concurrency, or requests at ``rate`` a second, as a Poisson process.
+    """Measure one model.
+
+    Args:
+        url: gRPC address of Triton, host:port.
+        model: its name.
+        data: a file of `input_data`.
+        directory: for its report.
+        seconds: in all, in three windows.
+        concurrency: requests in flight (closed loop).
+        rate: without a concurrency, requests per second as a Poisson process (open loop).
 
     Raises:
-        PerfAnalyzerFailed
+        PerfAnalyzerFailed: it ended with an error.
     """
     binary, report = find(), directory / "perf_analyzer.csv"
     report.unlink(missing_ok=True)
@@ -72,7 +85,7 @@ def measure(
     )
     command = [
         str(binary), "-m", model, "-i", "grpc", "-u", url, "--async", f"--input-data={data}", *load,
-        # It would go on until three windows agree, which a shared machine may never do; we repeat instead.
+        # By default it continues until three windows agree, which may never happen on a shared machine.
         f"--measurement-interval={max(100, round(seconds / _WINDOWS * 1000))}", "--stability-percentage=999",
         f"--max-trials={_WINDOWS}", "--percentile=99", "--verbose-csv", "-f", str(report),
     ]  # fmt: skip
@@ -85,10 +98,10 @@ def measure(
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Its CSV report of one load level: items a second, latencies in ms, and how the time was spent, in ms.
+    """Parse its CSV report of one load level: items/s, latencies in ms, and the server's time by part in ms.
 
     Raises:
-        PerfAnalyzerFailed: no row.
+        PerfAnalyzerFailed: the report has no row.
     """
     row = next(csv.DictReader(text.splitlines()), None)
     if row is None or "Inferences/Second" not in row:

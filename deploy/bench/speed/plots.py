@@ -1,17 +1,17 @@
-"""Plots of a run: load against concurrency, and where the time goes."""
+"""Plot rates and latencies against concurrency, and the stages of one request."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from deploy.bench.speed.report import figure as of
+from deploy.bench.speed.report import value
 from deploy.bench.speed.targets import Results
 
-_COLOURS = {"triton vision": "#76b900", "http image base64": "#1f77b4"}
-_NAMES = {"triton vision": "Triton alone (perf_analyzer)", "http image base64": "gateway over HTTP"}
+_COLOURS: Final = {"triton vision": "#76b900", "http image base64": "#1f77b4"}
+_NAMES: Final = {"triton vision": "Triton alone (perf_analyzer)", "http image base64": "gateway over HTTP"}
 
 
 def draw(results: Results, folder: Path, stem: str) -> list[Path]:
-    """SVG files; none where matplotlib is not installed."""
+    """Write SVG files. Without matplotlib, write none."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -28,15 +28,15 @@ def _load(results: Results, file: Path) -> Path:
     figure = Figure(figsize=(8, 3), layout="constrained")
     rate, latency = figure.subplots(1, 2)
     for kind, colour in _COLOURS.items():
-        rates = [of(results, f"{kind} {level}", "items_per_s") for level in levels]
-        points = [(level, value) for level, value in zip(levels, rates, strict=True) if value]
+        rates = [value(results, f"{kind} {level}", "items_per_s") for level in levels]
+        points = [(level, found) for level, found in zip(levels, rates, strict=True) if found]
         if not points:
             continue
         x = [level for level, _ in points]
         rate.plot(x, [v.median for _, v in points], "o-", color=colour, label=_NAMES[kind])
         rate.fill_between(x, [v.low for _, v in points], [v.high for _, v in points], color=colour, alpha=0.2)
         for percentile, style in (("p50", "-"), ("p99", ":")):
-            spreads = [of(results, f"{kind} {level}", "ms", percentile) for level in x]
+            spreads = [value(results, f"{kind} {level}", "ms", percentile) for level in x]
             latency.plot(
                 x, [v.median if v else float("nan") for v in spreads], "o" + style, color=colour, label=percentile
             )
@@ -59,8 +59,8 @@ def _time(results: Results, file: Path) -> Path:
     axes = figure.subplots()
     begun = [0.0] * len(names)
     for stage in dict.fromkeys(s for n in names for sample in results["series"][n] for s in sample["ms_by_stage"]):
-        spreads = [of(results, name, "ms_by_stage", stage) for name in names]
-        widths = [value.median if value else 0.0 for value in spreads]
+        spreads = [value(results, name, "ms_by_stage", stage) for name in names]
+        widths = [found.median if found else 0.0 for found in spreads]
         axes.barh([n.removeprefix("one ") for n in names], widths, left=begun, label=stage)
         begun = [a + b for a, b in zip(begun, widths, strict=True)]
     axes.set_xlabel(f"ms of one request alone, {results['variant']}")

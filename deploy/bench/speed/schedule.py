@@ -1,21 +1,19 @@
-"""What is measured, in rounds: every round everything once, in an order that is turned around each time."""
+"""Run all measurements in rounds. Each round runs every measurement once; every second round runs them in reverse."""
 
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.bench.harness import processes as cpu
+from deploy.bench.harness import processes, stack, worker
 from deploy.bench.harness.stack import Stack
-from deploy.bench.harness.worker import Helper, HelperFailed, python_helper
-from deploy.bench.speed import perf_analyzer
-from deploy.bench.speed import server_timing as timing
+from deploy.bench.harness.worker import Worker, WorkerFailed
+from deploy.bench.speed import perf_analyzer, server_timing
 from deploy.bench.speed.payloads import Payloads
 from deploy.embedded import ports
 from deploy.embedded.installation import CHECKOUT
@@ -24,22 +22,32 @@ Result = dict[str, Any]
 Series = dict[str, list[Result]]
 Say = Callable[[str], None]
 
-AT: Final = 8  # in flight, where one level must do: the targets' own
-OPEN_LOOP: Final = 0.7  # of the closed loop's rate: busy, and with room for bursts
+AT: Final = 8  # requests in flight for measurements at one level only, and for the targets
+OPEN_LOOP: Final = 0.7  # of the closed loop's rate: busy, with room for bursts
 _HERE: Final = Path(__file__).parent
 _TEXTS_APART: Final = 60_000
-_FEW: Final = 24  # answers that a rate is made of, where the model is slow
-_MANY: Final = 80  # where a target hangs on it: slow answers come in bursts, one a batch
+_FEW: Final = 24  # responses per rate, if the model is slow
+_MANY: Final = 80  # the same for the rates of targets: a slow model's responses come in bursts, one per batch
 _LONGEST: Final = 3.0  # times the usual length of a measurement
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long it may take. ``levels``: concurrency of the sweeps."""
+    """How much is measured.
 
-    rounds: int  # at most: none is begun that would not end within the minutes
+    Attributes:
+        rounds: at most. No round begins that would not end within `minutes`.
+        minutes: for all rounds.
+        seconds: of one measurement of a fast model.
+        levels: requests in flight.
+        memory_requests: requests before the gateway's memory is read.
+        torch: whether torch is measured.
+        gemm: whether matrix products are measured.
+    """
+
+    rounds: int
     minutes: float
-    seconds: float  # a measurement, of a fast model
+    seconds: float
     levels: tuple[int, ...]
     memory_requests: int
     torch: bool
@@ -48,25 +56,31 @@ class Effort:
 
 FULL: Final = Effort(rounds=5, minutes=15, seconds=3.0, levels=(1, 2, 4, 8, 16), memory_requests=1000, torch=True)
 QUICK: Final = Effort(rounds=2, minutes=2, seconds=1.0, levels=(1, 8), memory_requests=300, torch=False)
-# A card needs more in flight, and its own limit is no CPU's.
+# A GPU needs more requests in flight, and the CPU's matrix products are not its limit.
 GPU: Final = Effort(3, 3, seconds=1.5, levels=(1, 8, 32, 64), memory_requests=1000, torch=False, gemm=False)
 
 
 @dataclass
 class Bench:
-    """One run's tools."""
+    """The processes and settings of one run.
+
+    Attributes:
+        image_s: seconds of one image request alone.
+        text_s: seconds of one text request alone.
+        last: the latest result of each measurement.
+    """
 
     stack: Stack
     payloads: Payloads
     directory: Path
     effort: Effort
-    load: Helper
-    decoder: Helper
-    bare_port: int
+    load: Worker
+    decoder: Worker
+    bare_url: str
     bare_pid: int
-    gemm: Helper | None
-    torch: Helper | None
-    image_s: float = 0.0  # what one request takes alone
+    gemm: Worker | None
+    torch: Worker | None
+    image_s: float = 0.0
     text_s: float = 0.0
     _texts: int = field(default_factory=lambda: random.randrange(24**4))
     last: dict[str, Result] = field(default_factory=dict)
@@ -75,24 +89,30 @@ class Bench:
         self, name: str, concurrency: int = AT, *, open_loop_of: str | None = None, requests: int | None = None,
         seconds: float | None = None,
     ) -> Result:  # fmt: skip
-        """Asks the gateway, or the bare routes, and adds what each process spent an item."""
+        """Send one kind of request to the gateway or to the bare routes, and measure each process's CPU per item.
+
+        Args:
+            name: of the payload.
+            concurrency: requests in flight.
+            open_loop_of: send at `OPEN_LOOP` times the rate of that measurement instead.
+            requests: stop after that many.
+            seconds: measure for that long instead of the usual time.
+        """
         payload = self.payloads.http[name]
         bare = name.startswith("bare")
+        fast = bare or name.startswith("text")
         spec: dict[str, Any] = {
-            "host": "127.0.0.1" if bare else self.stack.host,
-            "port": self.bare_port if bare else self.stack.port,
+            "url": self.bare_url if bare else self.stack.url,
             "path": payload.path,
             "kind": payload.kind,
             "files": [str(file) for file in payload.files],
             "items": payload.items,
             "concurrency": concurrency,
             "seconds": seconds or self._seconds(name, concurrency),
-            "warmup": 0.2
-            if bare or name.startswith("text")
-            else 0.2 + min(concurrency * self.image_s, self.effort.seconds),
+            "warmup": 0.2 + (0.0 if fast else min(concurrency * self.image_s, self.effort.seconds)),
         }
-        if payload.items * self.image_s > self.effort.seconds / 6 and payload.items > 1:
-            requests = 2 * concurrency  # few and long: a window would mostly cut through them
+        if payload.items > 1 and payload.items * self.image_s > self.effort.seconds / 6:
+            requests = 2 * concurrency  # The edges of a window would cut through such long requests.
             spec["seconds"] = 300
         if payload.new_texts:
             self._texts += _TEXTS_APART
@@ -101,55 +121,54 @@ class Bench:
             spec |= {"requests": requests, "warmup": 0.0}
         if open_loop_of:
             spec |= {"rate": OPEN_LOOP * self.last[open_loop_of]["items_per_s"], "seed": self._texts}
+        counting = nullcontext(None) if bare else self._batches("text" if name.startswith("text") else "vision")
         pids = {"bare": [self.bare_pid]} if bare else self.stack.pids
-        tower = "text" if name.startswith("text") else "vision"
-        batches = {} if bare else self.stack.batches(tower)
-        with cpu.cpu_of(pids) as spent:
-            result = self.load.ask(**spec)
+        with counting as batches, processes.cpu_of(pids) as spent:
+            result = self.load.request(**spec)
+        if batches is not None:
+            result["batches"] = batches
         items = result["items_in_all"] or float("nan")
         result["cpu_s"] = {role: seconds / items for role, seconds in spent.items()}
-        if not bare:
-            after = self.stack.batches(tower)
-            result["batches"] = {str(size): n for size in sorted(after) if (n := after[size] - batches.get(size, 0))}
-        if open_loop_of:
-            result["rate"] = spec["rate"]
-        return result
+        return result | ({"rate": spec["rate"]} if open_loop_of else {})
 
     def triton(self, tower: str, concurrency: int | None = AT, open_loop_of: str | None = None) -> Result:
-        """Asks Triton alone."""
+        """Measure Triton alone with perf_analyzer. The arguments are those of `http`."""
         rate = OPEN_LOOP * self.last[open_loop_of]["items_per_s"] if open_loop_of else 0.0
         data = self.payloads.images if tower == "vision" else self.payloads.texts
         alone = self.image_s if tower == "vision" else self.text_s
-        # Each of its three windows must see answers, and they come a batch at a time.
+        # Each of perf_analyzer's three windows must contain responses, which come a batch at a time.
         seconds = max(self._seconds(f"triton {tower}", concurrency), 2 * (concurrency or 1) * alone)
-        batches = self.stack.batches(tower)
-        with cpu.cpu_of(self.stack.pids) as spent:
+        with self._batches(tower) as batches, processes.cpu_of(self.stack.pids) as spent:
             result = perf_analyzer.measure(
                 self.stack.triton_grpc, f"{self.stack.variant}-{tower}", data, self.directory, seconds,
                 None if open_loop_of else concurrency, rate,
             )  # fmt: skip
+        items = sum(int(size) * n for size, n in batches.items()) or float("nan")
+        cpu = {role: seconds / items for role, seconds in spent.items()}
+        return result | {"rate": rate, "batches": batches, "cpu_s": cpu}
+
+    @contextmanager
+    def _batches(self, tower: str) -> Iterator[dict[str, int]]:
+        """Count the batches that Triton runs within the block, by size. The dictionary is filled at its end."""
+        before = self.stack.batches(tower)
+        found: dict[str, int] = {}
+        yield found
         after = self.stack.batches(tower)
-        run = {size: n for size in sorted(after) if (n := after[size] - batches.get(size, 0))}
-        items = sum(size * n for size, n in run.items()) or float("nan")
-        return result | {
-            "rate": rate,
-            "batches": {str(size): n for size, n in run.items()},
-            "cpu_s": {role: seconds / items for role, seconds in spent.items()},
-        }
+        found |= {str(size): n for size in sorted(after) if (n := after[size] - before.get(size, 0))}
 
     def alone(self, name: str) -> Result:
-        """Where the time of one request goes."""
+        """Measure where the time of one request goes."""
         count = max(3, min(20, int(self.effort.seconds / max(self.image_s, 1e-3))))
-        return timing.measure(self.stack.host, self.stack.port, self.payloads.http[name], count)
+        return server_timing.measure(self.stack.url, self.payloads.http[name], count)
 
     def decode(self, files: list[Path]) -> Result:
-        """Images a second, and CPU, of decoding and resizing alone."""
-        return self.decoder.ask(
+        """Measure decoding and resizing alone."""
+        return self.decoder.request(
             files=[str(file) for file in files], size=self.stack.image_size, seconds=self.effort.seconds
         )
 
     def _seconds(self, name: str, concurrency: int | None) -> float:
-        """Longer for a slow model, but not without end."""
+        """Return the length of a measurement. It is longer for a slow model, up to a limit."""
         if name == "bare ready":
             return self.effort.seconds
         alone = self.text_s if "text" in name or name == "bare grpc" else self.image_s
@@ -159,23 +178,21 @@ class Bench:
 
 
 @contextmanager
-def bench(stack: Stack, payloads: Payloads, directory: Path, effort: Effort, say: Say) -> Iterator[Bench]:
-    """With all helpers running and everything warm."""
+def bench(served: Stack, payloads: Payloads, directory: Path, effort: Effort, say: Say) -> Iterator[Bench]:
+    """Start all workers and warm everything up."""
     with ExitStack() as running:
-        load = running.enter_context(python_helper("harness.load_generator"))
-        decoder = running.enter_context(python_helper("speed.decode_loop"))
-        port, bare = running.enter_context(_bare(stack, payloads))
-        gemm = _other_environment(running, ".venv-triton", _HERE / "gemm.py", say=say) if effort.gemm else None
+        load = running.enter_context(worker.load_generator())
+        decoder = running.enter_context(worker.module_worker("speed.decode_loop"))
+        url, bare = running.enter_context(_bare_routes(served, payloads, directory))
+        gemm = _script_worker(running, ".venv-triton", _HERE / "gemm.py", say=say) if effort.gemm else None
         torch = None
-        if effort.torch and stack.variant.startswith("PE-Core-"):
-            # open_clip's spelling has a dash more: PE-Core-B-16; B16 and L14 leave out the image size.
-            size = stack.image_size[0]
-            short = stack.variant.removeprefix("PE-Core-").partition("-")[0]
+        if effort.torch and served.variant.startswith("PE-Core-"):
+            # open_clip's names have one more dash: PE-Core-B-16. B16 and L14 leave out the image size.
+            short = served.variant.removeprefix("PE-Core-").partition("-")[0]
             name = {"T16": "T-16-384", "S16": "S-16-384", "B16": "B-16", "L14": "L-14-336", "G14": "bigG-14-448"}[short]
-            torch = _other_environment(
-                running, ".venv-export", _HERE / "torch_loop.py", f"PE-Core-{name}", str(size), say=say
-            )
-        made = Bench(stack, payloads, directory, effort, load, decoder, port, bare, gemm, torch)
+            arguments = (f"PE-Core-{name}", str(served.image_size[0]))
+            torch = _script_worker(running, ".venv-export", _HERE / "torch_loop.py", *arguments, say=say)
+        made = Bench(served, payloads, directory, effort, load, decoder, url, bare, gemm, torch)
         made.image_s = _alone(made, "image base64")
         made.text_s = _alone(made, "text new")
         say(f"One image takes {made.image_s * 1e3:.1f} ms, one text {made.text_s * 1e3:.1f} ms.")
@@ -186,25 +203,25 @@ def bench(stack: Stack, payloads: Payloads, directory: Path, effort: Effort, say
 
 
 def _alone(bench: Bench, name: str) -> float:
-    """Seconds of one request by itself, after the first ones."""
+    """Return the seconds of one request alone, after a few to warm up."""
     bench.http(name, 1, requests=3, seconds=30)
     return float(bench.http(name, 1, requests=5, seconds=30)["ms"]["p50"]) / 1e3
 
 
 def memory(bench: Bench) -> Result:
-    """The gateway's memory after requests of 640x480 at 8 in flight; as many as a minute allows."""
+    """Measure the gateway's memory after requests of 640x480 at 8 in flight; as many as a minute allows."""
     requests = min(bench.effort.memory_requests, int(60 / max(bench.image_s / 2, 1e-4)))
     done = bench.http("image base64", AT, requests=requests, seconds=120)
-    gateways = [cpu.memory_mb(pid) for pid in bench.stack.pids.get("gateway", [])]
+    gateways = [processes.memory_mb(pid) for pid in bench.stack.pids.get("gateway", [])]
     return {"requests": done["items_in_all"], "mb": max((m["now"] for m in gateways), default=float("nan")),
             "peak_mb": max((m["peak"] for m in gateways), default=float("nan"))}  # fmt: skip
 
 
 def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:
-    """Names to measurements. Those of open loops need a closed loop's rate, so they follow it."""
+    """Return the measurements by name. Open loops come last, because they need the rates of closed loops."""
     found: dict[str, Callable[[], Result]] = {}
     for level in bench.effort.levels:
-        # Side by side, since their ratio is what is looked for.
+        # These two are neighbours, because their ratio is a target.
         found[f"triton vision {level}"] = lambda level=level: bench.triton("vision", level)  # type: ignore[misc]
         found[f"http image base64 {level}"] = lambda level=level: bench.http("image base64", level)  # type: ignore[misc]
     small, large = bench.payloads.small, bench.payloads.large
@@ -226,10 +243,10 @@ def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:
         found[f"one {name}"] = lambda name=name: bench.alone(name)  # type: ignore[misc]
     if bench.gemm:
         gemm = bench.gemm
-        found["gemm"] = lambda: gemm.ask(seconds=bench.effort.seconds)
+        found["gemm"] = lambda: gemm.request(seconds=bench.effort.seconds)
     if bench.torch:
         torch = bench.torch
-        found["torch fp32"] = lambda: torch.ask(seconds=bench._seconds("torch", None))
+        found["torch fp32"] = lambda: torch.request(seconds=bench._seconds("torch", None))
     found |= {
         "triton vision open": lambda: bench.triton("vision", open_loop_of=f"triton vision {AT}"),
         "http image base64 open": lambda: bench.http("image base64", 1, open_loop_of=f"http image base64 {AT}"),
@@ -239,7 +256,7 @@ def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:
 
 
 def rounds(bench: Bench, say: Say) -> Iterator[Series]:
-    """All that was measured so far, after each round. What fails is told and left out; the rest is worth having."""
+    """Yield all results so far after each round. A measurement that fails is reported and left out."""
     planned: dict[str, Callable[[], Result]] = measurements(bench)
     series: Series = {}
     begun, longest = time.monotonic(), 0.0
@@ -248,12 +265,11 @@ def rounds(bench: Bench, say: Say) -> Iterator[Series]:
         if started - begun + longest > bench.effort.minutes * 60:
             say(f"No time for a round {number + 1}.")
             return
-        # The open loops stay last.
         closed, opened = ([n for n in planned if ("open" in n) is is_open] for is_open in (False, True))
         for name in (closed if number % 2 == 0 else closed[::-1]) + opened:
             try:
                 result = planned[name]() | {"round": number}
-            except (HelperFailed, perf_analyzer.PerfAnalyzerFailed) as error:
+            except (WorkerFailed, perf_analyzer.PerfAnalyzerFailed) as error:
                 say(f"{name}: {error}")
                 continue
             bench.last[name] = result
@@ -264,37 +280,36 @@ def rounds(bench: Bench, say: Say) -> Iterator[Series]:
 
 
 @contextmanager
-def _bare(stack: Stack, payloads: Payloads) -> Iterator[tuple[int, int]]:
-    """The bare routes' port and process."""
+def _bare_routes(served: Stack, payloads: Payloads, directory: Path) -> Iterator[tuple[str, int]]:
+    """Start the bare routes; yield their URL and process id."""
     (port,) = ports.free(1)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.bench.speed.bare_routes", str(port), stack.triton_grpc, f"{stack.variant}-text",
-         str(payloads.tokens)],
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-    )  # fmt: skip
+    model = f"{served.variant}-text"
+    module = "deploy.bench.speed.bare_routes"
+    command = [sys.executable, "-m", module, str(port), served.triton_grpc, model, str(payloads.tokens)]
+    process = stack.spawn(command, {}, directory / "bare-routes.txt")
     try:
         end = time.monotonic() + 30
         while not _listens(process.pid, port):
             if process.poll() is not None or time.monotonic() > end:
-                raise HelperFailed("the bare route did not start")
+                raise WorkerFailed("the bare routes did not start")
             time.sleep(0.05)
-        yield port, process.pid
+        yield f"http://{ports.LOOPBACK}:{port}", process.pid
     finally:
         process.terminate()
         process.wait(30)
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Whether something does, without a connection that would be counted."""
+    """Whether a process listens on the port. A test connection would reach the app."""
     return f":{port:04X} 00000000:0000 0A" in Path(f"/proc/{pid}/net/tcp").read_text()
 
 
-def _other_environment(running: ExitStack, name: str, script: Path, *arguments: str, say: Say) -> Helper | None:
+def _script_worker(running: ExitStack, name: str, script: Path, *arguments: str, say: Say) -> Worker | None:
+    """Start a script as a worker in another environment of the checkout; None if there is no such environment."""
     python = CHECKOUT / name / "bin/python"
     if not python.exists():
         say(f"{script.name} is left out: there is no {name}.")
         return None
     clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONHOME", "PYTHONPATH")}
-    # -P: the script's folder is this package's, whose modules must not pass for others.
-    return running.enter_context(Helper([python, "-P", script, *arguments], clean))
+    # -P keeps the script's folder off the import path, because its modules have the names of others.
+    return running.enter_context(Worker([python, "-P", script, *arguments], clean))

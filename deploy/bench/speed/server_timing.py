@@ -1,27 +1,28 @@
-"""Where the time of one request goes, as the gateway itself tells in its ``Server-Timing`` header."""
+"""Measure where the time of one request goes, from the gateway's `Server-Timing` header."""
 
 import http.client
 import re
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploy.bench.harness.spread import percentile
 from deploy.bench.speed.payloads import Payload
 
 
 def parse(header: str) -> dict[str, float]:
-    """Milliseconds by stage: https://www.w3.org/TR/server-timing/."""
+    """Parse milliseconds by stage: https://www.w3.org/TR/server-timing/."""
     return {name: float(ms) for name, ms in re.findall(r"([\w-]+);dur=([\d.]+)", header)}
 
 
-def measure(host: str, port: int, payload: Payload, count: int) -> dict[str, Any]:
-    """Median milliseconds of requests sent one after another, by stage.
+def measure(url: str, payload: Payload, count: int) -> dict[str, Any]:
+    """Send requests one after another on one connection, and return the median milliseconds by stage.
 
-    ``gateway``: what its total holds beyond the stages, which is HTTP, JSON and hand-offs. ``client``: what the client
-    waited beyond that total, so the way there and back, and the body's arrival.
+    `gateway` is the part of the gateway's total that is in no stage: HTTP, JSON and hand-offs. `client` is what the
+    client waited beyond that total: the way there and back, and the upload of the body.
     """
-    bodies = [file.read_bytes() for file in payload.files]
-    connection = http.client.HTTPConnection(host, port, timeout=120)
+    bodies, server = [file.read_bytes() for file in payload.files], urlsplit(url)
+    connection = http.client.HTTPConnection(server.hostname or "", server.port, timeout=120)
     samples: list[dict[str, float]] = []
     try:
         for i in range(count):

@@ -1,4 +1,4 @@
-"""What needs torch is not even imported in an environment that lacks it; and results that a run could have."""
+"""Results that a run could have. Tests that need torch are not imported in an environment without it."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -25,7 +25,7 @@ def load(number: int, rate: float, **cpu: float) -> dict[str, Any]:
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    """Two rounds, the second on a machine half as fast."""
+    """Return results of two rounds, the second on a machine half as fast."""
     speeds = list(enumerate((1.0, 0.5)))
     series: dict[str, Any] = {
         name: [load(i, rate * speed, gateway=0.004 / speed, bare=0.002 / speed) for i, speed in speeds]

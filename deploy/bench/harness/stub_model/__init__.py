@@ -1,6 +1,6 @@
-"""A variant that stands in for a real one: the contract's two models, which take a fixed time and do as they are told.
+"""A stub variant: the two models of the contract, which take a fixed time per batch and can answer wrongly on demand.
 
-What a request costs is then known beforehand, and on a machine of two cores there is room left for those who ask.
+The cost of a request is known beforehand, and on a machine of two cores there is CPU left for the clients.
 """
 
 import json
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-VARIANT: Final = "Hold"
+VARIANT: Final = "Stub"
 BATCH: Final = 8
-SECONDS: Final = 0.08  # a batch, of whatever size: 100 items a second at most
+SECONDS: Final = 0.08  # per batch of any size, so 100 items per second at most
 _MODEL: Final = Path(__file__).with_name("python_backend.py")
 _CONFIG: Final = """name: "{name}"
 backend: "python"
@@ -24,25 +24,32 @@ parameters {{ key: "behaviour" value {{ string_value: "{behaviour}" }} }}
 
 
 @dataclass(frozen=True)
-class StandIn:
+class StubModel:
+    """A model repository of the stub variant, and the file that controls it."""
+
     repository: Path
     behaviour: Path
 
     def behave(self, seconds: float = SECONDS, answer: str = "right") -> None:
-        """From the next batch on. ``answer``: right, nan, shape, short, or error."""
+        """Set the time per batch and the kind of answer, from the next batch on.
+
+        Args:
+            seconds: per batch.
+            answer: right, nan, shape, short, or error.
+        """
         new = self.behaviour.with_suffix(".new")
         new.write_text(json.dumps({"seconds": seconds, "answer": answer}))
         new.replace(self.behaviour)
 
 
-def lay(directory: Path, image_size: int = 32, context_length: int = 16, embed_dim: int = 8) -> StandIn:
-    """A model repository below ``directory``, which only its own machine can serve."""
-    made = StandIn(directory / "models", directory / "behaviour.json")
-    made.repository.mkdir(parents=True)
-    made.behave()
+def write(directory: Path, image_size: int = 32, context_length: int = 16, embed_dim: int = 8) -> StubModel:
+    """Write the model repository below `directory`. It holds absolute paths, so only this machine can serve it."""
+    stub = StubModel(directory / "models", directory / "behaviour.json")
+    stub.repository.mkdir(parents=True)
+    stub.behave()
     pixels = f"{image_size}, {image_size}, 3"
     for tower, name, kind, dims in (("vision", "image", "UINT8", pixels), ("text", "tokens", "INT32", context_length)):
-        model = made.repository / f"{VARIANT}-{tower}"
+        model = stub.repository / f"{VARIANT}-{tower}"
         (model / "1").mkdir(parents=True)
         (model / "1/model.py").write_bytes(_MODEL.read_bytes())
         (model / "config.pbtxt").write_text(
@@ -53,7 +60,7 @@ def lay(directory: Path, image_size: int = 32, context_length: int = 16, embed_d
                 type=f"TYPE_{kind}",
                 dims=dims,
                 embed_dim=embed_dim,
-                behaviour=made.behaviour,
+                behaviour=stub.behaviour,
             )
         )
-    return made
+    return stub

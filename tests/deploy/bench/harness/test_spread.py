@@ -18,7 +18,7 @@ def test_what_was_not_measured_has_none() -> None:
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    # The second round ran on a machine half as fast: that is no news about the ratio.
+    # The machine was half as fast in the second round, which does not change the ratio.
     assert ratio([90.0, 45.0, 80.0], [100.0, 50.0, 100.0]) == Spread(0.9, 0.8, 0.9, 3)
 
 

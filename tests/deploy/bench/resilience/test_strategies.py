@@ -1,29 +1,46 @@
 import json
-import random
 
-from deploy.bench.harness import client as asking
-from deploy.bench.resilience import strategies as mutation
+from hypothesis import HealthCheck, find, given, settings
+from hypothesis import strategies as st
 
+from deploy.bench.harness import client
+from deploy.bench.resilience import strategies
 
-def test_the_same_number_gives_the_same_input() -> None:
-    assert [mutation.make(1, i) for i in range(50)] == [mutation.make(1, i) for i in range(50)]
-    assert mutation.make(1, 0) != mutation.make(2, 0)
-
-
-def test_inputs_reach_every_route_and_both_ways_of_sending_images() -> None:
-    inputs = [mutation.make(1, i) for i in range(300)]
-    assert {given.path for given in inputs} == {
-        asking.IMAGE, asking.TEXT, "/perception_encoder/compare", "/v1/embeddings",
-    }  # fmt: skip
-    kinds = {given.kind.partition(";")[0] for given in inputs}
-    assert {"application/json", "image/png", "multipart/form-data"} <= kinds
-    assert len({given.body for given in inputs}) > 250
-    assert max(len(given.body) for given in inputs) < 1_000_000
+FAST = settings(max_examples=400, database=None, deadline=None, derandomize=True,
+                suppress_health_check=list(HealthCheck))  # fmt: skip
 
 
-def test_values_stay_json_and_damage_does_not() -> None:
-    rng = random.Random(3)
-    values = [json.dumps(mutation.mutated({"image": [{"type": "base64", "value": "x"}]}, rng)) for _ in range(100)]
-    assert len(set(values)) > 20
-    damaged = [mutation._damaged(b'{"text": "a cat"}', rng) for _ in range(100)]
-    assert sum(data == b'{"text": "a cat"}' for data in damaged) < 5
+def test_requests_reach_every_route_and_every_way_to_send_an_image() -> None:
+    seen = set()
+
+    @settings(FAST)
+    @given(strategies.requests())
+    def collect(request: strategies.Request) -> None:
+        seen.add((request.path, request.kind.partition(";")[0]))
+
+    collect()
+    assert {path for path, _ in seen} == {client.IMAGE, client.TEXT, client.COMPARE, "/v1/embeddings"}
+    assert {"application/json", "image/png", "multipart/form-data"} <= {kind for _, kind in seen}
+
+
+@settings(FAST, max_examples=50)
+@given(strategies.altered({"image": [{"type": "base64", "value": "x"}]}))
+def test_an_altered_value_is_json_and_not_the_original(value: object) -> None:
+    assert json.loads(json.dumps(value)) != {"image": [{"type": "base64", "value": "x"}]}
+
+
+def test_an_altered_value_can_be_odd_at_any_depth() -> None:
+    original = {"image": [{"type": "base64", "value": "x"}]}
+    for odd in ({"image": [{"type": "base64"}]}, {"image": [{"type": "base64", "value": -1}]}, {"image": None}, {}):
+        find(
+            strategies.altered(original),
+            lambda value, odd=odd: value == odd,
+            settings=settings(FAST, max_examples=9999),
+        )
+
+
+def test_damage_overwrites_inserts_deletes_and_cuts() -> None:
+    data = st.just(bytes(range(100))).flatmap(strategies.damaged)
+    for wanted in (lambda d: len(d) == 100 and d != bytes(range(100)), lambda d: len(d) > 100, lambda d: 60 < len(d) < 100,
+                   lambda d: len(d) < 50):  # fmt: skip
+        find(data, wanted, settings=FAST)

@@ -65,7 +65,7 @@ def test_no_picture(served: stack.Stack, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.mark.triton
 def test_the_page_word_for_word(served: stack.Stack, tmp_path: Path) -> None:
-    """All its commands in order, in one shell, with perf_analyzer itself; the first block says where and how long."""
+    """Run all commands of the page in one shell. The first block only sets variables, which this test replaces."""
     first, *blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     names = re.findall(r"\b([A-Z]+)=", first)
     here = {
@@ -89,7 +89,7 @@ def test_the_page_word_for_word(served: stack.Stack, tmp_path: Path) -> None:
             **os.environ,
             **here,
             "PATH": f"{program}:{os.environ['PATH']}",
-            "PYTHONPATH": f"{ROOT}:{':'.join(sys.path)}",  # a link to Python has no environment beside it
+            "PYTHONPATH": f"{ROOT}:{':'.join(sys.path)}",  # the link to Python is outside of its environment
             "LD_LIBRARY_PATH": libraries,
         },
         capture_output=True,
