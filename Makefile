@@ -4,9 +4,9 @@ PYTHON ?= python3
 setup = $(PYTHON) deploy/environments.py
 
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
-# The demo; others by `.venv/bin/pe-bench --repository DIR`.
-bench:  ; @$(setup) bench && .venv/bin/pe-bench
-# Load, faults, attack; a quarter of an hour, of which ten minutes for memory.
+# Measures the speed of the demo. `.venv/bin/pe-bench --repository DIR` measures another repository.
+bench:  ; @$(setup) bench && .venv/bin/pe-bench speed
+# Measures overload, faults, attack and memory, in a quarter of an hour.
 hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export

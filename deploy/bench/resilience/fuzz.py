@@ -21,7 +21,7 @@ from deploy.bench.resilience.testbed import Testbed
 
 _CLIENTS: Final = 8
 _HANG_S: Final = 5.0
-_SAMPLES: Final = 40
+_SAMPLE_S: Final = 0.1  # between two readings of the memory
 _KEPT: Final = 20  # failures to keep
 
 
@@ -49,9 +49,14 @@ def measure(testbed: Testbed) -> list[Figure]:
     # A small text cache is full soon, so that its growth is not measured.
     with testbed.gateway(PE_TEXT_CACHE_BYTES="1000000") as gateway:
         found, memory = Found(), list[float]()
-        for round_number in range(_SAMPLES):
-            send(gateway.url, testbed.effort.inputs // _SAMPLES, round_number, found)
-            memory.append(processes.memory_mb(gateway.pid)["now"])
+        with ThreadPoolExecutor(_CLIENTS) as pool:
+            count = testbed.effort.inputs // _CLIENTS
+            clients = [pool.submit(_client, gateway.url, count, number, found) for number in range(_CLIENTS)]
+            while not all(each.done() for each in clients):
+                time.sleep(_SAMPLE_S)
+                memory.append(processes.memory_mb(gateway.pid)["now"])
+        for each in clients:
+            each.result()
         documented = openapi.measure(gateway.url, testbed.effort.examples)
         right = client.post(gateway.url, client.IMAGE, {"image": client.grey(33)})
     testbed.stub.behave()
@@ -81,13 +86,8 @@ def _keep(testbed: Testbed, found: Found, log: Path) -> None:
         testbed.say(f"  {folder / f'{number}.bin'}: {what}")
 
 
-def send(url: str, count: int, seed: int, found: Found) -> None:
-    """Send `count` requests through eight clients at a time. The same seed gives the same requests."""
-    with ThreadPoolExecutor(_CLIENTS) as pool:
-        list(pool.map(lambda i: _client(url, max(1, count // _CLIENTS), seed * _CLIENTS + i, found), range(_CLIENTS)))
-
-
 def _client(url: str, count: int, number: int, found: Found) -> None:
+    """Send that many requests. The same number of the client gives the same requests."""
     server = urlsplit(url)
     connection = http.client.HTTPConnection(server.hostname or "", server.port, timeout=4 * _HANG_S)
 

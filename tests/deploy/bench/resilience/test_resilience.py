@@ -1,4 +1,7 @@
-"""Run `pe-bench resilience --quick` around the real stack. Targets that depend on the machine's speed are not asserted."""
+"""Run `pe-bench resilience --quick` around the real stack.
+
+Targets that depend on the machine's speed are not asserted.
+"""
 
 import json
 import subprocess
