@@ -22,13 +22,7 @@ _LINES: Final = 8
 
 
 def measure(variant: str, precision: str, folder: Path, *options: str | Path) -> Results:
-    """Run `tower` and return its JSON.
-
-    Args:
-        variant: to measure.
-        precision: of our export, fp16 or bf16.
-        folder: for its output.
-        options: more options of `tower`: `--repository` or `--checkpoint`, above all.
+    """Run `tower` with these options, and return its JSON from `folder`.
 
     Raises:
         WorkerFailed: it ended with an error.

@@ -1,10 +1,9 @@
 """Measure the vision tower on an NVIDIA GPU: our export by onnxruntime's CUDA provider, beside torch.
 
-    python -m deploy.bench.gpu.tower [VARIANT] [--precision fp16|bf16] [--repository DIR | --checkpoint FILE]
+    python -m deploy.bench.gpu.tower [VARIANT] --repository DIR [--precision fp16|bf16]
 
 It needs a Python with the extra `gpu` (onnxruntime-gpu and a CUDA build of torch), and no network. Our export is the
-newest in the repository. Without a repository, it is made for the run, from the checkpoint or with random weights.
-Torch's weights are the checkpoint's, or random, which changes no speed. Each round measures:
+newest in the repository. Torch's weights are random, which changes no speed. Each round measures:
 
     matmul          the GPU's limit in each precision: a large matrix product by torch
     torch eager     the tower in torch with its weights in FP16 or BF16
@@ -19,7 +18,6 @@ import argparse
 import json
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,18 +33,14 @@ from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 
 from deploy.bench.harness import flops
 from deploy.bench.harness.spread import spread
-from export import pipeline
-from export.engines import ENGINES
 from export.errors import ExportError, TargetError
 from export.files import readable_size
 from export.graph.spec import Precision
 from export.graph.towers import VisionTower
-from export.progress import Progress
 from export.repository.certificate import Certificate
 from export.repository.store import Repository
 from export.variants import DEFAULT_VARIANT, Variant, find_variant
-from export.weights import random_checkpoint
-from export.weights.checkpoint import build_tower, load_tower, open_checkpoint
+from export.weights.checkpoint import build_tower
 
 Device = Literal["cuda", "cpu"]
 Half = Literal["fp16", "bf16"]
@@ -61,19 +55,12 @@ _MATMUL_SIZES: Final[Mapping[Device, tuple[int, ...]]] = {"cuda": (4096, 8192, 1
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
-
-    Attributes:
-        rounds: how often everything is measured.
-        seconds: of one measurement, at least.
-        batch_sizes: images per batch.
-        compiled: whether torch.compile is measured, which takes a minute.
-    """
+    """How much is measured."""
 
     rounds: int = 5
-    seconds: float = 1.0
+    seconds: float = 1.0  # of one measurement, at least
     batch_sizes: tuple[int, ...] = (1, 8, 32)
-    compiled: bool = True
+    compiled: bool = True  # torch.compile too, which takes a minute
 
 
 def synchronize(device: Device) -> None:
@@ -173,26 +160,6 @@ class OnnxRuntimeRun:
         self._session.run_with_iobinding(self._binding)  # returns when the GPU has finished
 
 
-def export(variant: Variant, precision: Precision, checkpoint: Path, repository: Path) -> tuple[Path, Certificate]:
-    """Export the vision tower as `pe-export` does, and return its graph and certificate."""
-    order = pipeline.Order(
-        variant=variant,
-        checkpoint=checkpoint,
-        checkpoint_source=checkpoint.name,
-        checkpoint_sha256="",
-        repository=repository,
-        command=f"pe-export {variant.name} --precision {precision} --towers vision",
-        max_batch_size=variant.max_batch_size,
-        engine=ENGINES["onnx"],
-        precision=precision,
-        towers=("vision",),
-    )
-    pipeline.run(order, Progress(sys.stderr))
-    version = Repository(repository).version_directory(variant.model_name("vision"), 1)
-    certificate = Certificate.read(version)
-    return version / certificate.artifact, certificate
-
-
 def published(variant: Variant, precision: Precision, repository: Path) -> tuple[Path, Certificate]:
     """Return the graph and certificate of the newest vision tower in a repository.
 
@@ -209,34 +176,18 @@ def published(variant: Variant, precision: Precision, repository: Path) -> tuple
     return version / certificate.artifact, certificate
 
 
-def measure(
-    variant: Variant,
-    precision: Half,
-    device: Device,
-    effort: Effort,
-    checkpoint: Path | None = None,
-    repository: Path | None = None,
-) -> dict[str, Any]:
+def measure(variant: Variant, precision: Half, device: Device, effort: Effort, repository: Path) -> dict[str, Any]:
     """Measure everything, and return it as JSON values. Rates are the median, lowest and highest of the rounds.
 
     Raises:
-        ExportError: the export failed its parity, or there is no GPU.
+        ExportError: the repository has no such export, or there is no GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise TargetError(
             "no NVIDIA GPU that torch can use; --device cpu tries the script, and measures nothing of use"
         )
-    with tempfile.TemporaryDirectory(prefix="pe-bench-gpu-") as name:
-        folder = Path(name)
-        if repository is not None:
-            graph, certificate = published(variant, precision, repository)
-        else:
-            weights = checkpoint or folder / "random.safetensors"
-            if checkpoint is None:
-                random_checkpoint.write(variant.name, weights)
-            graph, certificate = export(variant, precision, weights, folder / "models")
-        session = onnxruntime_session(graph, device)
-        runs = _runs(variant, precision, device, effort, checkpoint, session)
+    graph, certificate = published(variant, precision, repository)
+    runs = _runs(variant, precision, device, effort, onnxruntime_session(graph, device))
     rates: dict[str, list[float]] = {key: [] for key in runs}
     limits: dict[Half, list[float]] = {half: [] for half in _DTYPES}
     for _ in range(effort.rounds):
@@ -260,7 +211,7 @@ def measure(
 
 
 def _runs(
-    variant: Variant, precision: Half, device: Device, effort: Effort, checkpoint: Path | None, session: Any
+    variant: Variant, precision: Half, device: Device, effort: Effort, session: Any
 ) -> dict[str, tuple[Run, int]]:
     """Return the runs of a round by name, and how many images each embeds per call."""
     shape = variant.input_shape("vision")
@@ -269,21 +220,13 @@ def _runs(
     for n, batch in images.items():
         runs[f"onnxruntime {precision}, batch {n}"] = OnnxRuntimeRun(session, batch, variant.embed_dim, device), n
     for half in _DTYPES:
-        embed = torch_embed(_tower(variant, checkpoint), half, device)
+        embed = torch_embed(VisionTower(build_tower(variant, "vision")), half, device)
         for n, batch in images.items():
             runs[f"torch eager {half}, batch {n}"] = torch_run(embed, batch, device), n
         if effort.compiled:
             n = max(images)
             runs[f"torch compiled {half}, batch {n}"] = torch_run(torch.compile(embed), images[n], device), n
     return runs
-
-
-def _tower(variant: Variant, checkpoint: Path | None) -> VisionTower:
-    if checkpoint is None:
-        return VisionTower(build_tower(variant, "vision"))
-    tower = load_tower(variant, "vision", open_checkpoint(checkpoint))
-    assert isinstance(tower, VisionTower)
-    return tower
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
@@ -326,9 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("variant", nargs="?", default=DEFAULT_VARIANT, metavar="VARIANT")
     parser.add_argument("--precision", choices=tuple(_DTYPES), default="fp16", help="of our export")
     parser.add_argument("--device", choices=tuple(_PROVIDERS), default="cuda")
-    given = parser.add_mutually_exclusive_group()
-    given.add_argument("--repository", type=Path, metavar="DIR", help="our export, instead of one made for the run")
-    given.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights, instead of random ones")
+    parser.add_argument("--repository", type=Path, metavar="DIR", required=True, help="with our export")
     parser.add_argument("--batch-sizes", type=_numbers, default=Effort.batch_sizes, metavar="1,8,32")
     parser.add_argument("--rounds", type=int, default=Effort.rounds)
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="of one measurement, at least")
@@ -338,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     effort = Effort(options.rounds, options.seconds, options.batch_sizes, not options.no_compile)
     try:
         variant = find_variant(options.variant)
-        results = measure(variant, options.precision, options.device, effort, options.checkpoint, options.repository)
+        results = measure(variant, options.precision, options.device, effort, options.repository)
     except ExportError as error:
         sys.stderr.write(f"gpu: {error}\n")
         return 1

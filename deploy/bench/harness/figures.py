@@ -12,30 +12,17 @@ _DECIMALS: Final = {"MB": 1, "%": 1, "ms": 0, "s": 2, "x": 2, "/s": 1, "": 0}
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value and its target.
-
-    Attributes:
-        what: what was measured.
-        value: one number, or the median and range over rounds. None if this run left the measurement out; a number
-            that is not finite if the measurement failed.
-        unit: a key of `_DECIMALS`; "x" for ratios.
-        limit: the target; None for figures without one.
-        bound: how the value compares with the limit.
-        aim: a stricter limit to aim at.
-        timed: the result also depends on the machine's speed.
-        note: shown after `what`, in brackets.
-        exempt: why the target does not apply to this run. Shown instead of the verdict.
-    """
+    """A measured value and its target."""
 
     what: str
-    value: float | Spread | None
-    unit: str = ""
+    value: float | Spread | None  # None if the run left the measurement out; not finite if the measurement failed
+    unit: str = ""  # "x" for ratios
     limit: float | None = None
     bound: Literal["at most", "at least", "exactly"] = "exactly"
-    aim: float | None = None
-    timed: bool = False
+    aim: float | None = None  # a stricter limit
+    timed: bool = False  # the result also depends on the machine's speed
     note: str = ""
-    exempt: str = ""
+    exempt: str = ""  # why the target does not apply to this run
 
     @property
     def number(self) -> float:

@@ -38,34 +38,20 @@ _NOUNS: Final = (
 
 @dataclass(frozen=True)
 class Spec:
-    """One measurement: the fields of a worker request.
+    """One measurement: the fields of a worker request."""
 
-    Attributes:
-        url: of the server, `http://host:port`.
-        path: with its query, if any.
-        files: bodies, sent in turn.
-        seconds: to measure, after `warmup` seconds that do not count.
-        concurrency: requests in flight. With a `rate`, connections to begin with.
-        kind: Content-Type.
-        items: images or texts in one request.
-        requests: stop after that many requests.
-        rate: requests per second as a Poisson process (open loop). None keeps `concurrency` in flight (closed loop).
-        seed: of the Poisson process.
-        texts_from: put a new text in place of `@TEXT@` in each body, beginning with that number.
-    """
-
-    url: str
+    url: str  # http://host:port
     path: str
-    files: list[str]
+    files: list[str]  # bodies, sent in turn
     seconds: float
-    concurrency: int
+    concurrency: int  # requests in flight; in an open loop, connections to begin with
     kind: str = "application/json"
-    items: int = 1
-    warmup: float = 0.0
-    requests: int | None = None
-    rate: float | None = None
-    seed: int = 0
-    texts_from: int | None = None
+    items: int = 1  # images or texts in one request
+    warmup: float = 0.0  # seconds that do not count
+    requests: int | None = None  # to stop after
+    rate: float | None = None  # requests per second as a Poisson process (open loop); None for a closed loop
+    seed: int = 0  # of the Poisson process
+    texts_from: int | None = None  # number of the first text to put in place of `@TEXT@`
 
 
 @dataclass(frozen=True)

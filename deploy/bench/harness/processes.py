@@ -2,10 +2,13 @@
 
 import os
 import platform
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from deploy.embedded.installation import CHECKOUT
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PROC: Final = Path("/proc")
@@ -57,6 +60,12 @@ def cpu_of(pids: Mapping[str, list[int]]) -> Iterator[dict[str, float]]:
     spent: dict[str, float] = {}
     yield spent
     spent.update({role: sum(map(cpu_seconds, members)) - before[role] for role, members in pids.items()})
+
+
+def commit() -> str:
+    """Return the commit of the checkout."""
+    git = subprocess.run(["git", "-C", CHECKOUT, "describe", "--always"], capture_output=True, text=True, check=False)
+    return git.stdout.strip() or "unknown"
 
 
 def machine() -> dict[str, object]:

@@ -27,27 +27,17 @@ class StackFailed(Exception):
 
 @dataclass(frozen=True)
 class Stack:
-    """Addresses of a running stack, and its process ids if they are known.
+    """Addresses of a running stack, and its process ids if they are known."""
 
-    Attributes:
-        url: of the gateway, `http://host:port`.
-        triton_grpc: host:port.
-        triton_http: host:port.
-        variant: to measure.
-        info: what the gateway's `/info` reports about the variant.
-        pids: process ids by role: gateway, tritonserver, stub vision, stub text.
-        triton_metrics: host:port; empty for a stack that was not started here.
-        launcher: process id of `pe-serve`; 0 for a stack that was not started here.
-    """
-
-    url: str
-    triton_grpc: str
+    url: str  # of the gateway, http://host:port
+    triton_grpc: str  # host:port, as the others
     triton_http: str
     variant: str
-    info: dict[str, Any]
-    pids: dict[str, list[int]] = field(default_factory=dict)
+    info: dict[str, Any]  # what the gateway's /info reports about the variant
+    pids: dict[str, list[int]] = field(default_factory=dict)  # by role: gateway, tritonserver, stub vision, stub text
+    # Only for a stack that was started here:
     triton_metrics: str = ""
-    launcher: int = 0
+    launcher: int = 0  # process id of `pe-serve`
 
     @property
     def image_size(self) -> tuple[int, int]:

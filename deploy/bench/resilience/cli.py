@@ -3,7 +3,6 @@
 import argparse
 import json
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,6 @@ from deploy.bench.resilience import (
     testbed,
     triton_faults,
 )
-from deploy.embedded.installation import CHECKOUT
 
 
 def _fuzz(bed: testbed.Testbed) -> list[Figure]:
@@ -119,7 +117,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "took_s": round(time.time() - began),
         "command": _command(options),
         "machine": machine,
-        "commit": _commit(),
+        "commit": processes.commit(),
         "sections": sections,
     }
 
@@ -128,11 +126,6 @@ def _command(options: argparse.Namespace) -> str:
     """Return the command without the paths of this machine."""
     given = {"--quick": options.quick, "--repository DIR": options.repository, f"--soak {options.soak}": options.soak}
     return " ".join(["pe-bench resilience", *(name for name, value in given.items() if value)])
-
-
-def _commit() -> str:
-    git = subprocess.run(["git", "-C", CHECKOUT, "describe", "--always"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() or "unknown"
 
 
 def markdown(results: dict[str, Any]) -> str:

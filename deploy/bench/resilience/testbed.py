@@ -16,27 +16,16 @@ LIMIT: Final = 64  # requests in flight: the gateway's default
 
 @dataclass(frozen=True)
 class Effort:
-    """How long the measurements take.
+    """How long the measurements take, in seconds and numbers."""
 
-    Attributes:
-        window: seconds without a refusal that make a rate the capacity.
-        guess: seconds of one step of the search for the capacity.
-        soak: seconds of the soak test.
-        load: seconds of load around a fault.
-        kills: of a Triton process.
-        inputs: damaged inputs to send.
-        examples: requests per operation of /openapi.json.
-        connections: idle ones to open.
-    """
-
-    window: float
-    guess: float
+    window: float  # without a refusal, for a rate to be the capacity
+    guess: float  # of one step of the search for the capacity
     soak: float
-    load: float
-    kills: int
-    inputs: int
-    examples: int
-    connections: int
+    load: float  # around a fault
+    kills: int  # of a Triton process
+    inputs: int  # damaged ones
+    examples: int  # requests per operation of /openapi.json
+    connections: int  # idle ones
 
 
 FULL: Final = Effort(window=30, guess=4, soak=600, load=10, kills=3, inputs=20_000, examples=100, connections=2000)
@@ -45,26 +34,15 @@ QUICK: Final = Effort(window=1, guess=0.4, soak=4, load=1, kills=1, inputs=160, 
 
 @dataclass(frozen=True)
 class Testbed:
-    """The processes and settings of one run.
+    """The processes and settings of one run."""
 
-    Attributes:
-        stack: `pe-serve` around the stub model.
-        stub: controls the stub model.
-        load: the load generator.
-        directory: for files that the run needs.
-        output: for files to keep.
-        effort: how long the measurements take.
-        repository: of a real variant whose capacity is measured too; None without one.
-        say: prints progress.
-    """
-
-    stack: Stack
+    stack: Stack  # `pe-serve` around the stub model
     stub: StubModel
-    load: Worker
-    directory: Path
-    output: Path
+    load: Worker  # the load generator
+    directory: Path  # for files that the run needs
+    output: Path  # for files to keep
     effort: Effort
-    repository: Path | None
+    repository: Path | None  # of a real variant whose capacity is measured too
     say: Callable[[str], None]
 
     @property

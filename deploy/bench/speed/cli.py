@@ -3,7 +3,6 @@
 import argparse
 import json
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -150,10 +149,8 @@ def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]
     if gpu:
         _say("Measuring the card alone ...")
         with tempfile.TemporaryDirectory(prefix="pe-bench-") as name:
-            ours = () if options.url else ("--repository", options.repository.absolute())
-            results["card"] = card.measure(
-                results["variant"], _precision(results["info"]), Path(name), "--rounds", str(effort.rounds), *ours
-            )
+            arguments = ("--rounds", str(effort.rounds), "--repository", options.repository.absolute())
+            results["card"] = card.measure(results["variant"], _precision(results["info"]), Path(name), *arguments)
         yield results | {"took_s": time.time() - began}
 
 
@@ -171,8 +168,7 @@ def _versions(served: stack.Stack) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    git = subprocess.run(["git", "-C", CHECKOUT, "describe", "--always"], capture_output=True, text=True, check=False)
-    return found | ({"commit": git.stdout.strip()} if git.returncode == 0 else {})
+    return found | {"commit": processes.commit()}
 
 
 def _write(results: dict[str, Any], folder: Path, stem: str) -> Path:

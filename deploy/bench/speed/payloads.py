@@ -22,44 +22,26 @@ PROMPTS: Final = ("a photo of a cat", "a photo of a rocket", "a cup of coffee on
 
 @dataclass(frozen=True)
 class Payload:
-    """One kind of request.
-
-    Attributes:
-        path: of the route.
-        files: bodies, sent in turn.
-        kind: Content-Type.
-        items: images or texts in one request.
-        new_texts: each request has a new text in place of `@TEXT@`.
-    """
+    """One kind of request."""
 
     path: str
-    files: list[Path]
+    files: list[Path]  # bodies, sent in turn
     kind: str = client.JSON
-    items: int = 1
-    new_texts: bool = False
+    items: int = 1  # images or texts in one request
+    new_texts: bool = False  # a new text in place of `@TEXT@` in each request
 
 
 @dataclass(frozen=True)
 class Payloads:
-    """All that is sent.
+    """All that is sent."""
 
-    Attributes:
-        http: requests by name.
-        images: tensors for perf_analyzer.
-        texts: tensors for perf_analyzer.
-        tokens: of one text, little-endian int32.
-        small: JPEG files of 640x480.
-        large: JPEG files of 12 megapixels.
-        source: of the pictures.
-    """
-
-    http: dict[str, Payload]
-    images: Path
-    texts: Path
-    tokens: Path
-    small: list[Path]
-    large: list[Path]
-    source: str
+    http: dict[str, Payload]  # by name
+    images: Path  # tensors for perf_analyzer
+    texts: Path  # tensors for perf_analyzer
+    tokens: Path  # of one text, little-endian int32
+    small: list[Path]  # JPEG files of 640x480
+    large: list[Path]  # JPEG files of 12 megapixels
+    source: str  # of the pictures
 
 
 def write(stack: Stack, directory: Path) -> Payloads:

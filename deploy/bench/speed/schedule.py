@@ -33,23 +33,13 @@ _LONGEST: Final = 3.0  # times the usual length of a measurement
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """How much is measured."""
 
-    Attributes:
-        rounds: at most. No round begins that would not end within `minutes`.
-        minutes: for all rounds.
-        seconds: of one measurement of a fast model.
-        levels: requests in flight.
-        memory_requests: requests before the gateway's memory is read.
-        torch: whether torch is measured.
-        gemm: whether matrix products are measured.
-    """
-
-    rounds: int
+    rounds: int  # at most. No round begins that would not end within the minutes.
     minutes: float
-    seconds: float
-    levels: tuple[int, ...]
-    memory_requests: int
+    seconds: float  # of one measurement of a fast model
+    levels: tuple[int, ...]  # requests in flight
+    memory_requests: int  # before the gateway's memory is read
     torch: bool
     gemm: bool = True
 
@@ -62,13 +52,7 @@ GPU: Final = Effort(3, 3, seconds=1.5, levels=(1, 8, 32, 64), memory_requests=10
 
 @dataclass
 class Bench:
-    """The processes and settings of one run.
-
-    Attributes:
-        image_s: seconds of one image request alone.
-        text_s: seconds of one text request alone.
-        last: the latest result of each measurement.
-    """
+    """The processes and settings of one run."""
 
     stack: Stack
     payloads: Payloads
@@ -80,7 +64,7 @@ class Bench:
     bare_pid: int
     gemm: Worker | None
     torch: Worker | None
-    image_s: float = 0.0
+    image_s: float = 0.0  # of one request alone
     text_s: float = 0.0
     _texts: int = field(default_factory=lambda: random.randrange(24**4))
     last: dict[str, Result] = field(default_factory=dict)
