@@ -18,7 +18,7 @@ from deploy.bench.harness.worker import WorkerFailed
 from deploy.bench.resilience import (
     cancellation,
     capacity,
-    refusals,
+    decompression_bomb,
     sigterm,
     slow_clients,
     soak,
@@ -40,7 +40,7 @@ SECTIONS: Final[dict[str, tuple[str, Callable[[testbed.Testbed], list[Figure]]]]
     "capacity": ("Overload, with the stub model", capacity.measure),
     "real": ("Overload, with the given model", capacity.measure_real),
     "cancellation": ("Deadlines, and clients that disconnect", cancellation.measure),
-    "refusals": ("What is refused, and in which order", refusals.measure),
+    "bomb": ("A decompression bomb", decompression_bomb.measure),
     "slow-clients": ("Slow and idle clients", slow_clients.measure),
     "faults": ("Faults of Triton", triton_faults.measure),
     "sigterm": ("SIGTERM", sigterm.measure),

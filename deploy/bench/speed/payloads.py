@@ -1,6 +1,5 @@
 """The bodies to send: files for the load generator, and tensors for perf_analyzer."""
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +8,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 
 from deploy.bench.harness import client, photographs
 from deploy.bench.harness.stack import Stack
-from deploy.bench.speed import perf_analyzer
-from gateway.images.preprocess import preprocess
+from deploy.bench.speed import inputs
 from gateway.texts.tokenizer import Tokenizer
 
 PROMPTS: Final = ("a photo of a cat", "a photo of a rocket", "a cup of coffee on a table")
@@ -76,17 +73,16 @@ def write(stack: Stack, directory: Path) -> Payloads:
         "bare ready": Payload("/ready", repeated),
         "bare grpc": Payload("/grpc", new, new_texts=True),
     }
-    tokenizer = Tokenizer(stack.info["context_length"])
-    tokens = [tokenizer.encode(prompt).tokens for prompt in PROMPTS]
-    pixels = [preprocess(Image.open(io.BytesIO(f.read_bytes())).convert("RGB"), stack.image_size) for f in small]
+    tensors = inputs.write(stack, [file.read_bytes() for file in small], directory / "inputs")
+    tokens = Tokenizer(stack.info["context_length"]).encode(PROMPTS[0]).tokens
     return Payloads(
-        http,
-        perf_analyzer.input_data("image", pixels, directory / "perf-image.json"),
-        perf_analyzer.input_data("tokens", tokens, directory / "perf-text.json"),
-        _put(directory / "tokens.bin", np.ascontiguousarray(tokens[0], "<i4").tobytes()),
-        small,
-        large,
-        source,
+        http=http,
+        images=tensors[0],
+        texts=tensors[1],
+        tokens=_put(directory / "tokens.bin", np.ascontiguousarray(tokens, "<i4").tobytes()),
+        small=small,
+        large=large,
+        source=source,
     )
 
 

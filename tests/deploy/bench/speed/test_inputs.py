@@ -22,7 +22,7 @@ ROOT = PAGE.parents[2]
 SERVED = stack.Stack("http://x:1", "", "", "V", {"image_size": [16, 8], "context_length": 12})
 
 
-def test_tensors_are_what_the_gateway_would_send(tmp_path: Path) -> None:
+def test_tensors_are_those_that_the_gateway_sends(tmp_path: Path) -> None:
     vision, text, *_ = inputs.write(SERVED, [PHOTOGRAPHS[0].read_bytes()], tmp_path)
     (image,) = json.loads(vision.read_text())["data"]
     assert image["image"]["shape"] == [16, 8, 3]
@@ -36,7 +36,7 @@ def test_tensors_are_what_the_gateway_would_send(tmp_path: Path) -> None:
     assert row[0] == Tokenizer(12).encode("").tokens[0]
 
 
-def test_bodies_are_of_the_same_images_and_texts(tmp_path: Path) -> None:
+def test_bodies_have_the_same_images_and_texts(tmp_path: Path) -> None:
     *_, images, texts = inputs.write(SERVED, [PHOTOGRAPHS[0].read_bytes()], tmp_path)
     ((image,),) = (entry["payload"] for entry in json.loads(images.read_text())["data"])
     assert image["perception_encoder_version_id"] == "V"
@@ -44,7 +44,7 @@ def test_bodies_are_of_the_same_images_and_texts(tmp_path: Path) -> None:
     assert len({entry["payload"][0]["text"] for entry in json.loads(texts.read_text())["data"]}) == 1000
 
 
-def test_nobody_to_ask(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_unreachable_gateway_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert inputs.main(["--url", "http://127.0.0.1:9", "--output", str(tmp_path / "inputs")]) == 1
     assert "refused" in capsys.readouterr().err
     assert not (tmp_path / "inputs").exists()
@@ -57,14 +57,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
 
 
 @pytest.mark.triton
-def test_no_picture(served: stack.Stack, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_an_error(
+    served: stack.Stack, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "notes.txt").write_text("not a picture")
     assert inputs.main(["--url", served.url, "--output", str(tmp_path), str(tmp_path / "notes.txt")]) == 1
     assert "cannot identify" in capsys.readouterr().err
 
 
 @pytest.mark.triton
-def test_the_page_word_for_word(served: stack.Stack, tmp_path: Path) -> None:
+def test_the_commands_of_the_page(served: stack.Stack, tmp_path: Path) -> None:
     """Run all commands of the page in one shell. The first block only sets variables, which this test replaces."""
     first, *blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     names = re.findall(r"\b([A-Z]+)=", first)
