@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deploy.bench.speed import cli, perf_analyzer
+from deploy.bench.speed import cli, perf_analyzer, plots
 
 ROOT = Path(__file__).parents[4]
 
@@ -54,6 +54,7 @@ def test_an_interruption_keeps_the_rounds_before(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_measure", interrupted)
+    monkeypatch.setattr(plots, "draw", lambda *_: [])  # slow to import
     assert cli.main(["--output", str(tmp_path), "--name", "kept"]) == 130
     assert f"what was measured before is in {tmp_path / 'kept.md'}" in capsys.readouterr().err
     assert json.loads((tmp_path / "kept.json").read_text())["variant"] == results["variant"]
