@@ -4,10 +4,10 @@ export PYTHON ?= python3
 setup = deploy/setup.sh
 
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
-# Speed, with the demo; other models by `.venv/bin/pe-bench --repository DIR`.
-bench:  ; @$(setup) bench && .venv/bin/pe-bench
-# Load, faults, attack. Takes a quarter of an hour, of which ten minutes watch the memory.
-hold:   ; @$(setup) test && .venv/bin/pe-hold
+# Measures the speed of the demo. `.venv/bin/pe-bench --repository DIR` measures another repository.
+bench:  ; @$(setup) bench && .venv/bin/pe-bench speed
+# Measures overload, faults, attack and memory, in a quarter of an hour.
+hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.

@@ -59,8 +59,6 @@ SHARED_JOBS: Final = {
     "errors.py": "the error classes of a package, or their translation",
     "model.py": "a Python backend of Triton, which requires this name",
 }
-# Modules with different jobs that must be renamed.
-TO_RENAME: Final = {"admission.py", "drain.py", "pictures.py", "report.py", "server.py"}
 
 
 def imports(path: Path) -> set[str]:
@@ -131,4 +129,4 @@ def test_modules_share_a_file_name_only_if_they_share_a_job() -> None:
     for path in MODULES:
         by_name[path.name].append(str(path))
     clashes = {name: paths for name, paths in by_name.items() if len(paths) > 1}
-    assert not {name: paths for name, paths in clashes.items() if name not in SHARED_JOBS.keys() | TO_RENAME}
+    assert not {name: paths for name, paths in clashes.items() if name not in SHARED_JOBS}

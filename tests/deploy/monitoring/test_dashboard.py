@@ -16,7 +16,7 @@ import httpx2
 import pytest
 import yaml
 
-from deploy.benchmark import stack
+from deploy.bench.harness import stack
 from deploy.monitoring import dashboard
 from tests.pictures import PHOTOGRAPHS, base64_image, flat
 from tests.running import free_port

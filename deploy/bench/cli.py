@@ -1,0 +1,30 @@
+"""`pe-bench`: measure the speed or the resilience of the served stack, or the speed of a GPU."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from deploy.bench.resilience import cli as resilience
+from deploy.bench.speed import cli as speed
+
+COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
+    "speed": speed.main,
+    "resilience": resilience.main,
+    "gpu": lambda arguments: speed.main(arguments, gpu=True),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark. Without a command, run `speed`.
+
+    Returns:
+        The exit status of the command: see `speed/cli.py` and `resilience/cli.py`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS:
+        return COMMANDS[given[0]](given[1:])
+    return speed.main(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

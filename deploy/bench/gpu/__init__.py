@@ -1,0 +1,1 @@
+"""Measure the vision tower on an NVIDIA GPU."""

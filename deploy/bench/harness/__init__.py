@@ -1,0 +1,1 @@
+"""Parts that all benchmarks use: stacks, clients, load, processes, figures and their targets."""

@@ -1,0 +1,20 @@
+import pytest
+
+from deploy.bench import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "program"),
+    [
+        (["--help"], "pe-bench speed"),
+        (["speed", "--help"], "pe-bench speed"),
+        (["resilience", "--help"], "pe-bench resilience"),
+        (["gpu", "--help"], "pe-bench gpu"),
+    ],
+)
+def test_each_command_has_its_own_options(
+    arguments: list[str], program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(arguments)
+    assert capsys.readouterr().out.startswith(f"usage: {program} ")
