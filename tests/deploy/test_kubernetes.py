@@ -15,6 +15,8 @@ import yaml
 
 from gateway.settings import Settings
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 KUSTOMIZE = ROOT / ".tools/kustomize"

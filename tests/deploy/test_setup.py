@@ -24,6 +24,8 @@ NOWHERE: Final = {
     "UV_NO_CACHE": "1",
 }
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
@@ -108,7 +110,6 @@ def test_without_a_network_it_says_so(checkout: Path) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.triton
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_is_continued(checkout: Path, signum: int) -> None:
     """With the real index and a warm cache: it is killed while it installs, and the next run completes."""

@@ -61,6 +61,7 @@ def seen():
 """
 
 
+@pytest.mark.process
 @glibc
 def test_memory_of_large_images_returns_to_the_system() -> None:
     """Growth in MB after five times two images."""
@@ -69,12 +70,14 @@ def test_memory_of_large_images_returns_to_the_system() -> None:
     assert grown["default"] > 3 * grown["set"], grown
 
 
+@pytest.mark.process
 @glibc
 def test_large_blocks_are_mapped_while_serving() -> None:
     assert _output_of(MAPPED + SERVES) == 1
     assert _output_of(MAPPED + "print(seen())") == 0
 
 
+@pytest.mark.process
 def test_objects_made_before_serving_are_not_collected() -> None:
     assert _output_of(COLLECTED + SERVES) < 10_000  # of several hundred thousand
 

@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.fake_triton import FakeTriton, eventually, served
 from tests.gateway.process import GatewayProcess
+
+pytestmark = pytest.mark.process
 
 
 def workers_of(gateway: GatewayProcess) -> set[int]:

@@ -4,6 +4,7 @@ import sys
 from typing import Final
 
 import httpx2
+import pytest
 
 from gateway.observe.logs import JsonFormatter, TextFormatter
 from tests.fake_triton import FakeTriton, served
@@ -49,6 +50,7 @@ def test_the_access_log_has_the_fields_of_the_request_instead_of_a_message() -> 
     assert entry["request_id"] == "%d"
 
 
+@pytest.mark.process
 async def test_a_malformed_form_makes_one_line() -> None:
     """The line of the access log, without the warnings of the multipart parser."""
     async with served(FakeTriton()) as port, GatewayProcess(port) as gateway, httpx2.AsyncClient() as client:
