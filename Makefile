@@ -1,7 +1,7 @@
-# Everything a fresh machine needs, with nothing to install by hand: each target first brings its environments up to date.
-# Another Python than the first on the path, 3.11 or 3.12: make PYTHON=python3.12 serve
-PYTHON ?= python3
-setup = $(PYTHON) deploy/environments.py
+# Each target first brings its environments up to date: a fresh machine needs nothing installed by hand.
+# Another Python than the first one on the path, 3.11 to 3.13: make PYTHON=python3.12 serve
+export PYTHON ?= python3
+setup = deploy/setup.sh
 
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
 # Measures the speed of the demo. `.venv/bin/pe-bench --repository DIR` measures another repository.
@@ -10,17 +10,13 @@ bench:  ; @$(setup) bench && .venv/bin/pe-bench speed
 hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
-# The exporter's environment lacks what most tests import, so it is given those files alone that have tests for it.
+# The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
 test: check ; @.venv/bin/pytest -m "not export and not gpu" \
 	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)
-
-# What the gateway's image installs, and builds with, after a change of the dependencies or of constraints/gateway.txt.
-compile = .venv/bin/uv pip compile --quiet --no-strip-markers --constraint constraints/gateway.txt --python-platform linux --python-version 3.11 \
-	--generate-hashes --no-annotate --custom-compile-command "make pins"
-pins:   ; @$(setup) test && $(compile) pyproject.toml --output-file constraints/gateway-hashed.txt \
-	&& $(compile) deploy/build-requirements.txt --output-file constraints/build-hashed.txt
-
-# Known vulnerabilities of all that is pinned. Needs the network; what cannot be looked up counts as not verified.
-audit:  ; @$(setup) test && .venv/bin/python -m deploy.audit
+# Write constraints/ anew after a change of the dependencies; `deploy/pins.sh --upgrade` takes the newest versions.
+pins:   ; @$(setup) test && deploy/pins.sh
+# Known vulnerabilities of all that is pinned. Fails where the database cannot be reached.
+audit:  ; @$(setup) test && for pins in constraints/*.txt; do \
+	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r $$pins || exit; done
 
 .PHONY: serve bench hold check test pins audit

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes what is stated once and needed in many places: python3 deploy/generate.py [--check]
+"""Write Triton's release into every file that names it: python3 deploy/generate.py [--check]
 
-Triton's release stands in `deploy/triton-release.txt`, and every file of the checkout that names it follows. With
-`--check` nothing is written, and a difference is exit status 1.
+`deploy/triton-release.txt` holds the release. With `--check` nothing is written, and the exit status is 1 if a file of
+the checkout names another release.
 """
 
 import argparse
@@ -11,24 +11,25 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
-ROOT = Path(__file__).resolve().parent.parent
-RELEASE = Path("deploy/triton-release.txt")
+ROOT: Final = Path(__file__).resolve().parent.parent
+RELEASE: Final = Path("deploy/triton-release.txt")
 
-# How files may name the release: in a tag of Triton's image or the exporter's, in the name of a folder of models, or as
-# the variable of that name.
-_MENTION = re.compile(
+# The ways in which files name the release: the tag of Triton's or the exporter's image, the name of a folder of models,
+# and the value of the variable TRITON_RELEASE.
+_MENTION: Final = re.compile(
     r"(tritonserver:|perception-encoder-export:|newTag: |/repository/|TRITON_RELEASE(?:=|: ?\"?|:-))(\d\d\.\d\d)(?=\D)"
 )
 
 
 def release(root: Path = ROOT) -> str:
-    """Triton's release, as its images are tagged: "YY.MM"."""
+    """Return Triton's release in the form of its image tags, "YY.MM"."""
     return (root / RELEASE).read_text("utf-8").strip()
 
 
 def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
-    """Each file that is not what it should be, below `root`, with what it should contain."""
+    """Yield each file below `root` that names another release, with the content that it should have."""
     wanted = release(root)
     for path in files(root):
         text = _text(root / path)
@@ -38,14 +39,14 @@ def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
 
 
 def files(root: Path) -> list[Path]:
-    """What git tracks, or would."""
+    """Return the files below `root` that git tracks or does not ignore."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     return sorted(Path(name) for name in listed.split("\0") if name and (root / name).is_file())
 
 
 def _text(path: Path) -> str:
-    """Empty for what is no text."""
+    """Return the text of a file; empty for a binary file."""
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError:
@@ -53,8 +54,8 @@ def _text(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 1: with --check, something is not as it would be written."""
-    parser = argparse.ArgumentParser(description="Write what is stated once and needed in many places.")
+    """Run the command; the exit status is 1 if `--check` finds a difference."""
+    parser = argparse.ArgumentParser(description="Write Triton's release into every file that names it.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     check = parser.parse_args(arguments).check
     found = list(stale())

@@ -1,4 +1,4 @@
-"""``pe-gateway``: reads the environment, and serves by it."""
+"""`pe-gateway`, the command that serves HTTP as the environment variables configure it."""
 
 import logging
 import os
@@ -11,16 +11,20 @@ from typing import Final
 from pydantic import ValidationError
 
 from gateway.observe import logs
-from gateway.serving import check, serve, serve_by_workers
+from gateway.serving import check, serve, serve_with_workers
 from gateway.settings import Settings
 
-_INCUMBENTS_KEYS: Final = frozenset({"API_KEY", "ROBOFLOW_API_KEY"})
+_IGNORED_KEYS: Final = frozenset({"API_KEY", "ROBOFLOW_API_KEY"})
 
 _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT. Exit status 2 says that the environment, or the command, is wrong."""
+    """Serve until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status: 2 if an environment variable or an argument is invalid.
+    """
     _parser().parse_args(arguments)
     try:
         settings = Settings()
@@ -29,22 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.errors():
             print(f"pe-gateway: {': '.join((*map(str, problem['loc']), problem['msg']))}", file=sys.stderr)
         return 2
-    except ValueError as error:  # a list with an entry that is no host, or no address
+    except ValueError as error:  # from `check`
         print(f"pe-gateway: {error}", file=sys.stderr)
         return 2
     logs.configure(settings.log_format)
-    for name in _INCUMBENTS_KEYS & os.environ.keys():
-        _log.info("%s is set and ignored: it is for downloading weights, and locks nothing here", name)
+    for name in _IGNORED_KEYS & os.environ.keys():
+        _log.info("%s is set and ignored: it is the incumbent's key for downloads. PE_API_KEYS sets API keys.", name)
     if settings.num_workers == 1:
         return serve(settings)
-    # Workers write their metrics here, for whichever is asked to add them up.
+    # Each worker writes its metrics to this directory, and the worker that serves `/metrics` adds them up.
     with TemporaryDirectory(prefix="pe-gateway-") as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        return serve_by_workers(settings)
+        return serve_with_workers(settings)
 
 
 def _parser() -> ArgumentParser:
-    """No options, but a --help that lists the variables: nobody who asks for help wants a server."""
+    """A parser without options. Its `--help` lists the environment variables."""
     variables = [f"  {field.validation_alias}\n      {field.description}" for field in Settings.model_fields.values()]
     return ArgumentParser(
         prog="pe-gateway",

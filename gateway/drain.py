@@ -1,36 +1,37 @@
-"""The way out: from being asked to stop to the end, without a request lost.
+"""Drain a process that was told to stop, without losing a request.
 
-asked to stop   readiness says no, so that balancers turn elsewhere; requests are served as ever
-refusing        after so many seconds; what was accepted is finished
-over            when it is
+begun      /readiness reports 503, so that load balancers choose another server; requests are served as before
+refusing   after the drain period, new requests are refused; accepted requests are finished
+over       accepted requests are finished, or their time is up
 """
 
 import time
 
-from gateway.in_flight import InFlight
+from gateway.in_flight import InFlightLimiter
 
 
 class Drain:
-    """Of one process.
+    """The drain of one process.
 
     Args:
-        seconds: that requests are served for after it begins, as balancers need some to notice.
-        patience_seconds: after that, for what was accepted; none of that may last longer by itself.
+        limiter: knows how many accepted requests are in flight.
+        seconds: how long requests are accepted after `begin`. Load balancers need some seconds to notice.
+        patience_seconds: how long accepted requests may take after that. No request may last longer by itself.
     """
 
-    def __init__(self, in_flight: InFlight, seconds: float, patience_seconds: float) -> None:
-        self._in_flight = in_flight
+    def __init__(self, limiter: InFlightLimiter, seconds: float, patience_seconds: float) -> None:
+        self._limiter = limiter
         self._seconds = seconds
         self._patience_seconds = patience_seconds
         self._began: float | None = None
 
     def begin(self) -> None:
-        """From now on it is being asked to stop; a second time changes nothing but the clock."""
+        """Begin the drain. A second call restarts its clock."""
         self._began = time.monotonic()
 
     @property
     def begun(self) -> bool:
-        """Whether it was asked to stop: readiness says no."""
+        """Whether the process was told to stop."""
         return self._began is not None
 
     @property
@@ -40,7 +41,7 @@ class Drain:
 
     @property
     def over(self) -> bool:
-        """Whether the process may end: what was accepted is answered, or was given its time."""
+        """Whether the process may exit."""
         if self._began is None or not self.refusing:
             return False
-        return not self._in_flight.count or time.monotonic() >= self._began + self._seconds + self._patience_seconds
+        return not self._limiter.count or time.monotonic() >= self._began + self._seconds + self._patience_seconds

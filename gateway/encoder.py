@@ -1,6 +1,6 @@
-"""The seam between the gateway and whatever runs the towers: Triton in production, a fake in tests."""
+"""The interface between the gateway and whatever runs the towers: Triton in production, a fake in tests."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -15,16 +15,24 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """What the served model says of itself: its batch limit, its version, and its config's ``parameters``."""
+    """One served model: its maximum batch size, its version, and the `parameters` of its configuration."""
 
     max_batch_size: int
     version: str = "1"
     certificate: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def weights(self) -> Hashable:
+        """The identity of the weights: the checkpoint's digest, which the exporter writes into the configuration.
+
+        The weights of a model that the exporter did not make are unknown, so all that is known of it stands for them.
+        """
+        return self.certificate.get("checkpoint_sha256") or (self.version, *sorted(self.certificate.items()))
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """One variant: the shapes its towers take and give."""
+    """One served variant: the shapes of its towers' inputs and outputs, and the two models."""
 
     variant: str
     image_size: tuple[int, int]  # (H, W)
@@ -33,9 +41,19 @@ class EncoderSpec:
     vision: TowerSpec
     text: TowerSpec
 
+    @property
+    def space(self) -> tuple[Hashable, ...]:
+        """The identity of the embedding space. Embeddings of equal spaces can be compared with each other.
+
+        Engine, precision, batch size and version do not change the space: FP16 and FP32 agree to a cosine of 0.999,
+        which the exporter proves.
+        """
+        shapes = (self.variant, self.image_size, self.context_length, self.embed_dim)
+        return (*shapes, self.vision.weights, self.text.weights)
+
 
 class Encoder(Protocol):
-    """Runs the towers while it is entered. Raises the ``ServerError`` branch of errors.py and nothing else."""
+    """Runs the towers. An async context manager. Raises only `ServerError` and its subclasses."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -45,13 +63,29 @@ class Encoder(Protocol):
 
     @property
     def specs(self) -> Mapping[str, EncoderSpec]:
-        """The variants that can be asked for now, by name; empty while nothing is served."""
+        """The variants that can be used now, by name."""
 
     async def ready(self) -> bool:
-        """Whether embeddings of every variant come back now; soon answered, whatever becomes of them."""
+        """Whether embeddings of every variant can be computed now. Returns soon, even if the towers hang."""
 
     async def encode_images(self, spec: EncoderSpec, images: Pixels) -> Embeddings:
-        """RGB images, uint8 [N, H, W, 3], N at most ``spec.vision.max_batch_size``, to unit embeddings [N, D]."""
+        """Embed images.
+
+        Args:
+            spec: the variant.
+            images: RGB pixels, uint8 [N, H, W, 3], with N at most `spec.vision.max_batch_size`.
+
+        Returns:
+            Unit embeddings, float32 [N, D].
+        """
 
     async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
-        """Tokens, int32 [N, L], N at most ``spec.text.max_batch_size``, to unit embeddings [N, D]."""
+        """Embed texts.
+
+        Args:
+            spec: the variant.
+            tokens: int32 [N, L], with N at most `spec.text.max_batch_size`.
+
+        Returns:
+            Unit embeddings, float32 [N, D].
+        """

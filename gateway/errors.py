@@ -1,27 +1,27 @@
-"""Everything that can go wrong, as one closed tree. Knows nothing of HTTP: http/errors.py gives each its status.
+"""All errors of the gateway, as one closed tree without HTTP. `http/error_responses.py` maps each to its status.
 
 GatewayError
-├── ClientError             the request itself is at fault; its message is written for the client
+├── ClientError             the request is at fault; the message is written for the client
 │   ├── InvalidInput        a value that no request may have
 │   │   └── InvalidImage    an image that cannot be loaded
 │   ├── UnknownVariant      a variant that is not loaded
-│   ├── Unauthorized        no API key, or a wrong one, where one is needed
+│   ├── Unauthorized        the API key is missing or wrong
 │   └── PayloadTooLarge     more bytes than one request may send
 └── ServerError             the request was fine
-    ├── Overloaded          more in flight than allowed; try again soon
-    ├── DeadlineExceeded    the answer took longer than the request may last
-    ├── Stopping            the server is being stopped; another one may be asked
-    ├── EncoderUnavailable  Triton cannot be reached, or serves no such model now
-    └── EncoderFault        Triton answered, but not with embeddings
+    ├── Overloaded          too many requests or bytes in flight; the client may retry soon
+    ├── DeadlineExceeded    the request lasted longer than its deadline
+    ├── Stopping            the server is stopping; the client may use another one
+    ├── EncoderUnavailable  Triton cannot be reached, or does not serve the model now
+    └── EncoderFault        Triton answered with something other than embeddings
 """
 
 
 class GatewayError(Exception):
-    """Base of the tree. ``str(error)`` is safe to show to a client."""
+    """Base of the tree. `str(error)` is safe to show to a client."""
 
 
 class ClientError(GatewayError):
-    """The request is at fault, and repeating it unchanged cannot help."""
+    """The request is at fault. A retry of the same request cannot succeed."""
 
 
 class InvalidInput(ClientError):
@@ -29,11 +29,11 @@ class InvalidInput(ClientError):
 
 
 class InvalidImage(InvalidInput):
-    """An image that cannot be loaded, worded as Roboflow's server words it.
+    """An image that cannot be loaded, in the words of Roboflow's server.
 
     Args:
-        cause: what is wrong, a full sentence.
-        index: the image's place in the request's list, from 0.
+        cause: what is wrong, as a full sentence.
+        index: the image's position in the request's list, from 0. None for a single image.
     """
 
     def __init__(self, cause: str, index: int | None = None) -> None:
@@ -51,7 +51,7 @@ class UnknownVariant(ClientError):
 
 
 class Unauthorized(ClientError):
-    """No API key, or a wrong one, where one is needed; worded as Roboflow's server words it."""
+    """The API key is missing or wrong, in the words of Roboflow's server."""
 
     def __init__(self) -> None:
         super().__init__("Unauthorized api_key")
@@ -62,24 +62,24 @@ class PayloadTooLarge(ClientError):
 
 
 class ServerError(GatewayError):
-    """The request is fine; another try may succeed."""
+    """The request is valid. A retry may succeed."""
 
 
 class Overloaded(ServerError):
-    """More in flight than allowed."""
+    """Too many requests or bytes are in flight."""
 
 
 class DeadlineExceeded(ServerError):
-    """The answer took longer than the request may last."""
+    """The request lasted longer than its deadline."""
 
 
 class Stopping(ServerError):
-    """The server is being stopped."""
+    """The server is stopping."""
 
 
 class EncoderUnavailable(ServerError):
-    """Triton cannot be reached, or serves no such model now."""
+    """Triton cannot be reached, or does not serve the model now."""
 
 
 class EncoderFault(ServerError):
-    """Triton answered, but not with embeddings."""
+    """Triton answered with something other than embeddings."""

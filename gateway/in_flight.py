@@ -1,120 +1,151 @@
-"""How much may be in flight. There is no queue here: batching and waiting are Triton's."""
+"""Admission control: bound the requests in flight and the bytes that they hold.
+
+The gateway has no queue of its own, because Triton queues and batches. The gateway refuses what exceeds its bounds.
+"""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from gateway.errors import Overloaded
+from gateway.errors import GatewayError, Overloaded
 
-Take = Callable[[int], None]
-"""Asks for so many bytes more, before or as they come; raises Overloaded where there is no room for them."""
+ReserveBytes = Callable[[int], None]
+"""Reserve so many more bytes, before or while they arrive. Raises `Overloaded` if the byte budget is exhausted."""
 
-# A body that comes more slowly than this is in the way once others want its place: a few clients that send a byte at a
-# time would otherwise keep everybody else out until their deadlines.
-_BYTES_PER_SECOND: Final = 256 * 2**10
-_PATIENCE_SECONDS: Final = 0.5
+# A body that arrives more slowly than this is evicted as soon as another request needs its place. Without eviction, a
+# few clients that send one byte at a time would keep all others out until their deadlines.
+_MIN_BYTES_PER_SECOND: Final = 256 * 2**10
+_GRACE_SECONDS: Final = 0.5
+
+_BUSY: Final = "The server is busy. Try again in a moment."
+_EVICTED: Final = "The server is busy, and this request was slow to arrive. Try again."
 
 
-class Share:
-    """The bytes that one request, or one of its fetched images, holds."""
+class Reservation:
+    """Bytes that one request, or one of its fetched images, holds of the byte budget."""
 
-    def __init__(self, in_flight: "InFlight") -> None:
-        self._in_flight = in_flight
+    def __init__(self, limiter: "InFlightLimiter") -> None:
+        self._limiter = limiter
         self.bytes = 0
 
-    def take(self, size: int) -> None:
-        """Holds so many more.
+    def add(self, size: int) -> None:
+        """Reserve `size` more bytes.
 
         Raises:
-            Overloaded: with them, more than allowed would be held.
+            Overloaded: the byte budget is exhausted.
         """
-        self._in_flight.make_room(0, size)
-        self._in_flight.bytes += size
+        self._limiter.make_room(0, size, self)
+        self._limiter.bytes += size
         self.bytes += size
 
     def release(self) -> None:
-        """Gives it back; once, however often it is called."""
-        self._in_flight.bytes -= self.bytes
+        """Return the bytes to the budget. Further calls change nothing."""
+        self._limiter.bytes -= self.bytes
         self.bytes = 0
 
 
-class Stay(Share):
-    """One request's, from its head to its answer. While its body is on its way it may be sent ``away``."""
+class RequestReservation(Reservation):
+    """One request's place and bytes, from its head to its response. It can be evicted while its body is uploading.
 
-    def __init__(self, in_flight: "InFlight", end: Callable[[], None]) -> None:
-        super().__init__(in_flight)
-        self._end = end
-        self._since = time.monotonic()
-        self._arrived = 0
-        self.away = False
+    Args:
+        cancel: ends the request with the error that is passed to it.
+    """
 
-    def arrived(self, size: int, more: bool) -> None:
-        """So much of the body is here."""
-        self._arrived += size
+    def __init__(self, limiter: "InFlightLimiter", cancel: Callable[[GatewayError], None]) -> None:
+        super().__init__(limiter)
+        self._cancel = cancel
+        self._admitted_at = time.monotonic()
+        self._received_bytes = 0
+        self._has_place = True
+
+    def body_received(self, size: int, more: bool) -> None:
+        """Count `size` bytes of the body as received. After the last ones the request cannot be evicted any more."""
+        self._received_bytes += size
         if not more:
-            self._in_flight.arriving.pop(self, None)
+            self._limiter.uploading.pop(self, None)
 
     @property
-    def late(self) -> float:
-        """Seconds by which the body is behind one that comes as fast as it should."""
-        return time.monotonic() - self._since - self._arrived / _BYTES_PER_SECOND
+    def seconds_behind(self) -> float:
+        """Seconds by which the body is behind one that arrives at the minimum rate."""
+        return time.monotonic() - self._admitted_at - self._received_bytes / _MIN_BYTES_PER_SECOND
 
-    def send_away(self) -> None:
-        self.leave()
-        self.away = True
-        self._end()
+    def evict(self) -> None:
+        """Release place and bytes at once, and end the request with `Overloaded`."""
+        self.release()
+        self._cancel(Overloaded(_EVICTED))
 
-    def leave(self) -> None:
-        if not self.away:
-            self._in_flight.count -= 1
-            self._in_flight.arriving.pop(self, None)
-            self.release()
+    def release(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._limiter.count -= 1
+            self._limiter.uploading.pop(self, None)
+        super().release()
 
 
-class InFlight:
-    """A bounded count of requests, and of the bytes that came in with them. Used on one event loop, without a lock."""
+class InFlightLimiter:
+    """Bound the number of requests in flight and the bytes of their bodies and fetched images.
+
+    All calls come from one event loop, so there is no lock.
+
+    Args:
+        max_requests: requests in flight.
+        max_bytes: the byte budget.
+
+    Attributes:
+        count: requests in flight now.
+        bytes: bytes that are reserved now.
+        uploading: the requests whose bodies are not complete, in the order of their admission.
+    """
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
         self._max_requests = max_requests
-        self.max_bytes = max_bytes
+        self._max_bytes = max_bytes
         self.count = 0
         self.bytes = 0
-        self.arriving: dict[Stay, None] = {}
+        self.uploading: dict[RequestReservation, None] = {}
 
     @contextmanager
-    def admit(self, end: Callable[[], None]) -> Iterator[Stay]:
-        """One request's stay. ``end`` is called where it has to give way to others.
+    def admit(self, cancel: Callable[[GatewayError], None]) -> Iterator[RequestReservation]:
+        """Admit one request for the duration of the block.
+
+        Args:
+            cancel: called with an `Overloaded` if the request is evicted.
 
         Raises:
-            Overloaded: as many as allowed are in already.
+            Overloaded: the maximum of requests is in flight, and none of them can be evicted.
         """
         self.make_room(1, 0)
         self.count += 1
-        stay = Stay(self, end)
-        self.arriving[stay] = None
+        reservation = RequestReservation(self, cancel)
+        self.uploading[reservation] = None
         try:
-            yield stay
+            yield reservation
         finally:
-            stay.leave()
-
-    def make_room(self, requests: int, size: int) -> None:
-        """Sends away those whose bodies are slow to arrive, the slowest first, until there is room.
-
-        Raises:
-            Overloaded: there is none.
-        """
-        while self.count + requests > self._max_requests or self.bytes + size > self.max_bytes:
-            slowest = max(self.arriving, key=lambda stay: stay.late, default=None)
-            if slowest is None or slowest.late < _PATIENCE_SECONDS:
-                raise Overloaded("The server is busy. Try again in a moment.")
-            slowest.send_away()
+            reservation.release()
 
     @contextmanager
-    def share(self) -> Iterator[Share]:
-        """Room for bytes beside the request's own."""
-        share = Share(self)
+    def reserve(self) -> Iterator[Reservation]:
+        """Hold bytes beside the request's own for the duration of the block. They start at 0."""
+        reservation = Reservation(self)
         try:
-            yield share
+            yield reservation
         finally:
-            share.release()
+            reservation.release()
+
+    def make_room(self, requests: int, size: int, requester: Reservation | None = None) -> None:
+        """Evict requests with slow uploads, the slowest first, until so many requests and bytes fit.
+
+        Args:
+            requester: the reservation that needs the room.
+
+        Raises:
+            Overloaded: no upload is slow enough to evict, or the slowest one is the requester's own.
+        """
+        while self.count + requests > self._max_requests or self.bytes + size > self._max_bytes:
+            slowest = max(self.uploading, key=lambda reservation: reservation.seconds_behind, default=None)
+            if slowest is None or slowest.seconds_behind < _GRACE_SECONDS:
+                raise Overloaded(_BUSY)
+            if slowest is requester:
+                raise Overloaded(_EVICTED)
+            slowest.evict()

@@ -1,4 +1,4 @@
-"""What the server does with a request, free of HTTP and gRPC: choose the variant, embed, compare.
+"""The service behind the HTTP routes: choose the variant, embed, compare. Knows neither HTTP nor gRPC.
 
     fetch -> decode -> preprocess  \\
                                      encode -> similarity
@@ -11,21 +11,28 @@ from typing import Final
 
 import numpy as np
 
-from gateway.concurrency import both
+from gateway.concurrency import task_group
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
-from gateway.errors import EncoderUnavailable, InvalidImage, InvalidInput, UnknownVariant
+from gateway.errors import EncoderUnavailable, InvalidInput, UnknownVariant
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.sources import ImageSource
 from gateway.observe.stages import Stages
 from gateway.similarity import cosine
 from gateway.texts.embedder import TextEmbedder
 
-PREFERRED_VARIANT: Final = "PE-Core-L14-336"  # what the incumbent answers with, where several are loaded
+# The incumbent's default variant. It answers where several variants are loaded and the request names none.
+PREFERRED_VARIANT: Final = "PE-Core-L14-336"
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Embeddings float32 [N, D] of N items, which of them are truncated texts, and their texts' tokens together."""
+    """The embeddings of N items.
+
+    Attributes:
+        embeddings: float32 [N, D], in the order of the items.
+        truncated: indices of the texts that were truncated.
+        tokens: sum of the texts' tokens.
+    """
 
     embeddings: Embeddings
     truncated: list[int]
@@ -33,11 +40,11 @@ class Embedded:
 
 
 class EmbeddingService:
-    """The pipeline over one encoder. Raises the errors of errors.py, and those only.
+    """Embed and compare by one encoder. Raises the errors of `gateway/errors.py`, and no others.
 
     Args:
         max_items: in one request.
-        default_variant: what answers when none is named.
+        default_variant: answers requests that name none.
     """
 
     def __init__(
@@ -55,12 +62,12 @@ class EmbeddingService:
         self._default_variant = default_variant
 
     def select(self, variant: str | None) -> EncoderSpec:
-        """The variant asked for, or else the configured one, the only one loaded, or L14-336.
+        """Choose a variant: the requested one, else the default, else the only one loaded, else `PREFERRED_VARIANT`.
 
         Raises:
-            UnknownVariant: it is not loaded.
-            EncoderUnavailable: nothing is.
-            InvalidInput: several are, and none was asked for.
+            UnknownVariant: the variant is not loaded.
+            EncoderUnavailable: no variant is loaded.
+            InvalidInput: the request names none, several are loaded, and there is no default.
         """
         specs = self._encoder.specs
         if not specs:
@@ -77,35 +84,29 @@ class EmbeddingService:
         return spec
 
     async def embed(self, spec: EncoderSpec, items: Sequence[ImageSource | str], stages: Stages) -> Embedded:
-        """Embeddings of images and texts (``str``) in any mixture, in order. The two towers work side by side.
+        """Embed images and texts (`str`) in any mixture. The two towers work concurrently.
 
         Raises:
-            InvalidInput: too many items, or a text too long.
-            InvalidImage: an image cannot be loaded; has its index where there are several items.
+            InvalidInput: there are too many items, or a text is too long.
+            InvalidImage: an image cannot be loaded.
             ServerError: the encoder failed.
         """
         self._check_count(len(items), "items", stages)
-        try:
-            return await self._embed(spec, items, stages)
-        except InvalidImage as error:
-            raise InvalidImage(error.cause, error.index if len(items) > 1 else None) from None
+        return await self._embed(spec, items, stages)
 
     async def compare(
         self, spec: EncoderSpec, query: ImageSource | str, candidates: Sequence[ImageSource | str], stages: Stages
     ) -> Embeddings:
-        """Similarities float32 [N] of one image or text to N others.
+        """Compare one image or text with N others. Items for the same tower are embedded as one batch.
 
-        What goes through the same tower goes as one batch.
+        Returns:
+            Similarities float32 [N], in the order of the candidates.
 
         Raises:
-            InvalidInput, ServerError: as for the embeddings. The index of an InvalidImage is a candidate's.
+            InvalidInput, InvalidImage, ServerError: as for `embed`.
         """
         self._check_count(len(candidates), "prompts", stages)
-        try:
-            embeddings = (await self._embed(spec, [query, *candidates], stages)).embeddings
-        except InvalidImage as error:
-            index = error.index - 1 if error.index and len(candidates) > 1 else None
-            raise InvalidImage(error.cause, index) from None
+        embeddings = (await self._embed(spec, [query, *candidates], stages)).embeddings
         with stages.measure("similarity"):
             return cosine(embeddings[0], embeddings[1:])
 
@@ -115,19 +116,20 @@ class EmbeddingService:
             raise InvalidInput(f"Too many {what}: {count} came, at most {self._max_items} are allowed.")
 
     async def _embed(self, spec: EncoderSpec, items: Sequence[ImageSource | str], stages: Stages) -> Embedded:
-        images = [(i, item) for i, item in enumerate(items) if not isinstance(item, str)]
-        texts = [(i, item) for i, item in enumerate(items) if isinstance(item, str)]
+        images = {place: item for place, item in enumerate(items) if not isinstance(item, str)}
+        texts = {place: item for place, item in enumerate(items) if isinstance(item, str)}
         if not texts:
             if not images:
                 return Embedded(np.empty((0, spec.embed_dim), np.float32), [], 0)
-            return Embedded(await self._images.embed(spec, images, stages), [], 0)
-        strings = [text for _, text in texts]
+            return Embedded(await self._images.embed(spec, list(images.values()), stages), [], 0)
         if not images:
-            return Embedded(*await self._texts.embed(spec, strings, stages))
-        of_images, of_texts = await both(
-            self._images.embed(spec, images, stages), self._texts.embed(spec, strings, stages)
-        )
+            return Embedded(*await self._texts.embed(spec, list(texts.values()), stages))
+        async with task_group() as group:
+            of_images = group.create_task(self._images.embed(spec, list(images.values()), stages))
+            of_texts = group.create_task(self._texts.embed(spec, list(texts.values()), stages))
         embeddings = np.empty((len(items), spec.embed_dim), np.float32)
-        embeddings[[i for i, _ in images]] = of_images
-        embeddings[[i for i, _ in texts]] = of_texts.embeddings
-        return Embedded(embeddings, [texts[i][0] for i in of_texts.truncated], of_texts.tokens)
+        embeddings[list(images)] = of_images.result()
+        embeddings[list(texts)] = of_texts.result().embeddings
+        text_places = list(texts)
+        truncated = [text_places[i] for i in of_texts.result().truncated]
+        return Embedded(embeddings, truncated, of_texts.result().tokens)

@@ -1,4 +1,4 @@
-"""The real things, built from the settings, and served."""
+"""Build the app from the settings, and serve it in one process or in several."""
 
 import math
 import resource
@@ -8,84 +8,88 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from gateway import process_memory as memory
+from gateway import process_memory
 from gateway.http.app import create_app
+from gateway.http.context import context_of
 from gateway.http.protocol import Protocol
 from gateway.http.server import Server
 from gateway.images.fetch import FetchPolicy, ImageFetcher
-from gateway.observe import logs, trace
-from gateway.observe.trace import Tracing
-from gateway.observe.tritons import TritonMetrics
+from gateway.observe import logs, tracing
+from gateway.observe.triton_metrics import TritonMetrics
 from gateway.settings import Settings
-from gateway.supervisor import Workers
+from gateway.supervisor import Supervisor
 from gateway.triton import addresses
 from gateway.triton.encoder import TritonEncoder
 
 
 def check(settings: Settings) -> None:
-    """What the settings' own types do not.
+    """Check what the types of the settings do not check.
 
     Raises:
-        ValueError: a list has an entry that is no host, or no address; or what is wanted is not installed.
+        ValueError: an entry of a list is not a host or an address, or a required package is not installed.
     """
     fetch_policy(settings)
     addresses.parse(settings.triton_url)
     if settings.traces:
-        trace.require()
+        tracing.require()
 
 
 def serve(settings: Settings) -> int:
-    """Serves in this process until it is told to stop. The exit status."""
+    """Serve in this process until SIGTERM or SIGINT. Returns the exit status."""
     _run(settings, None)
     return 0
 
 
-def serve_by_workers(settings: Settings) -> int:
-    """The same in several."""
-    return Workers(settings.num_workers, work, config(settings).bind_socket()).run()
+def serve_with_workers(settings: Settings) -> int:
+    """Serve in several processes until SIGTERM or SIGINT. Returns the exit status."""
+    return Supervisor(settings.num_workers, run_worker, uvicorn_config(settings).bind_socket()).run()
 
 
-def work(listener: socket.socket) -> None:
-    """One worker's life. Not in ``__main__``: a new interpreter could not look it up there."""
+def run_worker(listener: socket.socket) -> None:
+    """Serve in a worker process. Not in `__main__`, because a new interpreter could not import it from there."""
     settings = Settings()
     logs.configure(settings.log_format)
     _run(settings, listener)
 
 
 def _run(settings: Settings, listener: socket.socket | None) -> None:
-    # Where the soft limit is the usual 1,024, as many idle connections would keep everybody else out.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    memory.give_back_large_blocks()
+    # The usual soft limit is 1,024 open files, so that 1,024 idle connections would block all other clients.
+    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    process_memory.set_malloc_thresholds()
     registry = CollectorRegistry()
-    tracing = Tracing() if settings.traces else None
+    tracer = tracing.Tracing() if settings.traces else None
     encoder = TritonEncoder(
-        settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracing
+        settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracer
     )
-    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracing)
-    server = Server(config(settings, app), app.state.drain, interruptible=listener is None)
-    memory.freeze()
+    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracer)
+    server = Server(uvicorn_config(settings, app), context_of(app).drain, interruptible=listener is None)
+    process_memory.freeze_garbage_collector()
     server.run(None if listener is None else [listener])
 
 
-def config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
-    """What uvicorn is told."""
+def uvicorn_config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
+    """Build uvicorn's configuration."""
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
         http=Protocol,
-        access_log=False,  # the gateway writes its own line, with the stages' times
+        access_log=False,  # the gateway has its own access log, with the time of each stage
         log_config=None,
-        # Longer than balancers keep theirs (60 s, mostly), or now and then a request meets one that is just closing.
+        # Load balancers mostly keep idle connections for 60 s. A longer time avoids requests on a closing connection.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
     )
 
 
 def fetch_policy(settings: Settings) -> FetchPolicy:
-    """What the settings say of image URLs. Raises ValueError: an entry of a host list that is no host."""
+    """Build the policy for image URLs.
+
+    Raises:
+        ValueError: an entry of a host list is not a host.
+    """
     return FetchPolicy(
         allow_url_input=settings.allow_url_input,
         allow_non_https=settings.allow_non_https_url_input,

@@ -1,4 +1,4 @@
-"""All that can be configured, by environment variable: the incumbent's name where it has one, ``PE_`` for ours."""
+"""The settings, read from environment variables: with the incumbent's name if it has one, otherwise with `PE_`."""
 
 import os
 from typing import Annotated, Literal, Self
@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-# A comma list, as the incumbent writes it, and not JSON, which pydantic-settings would expect.
+# Lists are separated by commas, as in the incumbent. `NoDecode`, because pydantic-settings expects JSON by default.
 CommaList = Annotated[frozenset[str], NoDecode]
 
 LogFormat = Literal["text", "json"]
@@ -17,186 +17,192 @@ def _available_cpus() -> int:
 
 
 class Settings(BaseSettings):
-    """Read once, in ``__main__``; everything else is handed what it needs."""
+    """All settings. `__main__` and each worker read them once, and pass values to the objects that need them."""
 
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
 
-    # -- where it listens
+    # -- Address
     host: str = Field(
         default="0.0.0.0",
         validation_alias="HOST",
-        description="Address to listen on. All of them, as the incumbent: a container is reached from outside.",
+        description="Address to listen on. Default: all addresses, as in the incumbent, for use in a container.",
     )
     port: int = Field(
-        default=9001, validation_alias="PORT", ge=0, le=65535, description="Port to listen on; the incumbent's."
+        default=9001,
+        validation_alias="PORT",
+        ge=0,
+        le=65535,
+        description="Port to listen on. The default is the incumbent's.",
     )
     num_workers: int = Field(
         default=1,
         validation_alias="NUM_WORKERS",
         ge=1,
-        description="Processes that share the port. Each has limits and a text cache of its own; metrics add up.",
+        description="Worker processes on the port. Each has its own limits and cache; `/metrics` adds them up.",
     )
     allow_origins: CommaList = Field(
         default=frozenset({"*"}),
         validation_alias="ALLOW_ORIGINS",
-        description="Web origins that browsers may call from (CORS), separated by commas; `*` is any.",
+        description="Web origins that browsers may call from (CORS), separated by commas. `*` allows all.",
     )
     root_path: str = Field(
         default="",
         validation_alias="PE_ROOT_PATH",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path below which a proxy shows the server, such as `/vision`. The proxy may remove it or not.",
+        description="Path prefix at which a proxy publishes the server, such as `/vision`. The proxy may strip it.",
     )
 
-    # -- what it serves
+    # -- Models and access
     triton_url: str = Field(
         default="127.0.0.1:8001",
         validation_alias="PE_TRITON_URL",
-        description="Triton's gRPC address: `host:port`, several with commas; or `dns:///name:port`, all that it has.",
+        description="Triton's gRPC address: `host:port`, or several with commas, or all of a name by `dns:///name:port`.",
     )
     api_keys: Annotated[frozenset[SecretStr], NoDecode] = Field(
         default=frozenset(),
         validation_alias="PE_API_KEYS",
-        description="Keys, separated by commas, of which a request needs one. Unset: none is needed.",
+        description="API keys, separated by commas. A request needs one of them. Unset: requests need no key.",
     )
     metrics_open: bool = Field(
         default=True,
         validation_alias="PE_METRICS_OPEN",
-        description="Whether `/metrics` needs no key, where requests do.",
+        description="Whether `/metrics` needs no key although `PE_API_KEYS` is set.",
     )
     default_variant: str | None = Field(
         default=None,
         validation_alias="PERCEPTION_ENCODER_VERSION_ID",
-        description="The variant that answers requests naming none. Unset: the only one loaded, else PE-Core-L14-336.",
+        description="Variant for requests that name none. Unset: the only variant loaded, otherwise PE-Core-L14-336.",
     )
 
     playground: bool = Field(
         default=True,
         validation_alias="PE_PLAYGROUND",
-        description="Whether `/` is a page to try the models on, in a browser.",
+        description="Whether `/` serves a page to try the models in a browser.",
     )
 
-    # -- how much it takes on
+    # -- Limits
     max_in_flight: int = Field(
         default=64,
         validation_alias="PE_MAX_IN_FLIGHT",
         ge=1,
-        description="Requests in flight; the next one is refused with 429, for waiting longer helps nobody.",
+        description="Maximum requests in flight. More are refused with 429 instead of queued.",
     )
     max_bytes_in_flight: int = Field(
         default=256 * 2**20,
         validation_alias="PE_MAX_BYTES_IN_FLIGHT",
         ge=1,
-        description="Bytes of the bodies and fetched images in flight; a request that would exceed them is a 429.",
+        description="Maximum bytes of bodies and fetched images in flight. Above, a request is refused with 429.",
     )
     max_items: int = Field(
         default=64,
         validation_alias="CLIP_MAX_BATCH_SIZE",
         ge=1,
-        description="Images, texts or prompts in one request. The incumbent's default is 8.",
+        description="Maximum images, texts or prompts in one request. The incumbent's default is 8.",
     )
     max_body_bytes: int = Field(
         default=64 * 2**20,
         validation_alias="PE_MAX_BODY_BYTES",
         ge=1,
-        description="Bytes of a request's body; more is a 413, mostly before any is read.",
+        description="Maximum bytes of a body. A larger one is refused with 413, if possible before it is read.",
     )
     max_image_pixels: int = Field(
         default=100_000_000,
         validation_alias="PE_MAX_IMAGE_PIXELS",
         ge=1,
-        description="Pixels of one image, judged by its header: small files can hold images that fill the memory.",
+        description="Maximum pixels of one image, checked by its header, because a small file can decode to gigabytes.",
     )
     max_text_characters: int = Field(
         default=128_000,
         validation_alias="PE_MAX_TEXT_CHARACTERS",
         ge=1,
-        description="Characters of one text. All beyond the context length is cut anyway, but must be read first.",
+        description="Maximum characters of one text. Text beyond the context length is ignored, but costs CPU.",
     )
     deadline_seconds: float = Field(
         default=30,
         validation_alias="PE_DEADLINE_SECONDS",
         gt=0,
-        description="Seconds that a request may last, its body's arrival included; then 504, and its work is dropped.",
+        description="Maximum seconds per request, upload included. Then the reply is 504 and the work is cancelled.",
     )
     drain_seconds: float = Field(
         default=3,
         validation_alias="PE_DRAIN_SECONDS",
         ge=0,
-        description="Seconds that a gateway told to stop serves on, not ready: balancers need some to turn elsewhere.",
+        description="Seconds to keep serving after SIGTERM while `/readiness` reports 503.",
     )
     decode_threads: int = Field(
         default_factory=_available_cpus,
         validation_alias="PE_DECODE_THREADS",
         ge=1,
-        description="Threads that decode and resize images. Default: one a CPU; they hold no lock while they work.",
+        description="Threads that decode and resize images. They release Python's lock while they work.",
     )
 
     text_cache_bytes: int = Field(
         default=64 * 2**20,
         validation_alias="PE_TEXT_CACHE_BYTES",
         ge=0,
-        description="Memory for embeddings of texts that repeat, as prompts do; 0 turns it off.",
+        description="Memory for the cache of text embeddings. 0 disables the cache.",
     )
 
-    # -- image URLs
+    # -- Image URLs
     allow_url_input: bool = Field(
         default=True, validation_alias="ALLOW_URL_INPUT", description="Whether images may be given by URL."
     )
     allow_non_https_url_input: bool = Field(
-        default=False, validation_alias="ALLOW_NON_HTTPS_URL_INPUT", description="Whether such a URL may be plain http."
+        default=False,
+        validation_alias="ALLOW_NON_HTTPS_URL_INPUT",
+        description="Whether image URLs may use plain http.",
     )
     allow_url_input_without_fqdn: bool = Field(
         default=False,
         validation_alias="ALLOW_URL_INPUT_WITHOUT_FQDN",
-        description="Whether such a URL may name a host by address or by a local name.",
+        description="Whether image URLs may name a host by its address or by a local name.",
     )
     allow_url_to_non_global_addresses: bool = Field(
         default=False,
         validation_alias="ALLOW_URL_TO_NON_GLOBAL_ADDRESSES",
-        description="Whether URLs may lead to private, loopback or link-local addresses. The incumbent allows it.",
+        description="Whether image URLs may reach private, loopback or link-local addresses. The incumbent allows it.",
     )
     allowed_hosts: CommaList = Field(
         default=frozenset(),
         validation_alias="WHITELISTED_DESTINATIONS_FOR_URL_INPUT",
-        description="The only hosts that URLs may name, separated by commas. Unset: any.",
+        description="The only hosts that image URLs may name, separated by commas. Unset: all hosts.",
     )
     denied_hosts: CommaList = Field(
         default=frozenset(),
         validation_alias="BLACKLISTED_DESTINATIONS_FOR_URL_INPUT",
-        description="Hosts that URLs may not name, separated by commas.",
+        description="Hosts that image URLs may not name, separated by commas.",
     )
     max_redirects: int = Field(
         default=5,
         validation_alias="MAX_IMAGE_URL_REDIRECTS",
         ge=0,
-        description="Redirects that are followed, each judged like the first URL. The incumbent follows 30.",
+        description="Maximum redirects per image. Each is checked like the first URL. The incumbent follows 30.",
     )
     url_timeout_seconds: float = Field(
         default=10,
         validation_alias="PE_URL_TIMEOUT_SECONDS",
         gt=0,
-        description="Seconds that fetching one image may take, redirects included.",
+        description="Maximum seconds to fetch one image, with redirects.",
     )
 
-    # -- what it tells
+    # -- Logs and traces
     log_format: LogFormat = Field(
         default="text",
         validation_alias="PE_LOG_FORMAT",
-        description="`text`, or `json`: each line an object. A request's own fields are JSON in both.",
+        description="`text`, or `json` for one JSON object per line. The access log's fields are JSON in both.",
     )
 
     traces: bool = Field(
         default=False,
         validation_alias="PE_TRACES",
-        description="Whether OpenTelemetry gets traces; its own variables say where. Needs the extra `otel`.",
+        description="Whether to export OpenTelemetry traces. Its own variables configure them. Needs the extra `otel`.",
     )
 
-    # -- images as arrays
+    # -- Images as arrays
     allow_numpy_input: bool = Field(
         default=False,
         validation_alias="ALLOW_NUMPY_INPUT",
-        description="Whether images may be numpy arrays. They are read without executing what a pickle says.",
+        description="Whether images may be numpy arrays. Pickled arrays are read without executing them.",
     )
 
     @field_validator("allow_origins", "allowed_hosts", "denied_hosts", "api_keys", mode="before")
@@ -209,7 +215,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _one_body_fits(self) -> Self:
         if self.max_bytes_in_flight < self.max_body_bytes:
-            raise ValueError("PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES: no such body could ever be taken")
+            raise ValueError(
+                "PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES, so a body of that size would always be refused"
+            )
         return self
 
     @field_validator("default_variant", mode="after")

@@ -1,4 +1,4 @@
-"""Cosine similarity, as Roboflow's server computes it: raw, in float32, neither scaled nor put through a softmax."""
+"""Compute the cosine similarity as Roboflow's server does: raw, in float32, without scaling or softmax."""
 
 import numpy as np
 
@@ -6,9 +6,16 @@ from gateway.encoder import Embeddings
 
 
 def cosine(query: Embeddings, candidates: Embeddings) -> Embeddings:
-    """Similarities [N] of one embedding [D] to each of N [N, D].
+    """Compute the cosine similarity of one embedding to N others.
 
-    Divides by both norms although towers answer with unit length: FP16 engines leave them at 1 +- 1e-3.
+    The result is divided by the norms, although towers return unit vectors: FP16 engines deviate from length 1 by 1e-3.
+
+    Args:
+        query: float32 [D].
+        candidates: float32 [N, D].
+
+    Returns:
+        float32 [N].
     """
     norms = np.linalg.norm(candidates, axis=1) * np.linalg.norm(query)
     similarities: Embeddings = (candidates @ query / norms).astype(np.float32)

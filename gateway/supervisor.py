@@ -1,6 +1,6 @@
-"""Several processes on one listening socket: started, started again when they die, told to stop, waited for.
+"""Run several worker processes on one listening socket: start, restart, and stop them.
 
-uvicorn has a supervisor, too; but that one does not hear a second signal, and its workers outlive it.
+uvicorn's own supervisor is not used, because it ignores a second signal, and its workers outlive it.
 """
 
 import ctypes
@@ -17,79 +17,87 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Final
 
-FAILED_TO_START: Final = 3  # uvicorn's exit status for an app that it could not start
+FAILED_TO_START: Final = 3  # uvicorn's exit status for an app that could not start
 
 _TICK_SECONDS: Final = 0.2
-# One that dies as soon as it is started is not to keep a CPU busy with that.
-_RESTART_SECONDS: Final = 1.0
+# A worker that dies at once must not be restarted in a busy loop.
+_MIN_SECONDS_BETWEEN_STARTS: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 _log = logging.getLogger(__name__)
 
 
-class Workers:
-    """So many processes that run ``work(listener)``, which must return soon after SIGTERM.
+class Supervisor:
+    """Runs `count` processes that call `work(listener)`. `work` must return soon after SIGTERM.
 
     Args:
-        work: a module's own function, for it is looked up by name in a new interpreter.
+        count: the number of workers.
+        work: a function at module level, because a new interpreter imports it by name.
+        listener: the listening socket.
     """
 
     def __init__(self, count: int, work: Callable[[socket.socket], None], listener: socket.socket) -> None:
         self._work = work
         self._listener = listener
-        # A fork would share what no two processes can, gRPC's threads above all.
+        # gRPC's threads do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._signals = 0
         self._started = [0.0] * count
         self._processes: list[BaseProcess] = []
 
     def run(self) -> int:
-        """The exit status. The first SIGTERM or SIGINT is passed on to all, the second kills them."""
+        """Run until all workers have ended. The first SIGTERM or SIGINT terminates the workers, the second kills them.
+
+        Returns:
+            The exit status of the process.
+        """
         for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, self._note)
-        self._processes = [self._start(place) for place in range(len(self._started))]
-        told = status = 0
-        while any(process.is_alive() for process in self._processes) or not told:
+            signal.signal(signum, self._count_signal)
+        self._processes = [self._start(index) for index in range(len(self._started))]
+        handled = status = 0
+        while any(process.is_alive() for process in self._processes) or not handled:
             wait([process.sentinel for process in self._processes], timeout=_TICK_SECONDS)
-            if not told and not self._signals:
-                status = self._replace_dead()
+            if not handled and not self._signals:
+                status = self._restart_dead()
             if status and not self._signals:
                 self._signals = 1
-            if self._signals > told:
-                self._tell(kill=told > 0)
-                told = self._signals
-        return status or (0 if told == 1 else 1)
+            if self._signals > handled:
+                self._stop_workers(kill=handled > 0)
+                handled = self._signals
+        return status or (0 if handled == 1 else 1)
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
+    def _count_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals += 1
 
-    def _tell(self, kill: bool) -> None:
-        self._listener.close()  # or clients would wait in a queue that nobody looks at after the last worker
+    def _stop_workers(self, kill: bool) -> None:
+        # Otherwise, new connections would wait in the backlog of a socket that no worker reads any more.
+        self._listener.close()
         for process in self._processes:
             if process.is_alive():
                 process.kill() if kill else process.terminate()
 
-    def _replace_dead(self) -> int:
-        """0, or the exit status that a worker gave because it could not start."""
-        for place, process in enumerate(self._processes):
+    def _restart_dead(self) -> int:
+        """Restart workers that died. Returns `FAILED_TO_START` if a worker's app could not start, otherwise 0."""
+        for index, process in enumerate(self._processes):
             if process.is_alive():
                 continue
             if process.exitcode == FAILED_TO_START:
                 return FAILED_TO_START
-            if time.monotonic() >= self._started[place] + _RESTART_SECONDS:
-                _log.error("Worker %d died (exit status %s) and is started again", process.pid, process.exitcode)
-                self._processes[place] = self._start(place)
+            if time.monotonic() >= self._started[index] + _MIN_SECONDS_BETWEEN_STARTS:
+                _log.error("Worker %d died (exit status %s). Restarting it.", process.pid, process.exitcode)
+                self._processes[index] = self._start(index)
         return 0
 
-    def _start(self, place: int) -> BaseProcess:
-        self._started[place] = time.monotonic()
+    def _start(self, index: int) -> BaseProcess:
+        self._started[index] = time.monotonic()
         process = self._context.Process(target=_run, args=(self._work, self._listener, os.getpid()))
         process.start()
         return process
 
 
 def _run(work: Callable[[socket.socket], None], listener: socket.socket, parent: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # whatever ends the supervisor ends its workers
+    # If the supervisor ends for any reason, the kernel sends SIGTERM to its workers.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(1)
     work(listener)

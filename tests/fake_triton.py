@@ -1,6 +1,6 @@
-"""A gRPC server on loopback that speaks Triton's protocol and says what the test wants it to say.
+"""A fake Triton: a gRPC server on loopback whose replies, errors and delays a test configures.
 
-The real Triton is in tests/e2e; it cannot be made to answer wrongly.
+Tests in tests/e2e use the real Triton, which cannot be made to reply wrongly.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import grpc
 import numpy as np
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-CONFIGS = {
+CONFIGS: Final = {
     "V-vision": """
         name: "V-vision" backend: "onnxruntime" max_batch_size: 4
         input { name: "image" data_type: TYPE_UINT8 dims: [2, 3, 3] }
@@ -34,28 +34,30 @@ CONFIGS = {
 
 
 def unit_rows(batch: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    """Unit vectors [N, 5] that tell the rows of a batch apart."""
+    """Unit vectors [N, 5] that differ between rows of a batch."""
     rows = 1 + batch.reshape(len(batch), -1)[:, :5].astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
 @dataclass
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """The configuration of a fake Triton, and a record of the calls that it received."""
+
     configs: dict[str, str] = field(default_factory=lambda: dict(CONFIGS))
     version: str = "1"
     answer: Callable[[np.ndarray], np.ndarray] = unit_rows  # type: ignore[type-arg]
     abort: tuple[grpc.StatusCode, str] | None = None
     seconds: float = 0
     received: list[tuple[str, np.ndarray]] = field(default_factory=list)  # type: ignore[type-arg]
-    versions: list[str] = field(default_factory=list)  # that inferences asked for
+    versions: list[str] = field(default_factory=list)  # that the inference calls named
     traceparents: list[str] = field(default_factory=list)
-    slow_looks: int = 0  # so many more questions for what it serves wait for a second
-    asked: int = 0
+    slow_polls: int = 0  # this many of the next `RepositoryIndex` calls take a second
+    infer_calls: int = 0
     cancelled: int = 0
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if self.slow_looks:
-            self.slow_looks -= 1
+        if self.slow_polls:
+            self.slow_polls -= 1
             await asyncio.sleep(1)
         models = [{"name": name, "version": self.version, "state": "READY"} for name in self.configs]
         return service_pb2.RepositoryIndexResponse(
@@ -67,7 +69,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return service_pb2.ModelConfigResponse(config=config)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.asked += 1
+        self.infer_calls += 1
         self.versions.append(request.model_version)
         self.traceparents += [value for key, value in context.invocation_metadata() if key == "traceparent"]
         try:
@@ -90,6 +92,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
 @asynccontextmanager
 async def served(triton: FakeTriton, port: int = 0) -> AsyncIterator[int]:
+    """Serve a fake Triton in this process. Yields the port."""
     server = grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
@@ -101,13 +104,14 @@ async def served(triton: FakeTriton, port: int = 0) -> AsyncIterator[int]:
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait until the condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
 
 
 class FakeTritonProcess:
-    """A ``FakeTriton`` of its own, to be killed or stopped. A context manager: it answers when entered."""
+    """A context manager that runs a `FakeTriton` in a separate process, which a test can kill or stop."""
 
     def __init__(self, seconds: float = 0, port: int = 0) -> None:
         command = [sys.executable, "-m", "tests.fake_triton", str(seconds), str(port)]

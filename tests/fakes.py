@@ -1,4 +1,4 @@
-"""Stand-ins for what the gateway talks to. Their embeddings depend on the content, so that mixed-up items show."""
+"""Fakes of Triton and of the image fetcher. Embeddings depend on the content, so that tests notice mixed-up items."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.encoder import Embeddings, EncoderSpec, Pixels, Tokens, TowerSpec
 from gateway.errors import GatewayError, InvalidImage
-from gateway.in_flight import Take
+from gateway.in_flight import ReserveBytes
 
 EMBED_DIM = 8
 
@@ -27,7 +27,16 @@ def fake_spec(variant: str = "PE-Fake-T8-16", max_batch_size: int = 8) -> Encode
 
 
 class FakeEncoder:
-    """Unit vectors that tell contents apart: an image by its mean colour, a text by its tokens."""
+    """An encoder whose unit vectors depend on the mean colour of an image, or on the tokens of a text.
+
+    Args:
+        error: raised by every call.
+        seconds: duration of every call.
+
+    Attributes:
+        batches: kind and size of the calls.
+        cancelled: number of calls that were cancelled.
+    """
 
     def __init__(self, *specs: EncoderSpec, error: GatewayError | None = None, seconds: float = 0) -> None:
         self.specs: Mapping[str, EncoderSpec] = {spec.variant: spec for spec in specs or (fake_spec(),)}
@@ -73,23 +82,23 @@ class FakeEncoder:
 
 
 def unit_vector(row: np.ndarray, embed_dim: int = EMBED_DIM) -> np.ndarray:  # type: ignore[type-arg]
-    """The vector [D] that the fake gives these values: random, and the same for the same values."""
+    """The fake's vector [D] for these values: random, and the same for the same values."""
     seed = np.round(np.asarray(row, np.float64), 3).tobytes()
     vector = np.random.default_rng(np.frombuffer(seed, np.uint8).astype(np.uint32)).normal(size=embed_dim)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 class FakeFetch:
-    """Images by URL, from a dictionary."""
+    """A fetcher whose images by URL come from a dictionary."""
 
     def __init__(self, files: Mapping[str, bytes] | None = None) -> None:
         self.files = dict(files or {})
         self.closed = False
 
-    async def __call__(self, url: str, take: Take) -> bytes:
+    async def __call__(self, url: str, reserve: ReserveBytes) -> bytes:
         if url not in self.files:
             raise InvalidImage("Data pointed by URL could not be decoded into image.")
-        take(len(self.files[url]))
+        reserve(len(self.files[url]))
         return self.files[url]
 
     async def aclose(self) -> None:

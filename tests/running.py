@@ -1,4 +1,4 @@
-"""A pe-serve under test, with everything it started."""
+"""Run `pe-serve` in tests, and account for every process that it starts."""
 
 import os
 import re
@@ -9,20 +9,28 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from deploy.embedded import ports
 
-PE_SERVE = (sys.executable, "-m", "deploy.embedded.cli")
+PE_SERVE: Final = (sys.executable, "-m", "deploy.embedded.cli")
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
+    """Return a loopback port that nothing listens on."""
     (port,) = ports.free(1)
     return port
 
 
 class PeServe:
-    """A running pe-serve, and everything it started: known by a variable that all of them inherit."""
+    """A running `pe-serve` with every process that it started. All of them inherit a variable that marks them.
+
+    Args:
+        directory: a directory for its output and its cache.
+        arguments: its command line.
+        command: the program.
+        environment: additional environment variables.
+    """
 
     def __init__(
         self, directory: Path, *arguments: str | Path, command: Sequence[str] = PE_SERVE, **environment: str
@@ -41,9 +49,11 @@ class PeServe:
 
     @property
     def output(self) -> str:
+        """What it printed so far, stdout and stderr."""
         return self._output.read_text(errors="replace")
 
     def wait_for(self, pattern: str, seconds: float = 60) -> re.Match[str]:
+        """Wait until a line of its output matches; fail if it ends before."""
         end = time.monotonic() + seconds
         while not (found := re.search(pattern, self.output, re.MULTILINE)):
             assert time.monotonic() < end, f"no {pattern!r} in\n{self.output}"
@@ -52,33 +62,35 @@ class PeServe:
         return found
 
     def wait_until_ready(self) -> str:
-        """Its base URL."""
+        """Wait for the banner, and return the base URL."""
         return self.wait_for(r"^Ready on (\S+)")[1]
 
     def wait(self, seconds: float = 60) -> int:
-        """Its exit status."""
+        """Wait for its end, and return the exit status."""
         return self.process.wait(seconds)
 
     def log(self) -> Path:
-        """Where its last message says that Triton's log is."""
+        """Return the path of Triton's log that its last message names."""
         return Path(re.findall(r"^Triton's log: (.*)$", self.output, re.MULTILINE)[-1])
 
     def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for its end, and return the exit status."""
         self.process.send_signal(signum)
         return self.wait()
 
     def processes(self) -> dict[int, str]:
-        """Command lines by process id, zombies left out."""
+        """Return the command lines by process id, without zombies."""
         found = {}
         for entry in Path("/proc").iterdir():
             try:
                 if entry.name.isdecimal() and self._mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
                     found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
-                continue  # it ended meanwhile
+                continue  # the process ended during the loop
         return {pid: command for pid, command in found.items() if command}
 
     def pid_of(self, part: str) -> int:
+        """Return the id of the one process whose program or arguments contain `part`."""
         (pid,) = (
             pid
             for pid, command in self.processes().items()
@@ -87,22 +99,24 @@ class PeServe:
         return pid
 
     def triton_port(self) -> int:
-        """Where its Triton answers gRPC."""
+        """Return the gRPC port of its Triton."""
         (port,) = {int(port) for port in re.findall(r"--grpc-port=(\d+)", " ".join(self.processes().values()))}
         return port
 
     def shared_memory(self) -> list[Path]:
-        """The segments that its stubs hold."""
+        """Return the shared-memory segments of its stubs."""
         names = re.findall(r"\S+_shm_region_\S+", " ".join(self.processes().values()))
         return [Path("/dev/shm") / name for name in names]
 
     def wait_until_gone(self, seconds: float) -> None:
+        """Wait until none of its processes is left."""
         end = time.monotonic() + seconds
         while left := self.processes():
             assert time.monotonic() < end, f"still there: {left}"
             time.sleep(0.05)
 
     def kill(self) -> None:
+        """Kill all of its processes."""
         for pid in [self.process.pid, *self.processes()]:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -57,7 +57,7 @@ def exposition() -> str:
     from prometheus_client import CollectorRegistry
 
     from gateway.observe.metrics import Metrics
-    from gateway.observe.tritons import TritonMetrics
+    from gateway.observe.triton_metrics import TritonMetrics
     from gateway.texts.cache import TextCache
 
     registry = CollectorRegistry()

@@ -1,17 +1,22 @@
-"""The house's arrows: which module may import which, so that data flows one way and the gateway stays small."""
+"""The import rules of the product: data flows one way, libraries stay in one package, and file names are unique."""
 
 import ast
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-GATEWAY = sorted(path.relative_to(ROOT) for path in (ROOT / "gateway").rglob("*.py"))
+ROOT: Final = Path(__file__).parent.parent
+MODULES: Final = sorted(
+    path.relative_to(ROOT) for product in ("gateway", "export", "deploy") for path in (ROOT / product).rglob("*.py")
+)
 
-# Lower rooms never look up.
-LEVELS = [
-    {"errors", "arrays", "concurrency", "process_memory", "supervisor"},
-    {"encoder", "settings", "in_flight"},
+# The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
+LEVELS: Final = [
+    {"errors", "arrays", "concurrency", "process_memory", "supervisor", "settings"},
+    {"encoder", "in_flight"},
     {"observe", "drain"},
     {"images", "texts", "triton", "similarity"},
     {"service"},
@@ -19,46 +24,111 @@ LEVELS = [
     {"serving"},
     {"__main__"},
 ]
+# Libraries that only some subpackages of the gateway may import.
+LIBRARIES: Final = {
+    "fastapi": {"http"},
+    "starlette": {"http", "serving"},
+    "uvicorn": {"http", "serving"},
+    "grpc": {"triton"},
+    "tritonclient": {"triton"},
+    "opentelemetry": {"observe"},
+    "PIL": {"images"},
+    "cykooz_resizer": {"images"},
+    "httpcore2": {"images"},
+    "ftfy": {"texts"},
+    "tokenizers": {"texts"},
+    **{library: set[str]() for library in ("export", "deploy", "torch", "onnx", "onnxruntime", "open_clip")},
+}
+# Data flows from a checkpoint to a graph, an engine and the repository. `pipeline` alone connects them.
+FORBIDDEN_IN_EXPORT: Final = {
+    "weights": {"engines", "pipeline", "cli"},
+    "graph": {"weights", "repository", "pipeline", "cli"},
+    "engines": {"weights", "pipeline", "cli"},
+    "repository": {"weights", "pipeline", "cli"},
+}
+# The parts of the exporter that `deploy` may use. Benchmarks measure the whole exporter, so they may import all of it.
+DEPLOY_MAY_IMPORT: Final = ("export.errors", "export.preflight", "export.repository.config_pbtxt")
+
+# File names that several modules have, because the modules have the same job in different packages.
+SHARED_JOBS: Final = {
+    "__init__.py": "the description of a package",
+    "__main__.py": "the command of a package",
+    "cli.py": "the command line of a package",
+    "embedder.py": "from inputs to embeddings: images, texts",
+    "encoder.py": "the `Encoder` protocol, and its implementation by Triton",
+    "errors.py": "the error classes of a package, or their translation",
+    "model.py": "a Python backend of Triton, which requires this name",
+}
+# Modules with different jobs that must be renamed.
+TO_RENAME: Final = {"server.py"}
 
 
 def imports(path: Path) -> set[str]:
-    """The modules that a file names, in full."""
+    """The full names that a module imports."""
     found = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def room(path: Path) -> str:
+def in_product(product: str) -> Iterable[Path]:
+    return [path for path in MODULES if path.parts[0] == product]
+
+
+def package(path: Path) -> str:
+    """The subpackage of a module, or the name of a module at the top of a product."""
     return path.parts[1].removesuffix(".py")
+
+
+def packages_imported(path: Path, product: str) -> set[str]:
+    """The subpackages and top-level modules of a product that a module imports."""
+    names = [module.split(".") for module in imports(path)]
+    return {name[1] for name in names if name[0] == product and len(name) > 1}
 
 
 def level(name: str) -> int:
     return next(i for i, names in enumerate(LEVELS) if name in names)
 
 
-@pytest.mark.parametrize("path", GATEWAY, ids=str)
-def test_the_gateway_imports_one_way(path: Path) -> None:
-    if room(path) == "__init__":
-        return
+@pytest.mark.parametrize("path", in_product("gateway"), ids=str)
+def test_the_gateway_imports_only_from_lower_levels(path: Path) -> None:
+    own = package(path)
+    for imported in packages_imported(path, "gateway") - {own}:
+        assert level(imported) < level(own), imported
+
+
+@pytest.mark.parametrize("path", in_product("gateway"), ids=str)
+def test_the_gateway_uses_each_library_in_one_place(path: Path) -> None:
     for module in imports(path):
-        package, _, rest = module.partition(".")
-        if package == "gateway" and (target := rest.partition(".")[0]) in set().union(*LEVELS):
-            assert level(target) <= level(room(path)), (path, module)
+        library = module.partition(".")[0]
+        assert package(path) in LIBRARIES.get(library, {package(path)}), library
 
 
-@pytest.mark.parametrize("path", GATEWAY, ids=str)
-def test_libraries_stay_in_their_rooms(path: Path) -> None:
-    packages = {module.partition(".")[0] for module in imports(path)}
-    assert not packages & {"export", "deploy", "torch", "onnxruntime", "open_clip"}, path
-    if room(path) not in ("http", "serving"):
-        assert not packages & {"fastapi", "starlette", "uvicorn"}, path
-    if room(path) != "triton":
-        assert not packages & {"grpc", "tritonclient"}, path
+@pytest.mark.parametrize("path", in_product("export"), ids=str)
+def test_the_exporter_imports_along_the_flow_of_data(path: Path) -> None:
+    assert not packages_imported(path, "gateway")
+    assert not packages_imported(path, "deploy")
+    assert not packages_imported(path, "export") & FORBIDDEN_IN_EXPORT.get(package(path), set())
 
 
-def test_every_room_has_a_level() -> None:
-    assert {room(path) for path in GATEWAY} - {"__init__"} == set().union(*LEVELS)
+@pytest.mark.parametrize("path", in_product("deploy"), ids=str)
+def test_deploy_imports_little_of_the_exporter(path: Path) -> None:
+    if not package(path).startswith("bench"):
+        for module in imports(path):
+            assert not module.startswith("export.") or module.startswith(DEPLOY_MAY_IMPORT), module
+
+
+def test_every_gateway_package_has_a_level() -> None:
+    assert {package(path) for path in in_product("gateway")} - {"__init__"} == set().union(*LEVELS)
+
+
+def test_modules_share_a_file_name_only_if_they_share_a_job() -> None:
+    by_name = defaultdict(list)
+    for path in MODULES:
+        by_name[path.name].append(str(path))
+    clashes = {name: paths for name, paths in by_name.items() if len(paths) > 1}
+    assert not {name: paths for name, paths in clashes.items() if name not in SHARED_JOBS.keys() | TO_RENAME}

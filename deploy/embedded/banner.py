@@ -1,20 +1,29 @@
-"""What pe-serve prints once everything is ready: what is served, and one command to copy."""
+"""The banner of `pe-serve`: printed once the server is ready, with the models and one command to copy."""
 
 import json
 import shlex
-from typing import Any
+from typing import Any, Final
 
-# 64x64, a red disc on white.
-_PICTURE = (
+from deploy.embedded.engines import OPENVINO_BF16
+
+# A PNG of 64x64 pixels: a red disc on white.
+_PICTURE: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////cHh7/Hx2WAAAAgklEQVR42rXRsRGCUBRE0cNKQCYdSCmURmmUYAmUQGBAwPAN"
     "dJzvDJnjRvfdzfbxz9y2N5SCcGEG11JWQk9HGGgJI6GhoBENTCIwihaG1w3RQV+bHrrafGCA9rT6ERbYT6sVttpssNZmh0UcMNcjmCiEmYOwsBNWNsKDezX4"
     "1wv+kyeEfR/7ocaY4gAAAABJRU5ErkJggg=="
 )
-_PROMPTS = ["a red circle", "a blue square", "a green triangle"]
+_PROMPTS: Final = ["a red circle", "a blue square", "a green triangle"]
 
 
 def banner(base_url: str, info: dict[str, Any], local: bool, advice: str = "") -> str:
-    """`info` as GET /info answers; `local`: whether only this machine can reach it; `advice`: as below."""
+    """Return the banner.
+
+    Args:
+        base_url: the gateway's URL.
+        info: the body of `/info`.
+        local: whether only this machine can reach the gateway.
+        advice: the result of `advice`.
+    """
     models: dict[str, dict[str, Any]] = info.get("models") or {}
     reach = "this machine only; --host 0.0.0.0 lets others in" if local else "every address of this machine"
     lines = [f"Ready on {base_url} ({reach}); documentation at {base_url}/docs", ""]
@@ -26,20 +35,24 @@ def banner(base_url: str, info: dict[str, Any], local: bool, advice: str = "") -
 
 
 def advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, command: str) -> str:
-    """What would make it faster on this CPU; "" if nothing is known to.
+    """Return advice to install OpenVINO, if that makes the served models faster on this CPU; otherwise "".
 
-    `bf16`: whether that is faster on it. `add_openvino`: the command, where it is not there; with it, `engine.RunBy`
-    chooses by itself.
+    Args:
+        info: the body of `/info`.
+        bf16: whether OpenVINO in BF16 is faster on this machine.
+        add_openvino: the command that installs OpenVINO; None if it is installed, because `EngineChoice` then uses it.
+        command: the command that starts `pe-serve`.
     """
     models: dict[str, dict[str, Any]] = info.get("models") or {}
-    # The demo is too small for BF16: its text tower does not pass.
+    # The demo is too small for BF16: its text tower misses the parity limit.
     slow = [v for v, m in models.items() if _runs(m) == ["onnx", "fp32"] and v != "PE-Demo-T8-64"]
     if not bf16 or not slow or not add_openvino:
         return ""
     return "\n".join(
         [
-            f"This CPU is fast in BF16: OpenVINO may run {', '.join(slow)} about twice as fast.",
-            "(A B16-224 was 1.5 to 2.3 times as fast, at a minimum cosine of 0.99997 to FP32; loading proves 0.999.)",
+            f"This CPU is fast in BF16: {OPENVINO_BF16.engine.name} may run {', '.join(slow)} about twice as fast.",
+            "(A B16-224 was 1.5 to 2.3 times as fast, at a minimum cosine of 0.99997 to FP32; "
+            f"loading proves {OPENVINO_BF16.min_cosine}.)",
             f"  {add_openvino}",
             f"  {command}",
         ]
@@ -47,7 +60,7 @@ def advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, command: 
 
 
 def curl(base_url: str, variants: list[str]) -> str:
-    """A comparison of a picture with three texts, as one shell command."""
+    """Return a shell command that compares a picture with three texts."""
     body: dict[str, object] = {"subject": {"type": "base64", "value": _PICTURE}, "prompt": _PROMPTS}
     if len(variants) > 1:
         body["perception_encoder_version_id"] = variants[0]
@@ -63,7 +76,7 @@ def _facts(model: dict[str, Any]) -> str:
 
 
 def _runs(model: dict[str, Any]) -> list[str]:
-    """Engine and precision: of both towers, or, where they differ, not at all."""
+    """Return engine and precision. `/info` leaves out what differs between the towers."""
     return [str(model[key]) for key in ("engine", "precision") if model.get(key)]
 
 

@@ -1,4 +1,4 @@
-"""One child process that ends with us, whatever ends us."""
+"""A child process that ends when this process ends, even by SIGKILL."""
 
 import ctypes
 import os
@@ -8,23 +8,31 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from deploy.embedded.errors import ProcessDied, ProcessNotReady
 from deploy.embedded.signals import Signals
 
-_TAIL_BYTES = 16_384
-_TAIL_LINES = 20
-_GRACE_S = 3.0
-_KILLED_S = 5.0  # the kernel takes a moment to tear down a large process, and until then it holds what it has mapped
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None, use_errno=True)
+_TAIL_BYTES: Final = 16_384
+_TAIL_LINES: Final = 20
+_GRACE_S: Final = 3.0
+# The kernel takes a moment to tear down a large process, which keeps its memory mapped until then.
+_KILLED_S: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Child:
-    """A child in a process group of its own: a terminal's Ctrl-C reaches us alone, and we choose the order of the end.
+    """A child process in a process group of its own.
 
-    Output goes to `log`, or to our own terminal if that is None.
+    A terminal's Ctrl-C reaches only this process, so this process controls the order in which its children end.
+
+    Args:
+        name: its name in messages.
+        command: the program and its arguments.
+        environment: its environment variables.
+        log: the file for its output; None for our own terminal.
     """
 
     def __init__(
@@ -49,24 +57,25 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """The process id, which is also the id of its process group."""
         return self._process.pid
 
     @property
     def status(self) -> int | None:
-        """None while it runs, then as in subprocess: negative for a signal."""
+        """None while it runs, then the exit status as in `subprocess`: negative for a signal."""
         return self._process.poll()
 
     def require_alive(self) -> None:
-        """Raises ProcessDied."""
+        """Raise `ProcessDied` if it ended."""
         if self.status is not None:
             raise ProcessDied(self.name, self.status, self.tail(), self.log)
 
     def not_ready(self, seconds: float) -> ProcessNotReady:
-        """The error to raise when it did not answer in these seconds, with the end of its log."""
+        """Return the error for a process that is not ready after these seconds, with the end of its log."""
         return ProcessNotReady(self.name, seconds, self.tail(), self.log)
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         if self.log is None:
             return ""
         with self.log.open("rb") as log:
@@ -74,21 +83,34 @@ class Child:
             lines = log.read().decode(errors="replace").splitlines()
         return "\n".join(lines[-_TAIL_LINES:])
 
-    def stop(self, signals: Signals, patience: float) -> None:
-        """SIGTERM; SIGKILL after `patience` seconds, or at once on a second Ctrl-C. Leaves nothing of its group."""
-        asked_before = len(signals.received)
+    def stop(self, signals: Signals, patience: float, grace: float = _GRACE_S) -> None:
+        """Stop it by SIGTERM, then kill what is left of its process group.
+
+        Args:
+            signals: the stop signals; a second one during the stop kills the process at once.
+            patience: seconds from SIGTERM to SIGKILL.
+            grace: as for `kill_group`.
+        """
+        received_before = len(signals.received)
         if self._process.poll() is None:
             self._process.terminate()
         end = time.monotonic() + patience
-        while self._process.poll() is None and time.monotonic() < end and len(signals.received) <= max(1, asked_before):
+        while (
+            self._process.poll() is None and time.monotonic() < end and len(signals.received) <= max(1, received_before)
+        ):
             signals.pause(0.1)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self.end_group(signals)
+        self.kill_group(signals, grace)
 
-    def end_group(self, signals: Signals, grace: float = _GRACE_S) -> None:
-        """Its own children notice its end by themselves (Triton's stubs do within a second); help those that do not."""
+    def kill_group(self, signals: Signals, grace: float) -> None:
+        """Kill the processes of its group that still run.
+
+        Args:
+            signals: interrupts the waits when a child ends.
+            grace: seconds to wait before. Triton's stubs notice within a second that Triton ended, and clean up.
+        """
         end = time.monotonic() + grace
         while _signal_group(self.pid, 0) and time.monotonic() < end:
             signals.pause(0.05)
@@ -98,12 +120,12 @@ class Child:
 
 
 def adopt_orphans() -> None:
-    """From now on a child's orphans become ours, not those of process 1, which in a container may never reap them."""
+    """Become the parent of orphaned descendants. Process 1 of a container may never reap them."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _signal_group(group: int, signum: int) -> bool:
-    """Whether the group still had a process."""
+    """Send a signal to a process group, and return whether the group still had a process."""
     with suppress(ChildProcessError):
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass
@@ -116,7 +138,7 @@ def _signal_group(group: int, signum: int) -> bool:
 
 def _end_with(parent: int) -> Callable[[], None]:
     def before_exec() -> None:
-        # The kernel sends SIGTERM when we die, even by SIGKILL; if we died before this line, it is too late for that.
+        # The kernel sends SIGTERM when the parent dies, even by SIGKILL, but not if it died before this call.
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)

@@ -1,4 +1,4 @@
-"""pe-serve: the embedded Triton and the gateway, as one command. Every message that a person reads is made here."""
+"""`pe-serve`: the embedded Triton and the gateway as one command. This module words every message for a person."""
 
 import argparse
 import os
@@ -7,46 +7,56 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from deploy.embedded import banner, engine
+from deploy.embedded import banner
+from deploy.embedded import engine_choice as choice
 from deploy.embedded import errors as e
 from deploy.embedded import events as ev
-from deploy.embedded.installation import CHECKOUT, OPENVINO_REQUIREMENTS, Installation
+from deploy.embedded.engines import OPENVINO_BF16, Engine, installable_names
+from deploy.embedded.installation import CHECKOUT, Installation
+from deploy.embedded.launcher import Options, serve
 from deploy.embedded.run_directory import cache
-from deploy.embedded.server import Options, serve
 from deploy.embedded.signals import StopRequested
 
-_LOCAL = ("127.0.0.1", "::1", "localhost")
+_LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: served, and stopped when asked. 1: could not serve. 128 + signal: stopped before it was ready."""
+    """Run the command.
+
+    Args:
+        arguments: the command line without the program's name; by default that of this process.
+
+    Returns:
+        The exit status. 0: served until a stop signal. 1: could not serve. 128 + signal: stopped before it was ready.
+    """
     options = _parse(arguments)
     print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
 
     def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
-        adding = None if found.openvino else _adding_openvino(found.environment, OPENVINO_REQUIREMENTS)
-        advice = banner.advice(info, engine.bf16_pays(found.cuda), adding, _command())
+        engine = OPENVINO_BF16.engine
+        install = None if engine.backend in found.engines else _install_command(found.environment, engine)
+        advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, _command())
         print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
 
-    def tell(event: ev.Event) -> None:
-        print(f"pe-serve: {news(event)}", file=sys.stderr, flush=True)
+    def report(event: ev.Event) -> None:
+        print(f"pe-serve: {event_message(event)}", file=sys.stderr, flush=True)
 
     try:
-        serve(options, on_ready, tell)
+        serve(options, on_ready, report)
     except StopRequested as request:
         print(f"pe-serve: stopped before it was ready ({request})", file=sys.stderr)
         return 128 + request.signum
     except e.LaunchError as error:
-        print(f"pe-serve: {message(error)}", file=sys.stderr)
+        print(f"pe-serve: {error_message(error)}", file=sys.stderr)
         return 1
     print("Stopped.", file=sys.stderr)
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:
-    beside = CHECKOUT / "model_repository"
+    committed = CHECKOUT / "model_repository"
     parser = argparse.ArgumentParser(
         prog="pe-serve", description="Serve a Triton model repository on the CPU of this machine."
     )
@@ -54,10 +64,10 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         "--repository",
         type=Path,
         metavar="DIR",
-        default=beside if beside.is_dir() else Path("model_repository"),
+        default=committed if committed.is_dir() else Path("model_repository"),
         help="Triton model repository (default: %(default)s)",
     )
-    # The variables are the gateway's own, and the incumbent's.
+    # HOST, PORT and NUM_WORKERS are the gateway's variables, and the incumbent's.
     parser.add_argument(
         "--host",
         default=os.environ.get("HOST", "127.0.0.1"),
@@ -77,25 +87,26 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument(
         "--engine",
-        choices=engine.CHOICES,
-        default=os.environ.get("PE_ONNX_ENGINE") or engine.AUTO,
+        choices=choice.OPTIONS,
+        default=os.environ.get("PE_ONNX_ENGINE") or choice.AUTO,
         help="what runs ONNX models (default: %(default)s; the variable PE_ONNX_ENGINE, else auto: OpenVINO in BF16 on "
         "a CPU that is faster in BF16, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
     )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)
-    if parsed.engine not in engine.CHOICES:  # the variable's value, which argparse takes as it is
-        parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(engine.CHOICES)}")
+    # argparse does not check a default value, which comes from the variable.
+    if parsed.engine not in choice.OPTIONS:
+        parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(choice.OPTIONS)}")
     return Options(
         parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine
     )
 
 
-def _adding_openvino(environment: Path, requirements: Path) -> str:
-    """The command that adds OpenVINO to Triton's environment."""
+def _install_command(environment: Path, engine: Engine) -> str:
+    """Return the shell command that adds an optional engine to Triton's environment."""
     if environment == CHECKOUT / ".venv-triton":
-        return shlex.join([sys.executable, str(CHECKOUT / "deploy/environments.py"), "openvino"])
-    return shlex.join([str(environment / "bin/pip"), "install", "--no-deps", "-r", str(requirements)])
+        return shlex.join([str(CHECKOUT / "deploy/setup.sh"), engine.backend])
+    return shlex.join([str(environment / "bin/pip"), "install", "--no-deps", "-r", str(engine.requirements)])
 
 
 def _port(text: str) -> int:
@@ -105,22 +116,24 @@ def _port(text: str) -> int:
     return port
 
 
-def message(error: e.LaunchError) -> str:
-    """What happened, and what to do about it."""
+def error_message(error: e.LaunchError) -> str:
+    """Word an error: what is wrong, and what to do about it."""
     match error:
-        case e.InstallationMissing(looked_at, requirements):
-            last = looked_at[-1]
+        case e.InstallationMissing(candidates, requirements):
+            last = candidates[-1]
             return (
-                f"the Triton environment is missing: {' and '.join(map(str, looked_at))} is not there.\n"
+                f"the Triton environment is missing: {' and '.join(map(str, candidates))} is not there.\n"
                 "In a checkout, `make serve` makes it. Elsewhere:\n"
                 f"  {shlex.quote(sys.executable)} -m venv {shlex.quote(str(last))}\n"
                 f"  {shlex.quote(str(last / 'bin/pip'))} install --no-deps -r {shlex.quote(str(requirements))}"
             )
         case e.InstallationBroken(environment, missing):
             return f"the Triton environment {environment} lacks {missing}. Remove it and run `make serve`."
-        case e.EngineMissing(environment, model, requirements):
-            add = _adding_openvino(environment, requirements)
-            return f"model {model} needs OpenVINO, which {environment} lacks. Add it (180 MB):\n  {add}"
+        case e.EngineMissing(environment, model, engine):
+            return (
+                f"model {model} needs {engine.name}, which {environment} lacks. "
+                f"Add it ({engine.install_megabytes} MB):\n  {_install_command(environment, engine)}"
+            )
         case e.LibpythonMissing(python, library):
             package = library.removesuffix(".so.1.0")
             return (
@@ -144,13 +157,15 @@ def message(error: e.LaunchError) -> str:
             return (
                 f"model {model.name} is incomplete: {model} has no {lacks}. Export it again, or remove that directory."
             )
+        case e.ConfigInvalid(model, reason):
+            return f"model {model.name} cannot be read: {model}/{reason}\nExport it again, or correct that file."
         case e.VariantIncomplete(repository, missing):
             return f"the model repository {repository} holds no variant whole: {missing} is missing. Export it as well."
-        case e.EngineUnsupported(model, engine, built_for):
+        case e.EngineUnsupported(model, backend, built_for):
             return (
-                f"model {model.name} is for Triton's {engine} backend, which the embedded server does not have:\n"
+                f"model {model.name} is for Triton's {backend} backend, which the embedded server does not have:\n"
                 + (f"{built_for};\n" if built_for else "")
-                + "it runs onnxruntime and OpenVINO on the CPU. Export with --engine onnx, serve this one with a\n"
+                + f"it runs {installable_names()} on the CPU. Export with --engine onnx, serve this one with a\n"
                 f"Triton container, or move {model} away."
             )
         case e.ModelsNotLoaded(reasons, log):
@@ -169,25 +184,25 @@ def message(error: e.LaunchError) -> str:
             raise AssertionError(f"no message for {error!r}")
 
 
-def news(event: ev.Event) -> str:
-    """What happened while it serves."""
+def event_message(event: ev.Event) -> str:
+    """Word an event while the server runs."""
     match event:
         case ev.TritonDied(status, pause, log):
             return f"Triton ended unexpectedly ({_status(status)}); starting it again in {pause:.1f} s.{_log(log)}"
-        case ev.TritonBack(seconds):
+        case ev.TritonRestarted(seconds):
             return f"Triton is back, after {seconds:.1f} s."
         case ev.ModelLoaded(model, version):
             return f"model {model}: version {version} is served now."
         case ev.ModelRefused(model, version, reason):
             return f"model {model}: version {version} could not be loaded, and is left out until it changes: {reason}"
-        case ev.ModelGone(model):
+        case ev.ModelRemoved(model):
             return f"model {model} is not in the repository any more, and not served."
-        case ev.ModelPassedOver(error):
-            return f"{message(error)}\nUntil then what is loaded is served on."
+        case ev.ModelSkipped(error):
+            return f"{error_message(error)}\nUntil then what is loaded is served on."
 
 
 def _command() -> str:
-    """How this program was called, for a person to call it so again: after `make serve`, .venv/bin/pe-serve."""
+    """Return the command that started this program, for a person to repeat: .venv/bin/pe-serve after `make serve`."""
     return sys.argv[0] if Path(sys.argv[0]).name == "pe-serve" else "pe-serve"
 
 

@@ -1,50 +1,53 @@
-"""Everything that can keep pe-serve from serving, as one closed tree. The words for a person are in cli.py alone.
+"""Every error that keeps `pe-serve` from serving, as one closed tree. `cli.py` alone words them for a person.
 
 LaunchError
 ├── InstallationError          the Triton environment cannot be used
-│   ├── InstallationMissing      there is none
-│   ├── InstallationBroken       it lacks a file it should have
-│   ├── EngineMissing            it lacks what a model is run by
+│   ├── InstallationMissing      it does not exist
+│   ├── InstallationBroken       it lacks a required file
+│   ├── EngineMissing            it lacks the engine that a model needs
 │   └── LibpythonMissing         no shared libpython fits its Python
-├── AddressError               the gateway cannot listen where it was asked to
+├── AddressError               the gateway cannot listen on the requested address
 │   ├── PortTaken
 │   └── AddressUnusable
 ├── RepositoryError            the model repository cannot be served; Triton was not started
 │   ├── RepositoryMissing
 │   ├── RepositoryEmpty
 │   ├── ModelIncomplete
+│   ├── ConfigInvalid
 │   ├── VariantIncomplete
 │   └── EngineUnsupported
-└── ProcessError               a process did not do its part
-    ├── ModelsNotLoaded          Triton runs but refused models
+└── ProcessError               a child process failed
+    ├── ModelsNotLoaded          Triton runs, but could not load models
     ├── ProcessDied
-    ├── DiedTooOften             it was started again, in vain
+    ├── DiedTooOften             restarts did not help
     └── ProcessNotReady
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.embedded.engines import Engine
+
 
 class LaunchError(Exception):
-    """The root. Never raised itself."""
+    """The root of the tree; only subclasses are raised."""
 
 
 class InstallationError(LaunchError):
-    """Never raised itself."""
+    """A branch of the tree; only subclasses are raised."""
 
 
 @dataclass(eq=False)
 class InstallationMissing(InstallationError):
-    """No Triton environment in any of the places looked at."""
+    """None of the candidate directories holds a Triton environment."""
 
-    looked_at: tuple[Path, ...]
+    candidates: tuple[Path, ...]
     requirements: Path
 
 
 @dataclass(eq=False)
 class InstallationBroken(InstallationError):
-    """The Triton environment is there, but something it should contain is not."""
+    """The Triton environment exists, but lacks a required file."""
 
     environment: Path
     missing: str
@@ -52,63 +55,79 @@ class InstallationBroken(InstallationError):
 
 @dataclass(eq=False)
 class EngineMissing(InstallationError):
-    """The environment lacks OpenVINO, which is installed on request only, and a model needs it."""
+    """A model needs an optional engine that is not installed."""
 
     environment: Path
     model: str
-    requirements: Path
+    engine: Engine
 
 
 @dataclass(eq=False)
 class LibpythonMissing(InstallationError):
-    """The environment's Python has no shared library that Triton's Python stub could load."""
+    """The environment's Python has no shared library for Triton's Python stub to load."""
 
     python: Path
     library: str
 
 
 class AddressError(LaunchError):
-    """Never raised itself."""
+    """A branch of the tree; only subclasses are raised."""
 
 
 @dataclass(eq=False)
 class PortTaken(AddressError):
+    """Another program listens on the port."""
+
     host: str
     port: int
 
 
 @dataclass(eq=False)
 class AddressUnusable(AddressError):
+    """The operating system refuses to listen on the address."""
+
     host: str
     port: int
     reason: str
 
 
 class RepositoryError(LaunchError):
-    """Never raised itself."""
+    """A branch of the tree; only subclasses are raised."""
 
 
 @dataclass(eq=False)
 class RepositoryMissing(RepositoryError):
+    """The model repository is not a directory."""
+
     repository: Path
 
 
 @dataclass(eq=False)
 class RepositoryEmpty(RepositoryError):
+    """The model repository holds no model."""
+
     repository: Path
 
 
 @dataclass(eq=False)
 class ModelIncomplete(RepositoryError):
-    """A model directory that was copied, exported or deleted half-way."""
+    """A model directory lacks a file or a version, for example after an interrupted copy."""
 
     model: Path
     lacks: str
 
 
 @dataclass(eq=False)
+class ConfigInvalid(RepositoryError):
+    """A model's `config.pbtxt` cannot be parsed; `reason` names the line and the column."""
+
+    model: Path
+    reason: str
+
+
+@dataclass(eq=False)
 class VariantIncomplete(RepositoryError):
-    """Models, but no variant of which both towers are there."""
+    """The repository holds models, but no variant with both towers."""
 
     repository: Path
     missing: str
@@ -116,20 +135,20 @@ class VariantIncomplete(RepositoryError):
 
 @dataclass(eq=False)
 class EngineUnsupported(RepositoryError):
-    """A model for a backend that the embedded server does not have, such as a TensorRT plan."""
+    """A model needs a backend that the embedded server does not have, such as TensorRT."""
 
     model: Path
-    engine: str
-    built_for: str = ""  # what a plan was built for, as its certificate says
+    backend: str
+    built_for: str = ""  # the target of a TensorRT plan, from its certificate
 
 
 class ProcessError(LaunchError):
-    """Never raised itself."""
+    """A branch of the tree; only subclasses are raised."""
 
 
 @dataclass(eq=False)
 class ModelsNotLoaded(ProcessError):
-    """Triton's own reason by model name."""
+    """Triton could not load models; `reasons` maps a model's name to Triton's reason."""
 
     reasons: dict[str, str]
     log: Path | None
@@ -137,7 +156,10 @@ class ModelsNotLoaded(ProcessError):
 
 @dataclass(eq=False)
 class ProcessDied(ProcessError):
-    """`status` as in subprocess: negative for a signal. `tail` is empty when its output went to the terminal."""
+    """A child process ended by itself.
+
+    `status` is as in `subprocess`: negative for a signal. `tail` is empty if the output went to the terminal.
+    """
 
     process: str
     status: int
@@ -147,7 +169,7 @@ class ProcessDied(ProcessError):
 
 @dataclass(eq=False)
 class DiedTooOften(ProcessError):
-    """As ProcessDied, after `deaths` within `seconds`, or as many starts in vain."""
+    """A child process ended `deaths` times within `seconds`, or as often in a row before it was ready."""
 
     process: str
     deaths: int
@@ -159,7 +181,7 @@ class DiedTooOften(ProcessError):
 
 @dataclass(eq=False)
 class ProcessNotReady(ProcessError):
-    """Still running, but not answering as it should after `seconds`."""
+    """A child process runs, but is not ready after `seconds`."""
 
     process: str
     seconds: float

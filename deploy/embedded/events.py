@@ -1,4 +1,4 @@
-"""What happens while pe-serve serves that a person may want to know. The words are in cli.py alone."""
+"""The events while `pe-serve` serves that a person may want to know. `cli.py` alone words them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,23 +8,23 @@ from deploy.embedded.errors import LaunchError
 
 @dataclass(frozen=True)
 class TritonDied:
-    """It is started again after a pause."""
+    """Triton ended by itself, and is restarted after a pause."""
 
-    status: int  # as in subprocess: negative for a signal
-    pause: float  # seconds until it is started again
+    status: int  # as in `subprocess`: negative for a signal
+    pause: float  # seconds until the restart
     log: Path | None
 
 
 @dataclass(frozen=True)
-class TritonBack:
-    """It serves again."""
+class TritonRestarted:
+    """Triton serves again."""
 
     seconds: float  # since it died
 
 
 @dataclass(frozen=True)
 class ModelLoaded:
-    """One that was added or changed while Triton ran."""
+    """Triton loaded a model or version that was added or changed."""
 
     model: str
     version: int
@@ -32,7 +32,7 @@ class ModelLoaded:
 
 @dataclass(frozen=True)
 class ModelRefused:
-    """Triton could not load it; what it loaded before, it serves on."""
+    """Triton could not load a model or version. Versions that it had loaded before stay in service."""
 
     model: str
     version: int
@@ -40,17 +40,17 @@ class ModelRefused:
 
 
 @dataclass(frozen=True)
-class ModelGone:
-    """It was removed from the repository."""
+class ModelRemoved:
+    """A model was removed from the repository."""
 
     model: str
 
 
 @dataclass(frozen=True)
-class ModelPassedOver:
-    """What was added or changed cannot be served, and is not shown to Triton until it has changed."""
+class ModelSkipped:
+    """A model in the repository cannot be served, and is not published to Triton until it changes."""
 
     error: LaunchError
 
 
-Event = TritonDied | TritonBack | ModelLoaded | ModelRefused | ModelGone | ModelPassedOver
+Event = TritonDied | TritonRestarted | ModelLoaded | ModelRefused | ModelRemoved | ModelSkipped

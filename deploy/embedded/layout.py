@@ -1,72 +1,81 @@
-"""A run's directory as Triton wants it: `models/`, `backends/` and `lib/`.
+"""The directory tree that one Triton runs from: `models/`, `backends/` and `lib/`.
 
-Triton looks for changes in `models/` every second (its control mode "poll"), and sees only what is shown to it there:
-a model as it was when it was found whole, changed in one step. The other way to change what a running Triton serves,
-requests to load models ("explicit"), would be open to every process of this machine, and can make Triton run code.
+Triton does not read the model repository directly. Each model that it sees is a snapshot: a `config.pbtxt` of our own
+(`served_config.py`) and links to the versions that a scan found complete. Triton polls `models/` every second (control
+mode "poll"), and a snapshot appears there by one rename. Control mode "explicit" would let every process of this
+machine request a load, and a load request can bring along code that Triton runs.
 """
 
 import os
 import shutil
 from pathlib import Path
+from typing import Final
 
-from deploy.embedded import warm_up
-from deploy.embedded.engine import RunBy, configured
+from deploy.embedded.engine_choice import EngineChoice
+from deploy.embedded.engines import ENGINES
 from deploy.embedded.installation import Installation
-from deploy.embedded.repository import Model
+from deploy.embedded.model_scan import Model
+from deploy.embedded.served_config import served_config
+from export.repository import config_pbtxt
 
-# One for all engines, under each of their names.
-BACKEND = Path(__file__).with_name("backend")
+# One Python-based backend implements every engine. Triton finds it under each engine's backend name.
+BACKEND: Final = Path(__file__).with_name("backend")
 
 
 class Layout:
-    """`run_by`: what ONNX models are run by, if not by onnxruntime."""
+    """The directory tree of one run.
 
-    def __init__(self, directory: Path, installation: Installation, run_by: RunBy | None = None) -> None:
-        self._run_by = run_by or RunBy()
+    Args:
+        directory: an empty directory of the run.
+        installation: the Triton environment.
+        choice: the engine of each model; by default the engine that its `config.pbtxt` names.
+    """
+
+    def __init__(self, directory: Path, installation: Installation, choice: EngineChoice | None = None) -> None:
+        self._choice = choice or EngineChoice()
         self.models = directory / "models"
         self.backends = directory / "backends"
         self.libraries = directory / "lib"
-        self._views = directory / "views"
-        self._made = 0
+        self._snapshots = directory / "snapshots"
+        self._count = 0
         self.models.mkdir()
-        self._views.mkdir()
-        # Copies (3 MB): Triton refuses a library that a link leads out of the backend directory, and wants the stub
-        # beside it.
+        self._snapshots.mkdir()
+        # These are copies (3 MB), because Triton refuses a library behind a link out of the backend directory, and
+        # requires the stub beside the library.
         python = self.backends / "python"
         shutil.copytree(installation.python_backend, python, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(installation.stub, python)
-        for name in ("onnxruntime", "openvino"):
-            (self.backends / name).symlink_to(BACKEND)
-        # A link of its own: the library's own directory may hold a whole distribution that must not take precedence.
+        for engine in ENGINES:
+            if engine.backend_class:
+                (self.backends / engine.backend).symlink_to(BACKEND)
+        # The loader gets a directory with this one library, because the library's own directory may hold a whole
+        # distribution, which must not take precedence.
         self.libraries.mkdir()
         if installation.libpython.is_absolute():
             (self.libraries / installation.libpython.name).symlink_to(installation.libpython)
 
-    def show(self, model: Model) -> None:
-        """Has Triton find this model, or these versions and this configuration of it, in one step."""
-        self._made += 1
-        # A copy of the configuration and links to the versions, so that what comes later (a half-made version, a
-        # configuration for a version that is still on its way) is not seen before it is shown.
-        view = self._views / f"{model.name}.{self._made}"
-        view.mkdir()
-        config = configured(model.config, choice) if (choice := self._run_by.of(model)) else model.config
-        config = warm_up.smallest_alone(config)
-        (view / "config.pbtxt").write_bytes(config)
+    def publish(self, model: Model) -> None:
+        """Let Triton see a model as the scan found it, in one step. It replaces what was published of that name."""
+        self._count += 1
+        snapshot = self._snapshots / f"{model.name}.{self._count}"
+        snapshot.mkdir()
+        config = served_config(model.config, self._choice.substitution_for(model))
+        (snapshot / "config.pbtxt").write_text(config_pbtxt.to_text(config), encoding="utf-8")
         for version in model.versions:
-            (view / str(version)).symlink_to(model.path / str(version))
-        link = self._views / "next"
-        link.symlink_to(view)
-        before = self._view(model.name)
+            (snapshot / str(version)).symlink_to(model.path / str(version))
+        link = self._snapshots / "next"
+        link.symlink_to(snapshot)
+        before = self._published(model.name)
         os.replace(link, self.models / model.name)
         if before:
             shutil.rmtree(before)
 
-    def hide(self, name: str) -> None:
-        """Has Triton unload a model."""
-        if before := self._view(name):
+    def withdraw(self, name: str) -> None:
+        """Let Triton unload a model."""
+        if before := self._published(name):
             (self.models / name).unlink()
             shutil.rmtree(before)
 
-    def _view(self, name: str) -> Path | None:
+    def _published(self, name: str) -> Path | None:
         link = self.models / name
         return link.readlink() if link.is_symlink() else None

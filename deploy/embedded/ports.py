@@ -1,23 +1,27 @@
-"""TCP ports: free ones for Triton's own endpoints, and whether the gateway can have the one it was asked for."""
+"""TCP ports: find free ones for Triton, and check that the gateway can listen on the requested one."""
 
 import errno
 import random
 import socket
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from deploy.embedded.errors import AddressUnusable, PortTaken
 
-LOOPBACK = "127.0.0.1"
-_LOWEST = 20_000
-_TRIES = 2_000
+LOOPBACK: Final = "127.0.0.1"
+_LOWEST: Final = 20_000
+_TRIES: Final = 2_000
 
 
 def free(count: int) -> tuple[int, ...]:
-    """Loopback ports that nothing listens on, below the range the kernel hands to outgoing connections.
+    """Return loopback ports that nothing listens on.
 
-    Between this and Triton's own bind, an outgoing connection can therefore not take one of them.
-    Raises OSError when none can be found.
+    They lie below the range that the kernel uses for outgoing connections, so that no outgoing connection can take one
+    of them before Triton binds it.
+
+    Raises:
+        OSError: there are not enough free ports.
     """
     ports: list[int] = []
     with ExitStack() as held:
@@ -34,9 +38,13 @@ def free(count: int) -> tuple[int, ...]:
 
 
 def require_bindable(host: str, port: int) -> None:
-    """Raises PortTaken or AddressUnusable unless a server could listen there now.
+    """Check that a server could listen on an address now.
 
-    A name such as localhost may stand for several addresses; it is enough that one of them exists.
+    A name such as localhost may resolve to several addresses. One usable address is enough.
+
+    Raises:
+        PortTaken: another program listens there.
+        AddressUnusable: none of the addresses can be used.
     """
     refusals: list[OSError] = []
     try:
@@ -48,7 +56,8 @@ def require_bindable(host: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind(address)
-                listener.listen(1)  # a bind alone succeeds beside another socket that is bound and does not listen yet
+                # A bind alone succeeds even if another socket is bound there that does not listen yet.
+                listener.listen(1)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise PortTaken(host, port) from error

@@ -1,15 +1,19 @@
-"""One short HTTP request to a server of ours: no proxy, no redirect, no patience."""
+"""One short HTTP request to our own Triton or gateway, without proxies and redirects."""
 
 import http.client
 import json
-from typing import Any
+from typing import Any, Final
 
-_PATIENCE_S = 2.0
+_TIMEOUT_S: Final = 2.0
 
 
 def request(method: str, host: str, port: int, path: str) -> tuple[int, Any] | None:
-    """Status and decoded JSON body (None if it is something else); None if nothing answered, or not in time."""
-    connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE_S)
+    """Send a request without a body.
+
+    Returns:
+        The status and the decoded JSON body (None if the body is not JSON); None if there is no response in time.
+    """
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request(method, path)
         response = connection.getresponse()

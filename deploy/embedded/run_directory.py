@@ -1,4 +1,4 @@
-"""A directory for the files of one run: Triton's log, and what Triton needs laid out in its own way."""
+"""The directory for the files of one run: Triton's log, and the tree that Triton runs from (`layout.py`)."""
 
 import fcntl
 import os
@@ -9,32 +9,37 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from deploy.embedded.errors import LaunchError
 
-_KEEP_LOGS_S = 24 * 3600
-_PREFIX = "pe-serve-"
-# Triton starts its Python stub by way of a shell that splits and expands the paths it is given.
-_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+_KEEP_LOGS_S: Final = 24 * 3600
+_PREFIX: Final = "pe-serve-"
+# Triton starts its Python stub through a shell, which splits and expands the paths.
+_SAFE: Final = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
 
 def cache() -> Path:
-    """The user's cache directory for this project."""
+    """Return the user's cache directory for this project."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "perception-encoder-server"
 
 
 @contextmanager
 def run_directory(parent: Path) -> Iterator[Path]:
-    """Removed on the way out; after a LaunchError kept for a day, since the message names the log in it.
+    """Create a run's directory, and remove it at the end.
 
-    It lies in `parent`, the cache directory, rather than in /tmp, which is often mounted noexec: an executable is laid
-    there. Where `parent` cannot be used, it lies in /tmp after all.
+    After a `LaunchError` the files in it are kept for a day, because the error's message names the log. The directory
+    lies in the cache and not in /tmp, because it will hold a program and /tmp is often mounted noexec. /tmp is used if
+    the cache directory cannot be used.
+
+    Args:
+        parent: the cache directory.
     """
     path = _make(parent)
     with (path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _sweep(path.parent)
+        _remove_stale(path.parent)
         try:
             yield path
         except LaunchError:
@@ -56,10 +61,10 @@ def _make(parent: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
 
 
-def _sweep(parent: Path) -> None:
-    """Removes the directories of runs that ended long ago, or were killed and could not do it themselves."""
+def _remove_stale(parent: Path) -> None:
+    """Remove the directories of old runs that failed or were killed."""
     for other in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError), (other / "lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: that run is alive
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError if that run is alive
             if time.time() - other.stat().st_mtime > _KEEP_LOGS_S:
                 shutil.rmtree(other)

@@ -1,19 +1,24 @@
-"""The shared memory between Triton and its Python stubs, which they remove themselves unless killed at a bad moment."""
+"""Remove shared memory of Triton and its Python stubs that they left behind because they were killed."""
 
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-_DIRECTORY = Path("/dev/shm")
-_PATTERN = "triton_*_backend_shm_region_*"
-_STALE_S = 60.0
+_DIRECTORY: Final = Path("/dev/shm")
+_PATTERN: Final = "triton_*_backend_shm_region_*"
+_STALE_S: Final = 60.0
 
 
-def sweep(started: float, directory: Path = _DIRECTORY) -> None:
-    """Removes what no process uses: made since `started` (seconds since 1970), or long ago by a run that was killed.
+def remove_unused(started: float, directory: Path = _DIRECTORY) -> None:
+    """Remove segments that no process has mapped, of this run and of old runs that were killed.
 
-    What lies in between may belong to another Triton that is just starting.
+    Segments that are neither may belong to another Triton that is just starting.
+
+    Args:
+        started: the start of this run, in seconds since 1970.
+        directory: where the system keeps shared memory.
     """
     now = time.time()
     ours = [path for path in directory.glob(_PATTERN) if _is_ours(path, started, now)]
@@ -29,14 +34,14 @@ def _is_ours(path: Path, started: float, now: float) -> bool:
         made = path.stat()
     except OSError:
         return False
-    recent = made.st_ctime >= started - 1  # the clock of files lags by some milliseconds
+    recent = made.st_ctime >= started - 1  # the clock for files lags by some milliseconds
     return made.st_uid == os.geteuid() and (recent or made.st_ctime < now - _STALE_S)
 
 
 def _used(directory: Path) -> set[str]:
-    """Every path in `directory` that some process has mapped."""
+    """Return every path in `directory` that some process has mapped."""
     found = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
-        with suppress(OSError):  # it ended, or is another user's
+        with suppress(OSError):  # the process ended, or belongs to another user
             found |= {line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if f"{directory}/" in line}
     return found

@@ -1,16 +1,16 @@
-"""Requests to stop and the ends of children, as one thing to wait for."""
+"""Wait for stop signals and for the end of child processes."""
 
 import os
 import select
 import signal
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Final, Self
 
-_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(Exception):
-    """SIGINT (Ctrl-C), SIGTERM, or SIGHUP (the terminal was closed)."""
+    """A stop signal came: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (the terminal was closed)."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -18,23 +18,23 @@ class StopRequested(Exception):
 
 
 class Signals:
-    """While entered, stop signals are noted, not acted upon: only `wait` and `check` raise, never a line in between.
+    """A context in which stop signals are only recorded. Only `wait` and `check` raise, never a line in between.
 
     with Signals() as signals:
-        signals.wait(0.1)   # StopRequested; comes back early when a child ends
+        signals.wait(0.1)   # raises StopRequested; returns early when a child ends
     """
 
     def __init__(self) -> None:
         self.received: list[int] = []
 
     def __enter__(self) -> Self:
-        # A pipe as well as handlers: a signal between a check and the sleep after it still ends the sleep.
+        # The pipe makes a signal between a check and the following sleep end that sleep.
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._previous_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._previous = {
             signum: signal.signal(signum, self._note)
             for signum in (*_STOP, signal.SIGCHLD)
-            # nohup means: do not stop when the terminal closes.
+            # A program under nohup must not stop when the terminal closes.
             if not (signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN)
         }
         return self
@@ -53,18 +53,18 @@ class Signals:
             self.received.append(signum)
 
     def check(self) -> None:
-        """Raises StopRequested if a stop signal came."""
+        """Raise `StopRequested` if a stop signal came."""
         if self.received:
             raise StopRequested(self.received[0])
 
     def wait(self, seconds: float) -> None:
-        """Sleeps, at most until a child ends. Raises StopRequested as soon as, or if already, a stop signal came."""
+        """Sleep until a child ends, at most these seconds. Raise `StopRequested` if a stop signal came or comes."""
         self.check()
         self.pause(seconds)
         self.check()
 
     def pause(self, seconds: float) -> None:
-        """Like `wait`, but never raises: for the way out."""
+        """Sleep like `wait`, but never raise. Used while stopping."""
         select.select([self._read], [], [], seconds)
         try:
             while os.read(self._read, 4096):

@@ -1,1 +1,1 @@
-"""What Prometheus and Grafana are given; README.md tells how."""
+"""The configuration of Prometheus and Grafana. README.md says how to use it."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes grafana/dashboard.json, from the table below: python3 deploy/monitoring/dashboard.py [--check]
+"""Write grafana/dashboard.json from the table below: python3 deploy/monitoring/dashboard.py [--check]
 
-With `--check` nothing is written, and a difference is exit status 1. The form is Grafana's dashboard model
+With `--check` nothing is written, and the exit status is 1 if the file differs. The form is Grafana's dashboard model
 (https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/); the metrics are the
 gateway's (README.md) and Triton's (docs/user_guide/metrics.md of triton-inference-server/server).
 """
@@ -20,7 +20,7 @@ _SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: PromQL by legend. ``help`` is what its reader should know, and do."""
+    """A panel of the dashboard: PromQL by legend. `help` says what the values mean, and what to do about them."""
 
     title: str
     queries: Mapping[str, str]
@@ -30,11 +30,11 @@ class Panel:
     width: int = 8
     height: int = 7
     stacked: bool = False
-    gpu: bool = False  # empty where Triton sees no GPU
+    gpu: bool = False  # whether the panel is empty if Triton sees no GPU
 
 
 def _per_request(part: str) -> str:
-    """Seconds that Triton's requests spent in a part of their way, on average."""
+    """Return PromQL for the mean seconds that a request spends in one part of Triton."""
     return (
         f"sum by (model) (rate(nv_inference_{part}_duration_us[$__rate_interval])) / 1e6"
         " / (sum by (model) (rate(nv_inference_request_success[$__rate_interval])) > 0)"
@@ -47,7 +47,9 @@ def _quantile(q: float, *by: str) -> str:
 
 
 _INFERENCE: Final = "/perception_encoder/.*|/v1/embeddings"
-_REQUESTS: Final = 'pe_requests_total{route!~"/healthz|/readiness|/metrics"}'  # what is refused unread has no route
+_REQUESTS: Final = (
+    'pe_requests_total{route!~"/healthz|/readiness|/metrics"}'  # a request that is refused unread has no route
+)
 
 ROWS: Final[Mapping[str, list[Panel]]] = {
     "At a glance": [
@@ -255,7 +257,7 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
 
 
 def dashboard() -> dict[str, Any]:
-    """The whole of ``ROWS`` in Grafana's form."""
+    """Return the dashboard of `ROWS` in Grafana's JSON model."""
     panels: list[dict[str, Any]] = []
     y = 0
     for title, row in ROWS.items():
@@ -275,7 +277,7 @@ def dashboard() -> dict[str, Any]:
         "tags": ["perception-encoder", "triton"],
         "schemaVersion": 39,
         "editable": True,
-        "graphTooltip": 1,  # one crosshair for all
+        "graphTooltip": 1,  # one crosshair for all panels
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": [{"name": "source", "label": "Source", "type": "datasource", "query": "prometheus"}]},
@@ -310,7 +312,7 @@ def _panel(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """0: written, or as it should be. 1: it is not."""
+    """Run the command; the exit status is 1 if `--check` finds a difference."""
     text = json.dumps(dashboard(), indent=1) + "\n"
     if arguments == ["--check"]:
         if not FILE.exists() or FILE.read_text() != text:

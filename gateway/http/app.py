@@ -1,34 +1,37 @@
-"""The web application: routes, middleware and error answers around one service."""
+"""Assemble the web application: routes, middlewares and error responses around one service."""
 
 import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from gateway.drain import Drain
 from gateway.encoder import Encoder
-from gateway.http import docs, errors, health, openai, openapi, page, roboflow
+from gateway.http import docs, error_responses, health, openai, openapi, page, roboflow
 from gateway.http.admission import Admission
-from gateway.http.direct import Direct
+from gateway.http.context import Context, attach
+from gateway.http.dispatch import Dispatch
 from gateway.http.keys import ApiKeys
 from gateway.http.middleware import Cors, Observe, Prefix
-from gateway.http.trace import Trace
+from gateway.http.request_span import RequestSpan
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.fetch import Fetch
-from gateway.in_flight import InFlight
+from gateway.in_flight import InFlightLimiter
 from gateway.observe.metrics import Metrics
-from gateway.observe.trace import Tracing
+from gateway.observe.tracing import Tracing
 from gateway.service import EmbeddingService
 from gateway.settings import Settings
 from gateway.texts.cache import TextCache
 from gateway.texts.embedder import TextEmbedder
 
-_DESCRIPTION = "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference."
+_DESCRIPTION: Final = "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference."
+_EXPOSED_HEADERS: Final = ("Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After")
 
 
 def create_app(
@@ -38,10 +41,12 @@ def create_app(
     registry: CollectorRegistry | None = None,
     tracing: Tracing | None = None,
 ) -> FastAPI:
-    """An app that serves ``encoder``. Opens it, and closes it, ``fetch`` and ``tracing``, with its own lifespan.
+    """Create an app that serves `encoder`.
+
+    The app's lifespan opens and closes `encoder`, and closes `fetch` and `tracing`.
 
     Args:
-        registry: where the encoder has its metrics.
+        registry: the registry of the encoder's metrics; the gateway's own are added to it.
     """
     pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
 
@@ -61,53 +66,58 @@ def create_app(
         version=health.gateway_version(),
         description=_DESCRIPTION,
         lifespan=lifespan,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # FastAPI's own; ours are in observe.py
-        docs_url=None,  # ours load nothing from elsewhere
+        # FastAPI's own telemetry is off, because gateway/observe/ measures the same.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+        docs_url=None,  # FastAPI's own pages load files from other hosts.
         redoc_url=None,
-        redirect_slashes=False,  # they would lead to wherever a Host header says, with the body sent twice
+        # A redirect would lead to whatever host the Host header names, and clients would send the body twice.
+        redirect_slashes=False,
     )
-    cache = TextCache(settings.text_cache_bytes)
-    metrics = Metrics(cache, registry)
-    in_flight = InFlight(settings.max_in_flight, settings.max_bytes_in_flight)
-    drain = Drain(in_flight, settings.drain_seconds, settings.deadline_seconds)
-    images = ImageEmbedder(encoder, fetch, pool, in_flight, settings.max_image_pixels, settings.allow_numpy_input)
-    texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
-    app.state.encoder = encoder
-    app.state.started = int(time.time())
-    app.state.drain = drain
-    app.state.metrics = metrics
-    app.state.limits = {"max_items": settings.max_items, "max_body_bytes": settings.max_body_bytes}
-    app.state.instance = secrets.token_hex(3)
-    app.state.service = EmbeddingService(encoder, images, texts, settings.max_items, settings.default_variant)
+    context = _create_context(settings, encoder, fetch, pool, registry)
+    attach(app, context)
     app.include_router(roboflow.router)
     app.include_router(openai.router)
     app.include_router(health.router)
     docs.install(app)
     if settings.playground:
         page.install(app)
-    errors.install(app)
+    error_responses.install(app)
     openapi.install(app)
-    # The last one added is the first to see a request.
-    app.add_middleware(Direct, routes=[*roboflow.router.routes, *openai.router.routes])
-    app.add_middleware(
-        Admission,
-        in_flight=in_flight,
-        drain=drain,
-        keys=ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open),
-        metrics=metrics,
-        max_body_bytes=settings.max_body_bytes,
-        deadline_seconds=settings.deadline_seconds,
-    )
+    # The middleware that is added last is the first to see a request.
+    app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *openai.router.routes])
+    app.add_middleware(Admission, context=context)
     app.add_middleware(
         Cors,
         allow_origins=sorted(settings.allow_origins),
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After"],
+        expose_headers=_EXPOSED_HEADERS,
     )
     if tracing is not None:
-        app.add_middleware(Trace, tracing=tracing)
-    app.add_middleware(Observe, metrics=metrics, drain=drain)
+        app.add_middleware(RequestSpan, tracing=tracing)
+    app.add_middleware(Observe, context=context)
     if settings.root_path:
         app.add_middleware(Prefix, root_path=settings.root_path)
     return app
+
+
+def _create_context(
+    settings: Settings, encoder: Encoder, fetch: Fetch, pool: Executor, registry: CollectorRegistry | None
+) -> Context:
+    cache = TextCache(settings.text_cache_bytes)
+    limiter = InFlightLimiter(settings.max_in_flight, settings.max_bytes_in_flight)
+    images = ImageEmbedder(encoder, fetch, pool, limiter, settings.max_image_pixels, settings.allow_numpy_input)
+    texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
+    return Context(
+        service=EmbeddingService(encoder, images, texts, settings.max_items, settings.default_variant),
+        encoder=encoder,
+        metrics=Metrics(cache, registry),
+        limiter=limiter,
+        drain=Drain(limiter, settings.drain_seconds, settings.deadline_seconds),
+        keys=ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open),
+        max_items=settings.max_items,
+        max_body_bytes=settings.max_body_bytes,
+        deadline_seconds=settings.deadline_seconds,
+        instance_id=secrets.token_hex(3),
+        started_at=int(time.time()),
+    )

@@ -1,4 +1,4 @@
-"""Work ends when nobody waits for it: a client that hangs up cancels its request, down to the call to Triton."""
+"""Cancel a request when its client disconnects, down to the call to Triton."""
 
 import asyncio
 from typing import Final
@@ -6,59 +6,52 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http.exchange import exchange_of
+from gateway.concurrency import CancelScope
+from gateway.http.record import record_of
 
-# Before that nobody looks whether the client is still there. What is answered by then is not worth a second task.
+# Requests that are answered within this time are not watched, because watching needs a second task.
 _UNWATCHED_SECONDS: Final = 0.05
 
 
-async def run_while_connected(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Runs the app, and cancels it if the client leaves.
+async def run_while_connected(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, cancel_scope: CancelScope
+) -> None:
+    """Run the app, and cancel `cancel_scope` with `ClientDisconnect` if the client disconnects.
 
-    Raises:
-        ClientDisconnect: it left; Starlette raises the same while a body is read.
+    Starlette raises `ClientDisconnect`, too, where a client disconnects while its body is read.
     """
     loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    exchange = exchange_of(scope)
-    due: asyncio.TimerHandle | None = None
+    record = record_of(scope)
+    watch_timer: asyncio.TimerHandle | None = None
     watcher: asyncio.Task[Message] | None = None
-    left = False
 
     async def watch() -> Message:
-        nonlocal left
-        message = await receive()  # after the body there is nothing else to come
-        if not exchange.finished:
-            left = True
-            task.cancel()
+        message = await receive()  # After the body, the only message left is the disconnect.
+        if not record.finished:
+            cancel_scope.cancel(ClientDisconnect())
         return message
 
     def start_watching() -> None:
         nonlocal watcher
         watcher = loop.create_task(watch())
 
-    async def received() -> Message:
-        nonlocal due
-        if due is not None:
-            due.cancel()
+    async def watched_receive() -> Message:
+        nonlocal watch_timer
+        if watch_timer is not None:
+            watch_timer.cancel()
             if watcher is None:
                 start_watching()
             assert watcher is not None
             return await asyncio.shield(watcher)
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
-            due = loop.call_later(_UNWATCHED_SECONDS, start_watching)
+            watch_timer = loop.call_later(_UNWATCHED_SECONDS, start_watching)
         return message
 
     try:
-        await app(scope, received, send)
-    except asyncio.CancelledError:
-        if left and task.uncancel() == 0:
-            raise ClientDisconnect from None
-        raise
+        await app(scope, watched_receive, send)
     finally:
-        if due is not None:
-            due.cancel()
+        if watch_timer is not None:
+            watch_timer.cancel()
         if watcher is not None:
             watcher.cancel()

@@ -1,4 +1,4 @@
-"""What operators and orchestrators ask: alive, ready, what is this, how is it doing."""
+"""Routes for operators and orchestrators: health, readiness, server information, metrics and loaded models."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.encoder import EncoderSpec
-from gateway.http.json import json_response
+from gateway.http.context import context_of
+from gateway.http.json_response import json_response
 
 _NAME: Final = "Perception Encoder Server"
 
@@ -18,19 +19,19 @@ _NAME: Final = "Perception Encoder Server"
 
 
 class Health(BaseModel):
-    """Whether the process lives."""
+    """Liveness of the process."""
 
     status: str = Field(description="`healthy`.", examples=["healthy"])
 
 
 class Readiness(BaseModel):
-    """Whether embeddings come back."""
+    """Readiness of the models."""
 
     status: str = Field(description="`ready` or `not ready`.", examples=["ready"])
 
 
 class Tower(BaseModel):
-    """One of a variant's two models, with what its certificate says of it alone."""
+    """One of a variant's two models, with the entries of its certificate that the other model does not have."""
 
     model_config = ConfigDict(extra="allow")
     version: str = Field(description="The model's version in Triton's repository.", examples=["1"])
@@ -38,7 +39,7 @@ class Tower(BaseModel):
 
 
 class Variant(BaseModel):
-    """What is loaded, with what the certificates of both towers say alike: precision, engine, `logit_scale`, ..."""
+    """One loaded variant, with the entries that both certificates have: precision, engine, `logit_scale`, ..."""
 
     model_config = ConfigDict(extra="allow")
     image_size: list[int] = Field(description="Height and width that images are squashed to.", examples=[[336, 336]])
@@ -49,19 +50,19 @@ class Variant(BaseModel):
 
 
 class Limits(BaseModel):
-    """How much one request may hold, for clients that would rather know before they send."""
+    """Limits of one request."""
 
     max_items: int = Field(description="Images, texts or prompts in one request, at most.", examples=[64])
     max_body_bytes: int = Field(description="Bytes of a request's body, at most.", examples=[67108864])
 
 
 class Info(BaseModel):
-    """The incumbent's three keys, then what is served."""
+    """The incumbent's three keys, then the loaded variants and the limits."""
 
-    name: str = Field(description="What this is.", examples=[_NAME])
-    version: str = Field(description="Of this server.", examples=["0.1.0"])
-    uuid: str = Field(description="Of this process; another one after each start.", examples=["9ce49a"])
-    models: dict[str, Variant] = Field(description="The variants that are loaded, by name.")
+    name: str = Field(description="Name of this server.", examples=[_NAME])
+    version: str = Field(description="Version of this server.", examples=["0.1.0"])
+    uuid: str = Field(description="Identifies this process; new after each start.", examples=["9ce49a"])
+    models: dict[str, Variant] = Field(description="The loaded variants, by name.")
     limits: Limits = Field(description="How much one request may hold.")
 
 
@@ -77,10 +78,10 @@ class RegistryEntry(BaseModel):
 
 
 class Registry(BaseModel):
-    """In the incumbent's form; its figures of GPU memory are null."""
+    """The loaded variants in the incumbent's form. Its figures of GPU memory are null."""
 
     model_config = ConfigDict(extra="allow")
-    models: list[RegistryEntry] = Field(description="What is loaded.")
+    models: list[RegistryEntry] = Field(description="The loaded variants.")
 
 
 # -- routes
@@ -90,44 +91,46 @@ router = APIRouter(tags=["Operation"])
 
 @router.get("/healthz", response_model=Health)
 async def healthz() -> Response:
-    """The process lives. Says nothing of the models, since restarting the gateway would not mend those."""
+    """Report that the process is alive. The models do not matter, because restarting the gateway cannot repair them."""
     return json_response({"status": "healthy"})
 
 
 @router.get(
     "/readiness",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "No embeddings come back."}},
+    responses={503: {"model": Readiness, "description": "A model does not answer, or the server is stopping."}},
 )
 async def readiness(request: Request) -> Response:
-    """Whether embeddings come back now, of every model that is served. Being busy makes no difference."""
-    ready = not request.app.state.drain.begun and await request.app.state.encoder.ready()
+    """Report whether every model answers now. Load makes no difference."""
+    context = context_of(request.app)
+    ready = not context.drain.begun and await context.encoder.ready()
     return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
 
 @router.get("/info", response_model=Info)
 async def info(request: Request) -> Response:
-    """Name and version, as the incumbent gives them, then what is served, and how much one request may hold."""
+    """Report name and version as the incumbent does, the loaded variants, and the limits of one request."""
+    context = context_of(request.app)
     return json_response(
         {
             "name": _NAME,
             "version": gateway_version(),
-            "uuid": request.app.state.instance,
-            "models": {name: describe(spec) for name, spec in request.app.state.encoder.specs.items()},
-            "limits": request.app.state.limits,
+            "uuid": context.instance_id,
+            "models": {name: describe(spec) for name, spec in context.encoder.specs.items()},
+            "limits": {"max_items": context.max_items, "max_body_bytes": context.max_body_bytes},
         }
     )
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Prometheus text, of all workers together."""
-    return Response(request.app.state.metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
+    """Report the metrics of all workers, in Prometheus text format."""
+    return Response(context_of(request.app).metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 @router.get("/model/registry", response_model=Registry)
 async def registry(request: Request) -> Response:
-    """What is loaded, in the incumbent's form. What it knows of its own GPU memory, Triton's metrics know here."""
+    """Report the loaded variants in the incumbent's form. Triton's own metrics report GPU memory."""
     models = [
         {
             "model_id": f"perception_encoder/{name}",
@@ -139,7 +142,7 @@ async def registry(request: Request) -> Response:
             "request_aliases": [],
             "request_paths": ["embed_image", "embed_text", "compare"],
         }
-        for name, spec in request.app.state.encoder.specs.items()
+        for name, spec in context_of(request.app).encoder.specs.items()
     ]
     memory = ("total_vram_bytes", "gpu_memory_used", "gpu_memory_total", "torch_cuda_allocated")
     more_memory = ("torch_cuda_reserved", "torch_cuda_allocator_cache", "non_torch_gpu_memory")
@@ -148,7 +151,7 @@ async def registry(request: Request) -> Response:
 
 @cache
 def gateway_version() -> str:
-    """Read from the installation's files, so once."""
+    """The version of the installed package. It is cached, because it is read from files."""
     try:
         return version("perception-encoder-server")
     except PackageNotFoundError:
@@ -156,7 +159,7 @@ def gateway_version() -> str:
 
 
 def describe(spec: EncoderSpec) -> dict[str, Any]:
-    """A variant's shapes, and the certificate of each tower, as the exporter wrote it."""
+    """Describe a variant: its shapes, and the certificates that the exporter wrote for its towers."""
     towers = {"vision": spec.vision, "text": spec.text}
     common = {
         key: value

@@ -1,8 +1,8 @@
-"""API keys: who may ask for embeddings, where anybody may not.
+"""API-key authentication, for servers that have keys.
 
-A key is looked for where the incumbent looks: in the query as ``api_key``, else as ``Authorization: Bearer``, else in a
-JSON body as ``api_key``. The first one found decides. Keys are compared by their digests, all of them each time, so
-that how long an answer takes tells nothing of them.
+The key is looked for where the incumbent looks: in the query as `api_key`, else as `Authorization: Bearer`, else in a
+JSON body as `api_key`. The first key found decides. Keys are compared by their digests, and always with all known
+keys, so that the time of a response reveals nothing about them.
 """
 
 import hmac
@@ -14,46 +14,53 @@ from urllib.parse import parse_qs
 from starlette.types import Scope
 
 from gateway.errors import Unauthorized
-from gateway.http.body import is_json
-from gateway.http.exchange import exchange_of, header
+from gateway.http.headers import header, is_json
 
-# As the incumbent's; what a browser loads of the page and of the documentation lies below the last.
-_OPEN: Final = frozenset({"/", "/docs", "/redoc", "/openapi.json", "/info", "/healthz", "/readiness"})
-_OPEN_BELOW: Final = ("/docs/", "/page/")
+# These paths are open as on the incumbent. Browsers load the files of the playground and of the documentation from
+# below the prefixes.
+_OPEN_PATHS: Final = frozenset({"/", "/docs", "/redoc", "/openapi.json", "/info", "/healthz", "/readiness"})
+_OPEN_PREFIXES: Final = ("/docs/", "/page/")
 _METRICS: Final = "/metrics"
 
 
 class ApiKeys:
-    """Those that open the server; without any, it is open to everybody.
+    """The keys of a server. A server without keys is open to everybody.
 
     Args:
-        open_metrics: whether /metrics needs no key.
+        keys: the known keys.
+        open_metrics: whether `/metrics` needs no key.
     """
 
     def __init__(self, keys: Iterable[str], open_metrics: bool) -> None:
         self._digests = [_digest(key) for key in keys]
-        self._open = _OPEN | {_METRICS} if open_metrics else _OPEN
+        self._open_paths = _OPEN_PATHS | {_METRICS} if open_metrics else _OPEN_PATHS
 
-    def check(self, scope: Scope) -> None:
-        """Lets a request pass, or leaves it to ``check_body``, which reading a JSON body calls.
+    def check_head(self, scope: Scope) -> bool:
+        """Authenticate a request by its head.
+
+        Returns:
+            Whether the request is authenticated. If not, its key may be in its JSON body: `check_body` decides.
 
         Raises:
-            Unauthorized: it has no key, or a wrong one.
+            Unauthorized: the request has no key, or a wrong one.
         """
         if not self._digests or self._is_open(scope):
-            return
+            return True
         if (key := _in_query(scope) or _in_header(scope)) is not None:
             self._require(key)
-        elif scope["method"] == "POST" and is_json(scope):
-            exchange_of(scope).awaits_key = self.check_body
-        else:
-            raise Unauthorized
+            return True
+        if scope["method"] == "POST" and is_json(scope):
+            return False
+        raise Unauthorized
 
     def check_body(self, body: Any) -> None:
-        """The same by a JSON body; None if that could not be read.
+        """Authenticate a request by its parsed JSON body.
+
+        Args:
+            body: None if the body could not be parsed.
 
         Raises:
-            Unauthorized: it has no key, or a wrong one.
+            Unauthorized: the body has no key, or a wrong one.
         """
         key = body.get("api_key") if isinstance(body, dict) else None
         self._require(key if isinstance(key, str) else "")
@@ -66,7 +73,7 @@ class ApiKeys:
 
     def _is_open(self, scope: Scope) -> bool:
         path: str = scope["path"]
-        return scope["method"] in ("GET", "HEAD") and (path in self._open or path.startswith(_OPEN_BELOW))
+        return scope["method"] in ("GET", "HEAD") and (path in self._open_paths or path.startswith(_OPEN_PREFIXES))
 
 
 def _digest(key: str) -> bytes:

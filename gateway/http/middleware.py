@@ -1,4 +1,4 @@
-"""What happens to every request, as plain ASGI: it is named, timed and counted."""
+"""Pure ASGI middlewares for every request: path prefix, observation and CORS."""
 
 import logging
 import time
@@ -6,18 +6,21 @@ import time
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.drain import Drain
-from gateway.http.errors import internal_error
-from gateway.http.exchange import Exchange, header
-from gateway.observe import requests
-from gateway.observe.metrics import Metrics
-from gateway.observe.requests import Answered
+from gateway.http.context import Context
+from gateway.http.error_responses import internal_error
+from gateway.http.headers import header
+from gateway.http.record import RequestRecord
+from gateway.observe import access_log
+from gateway.observe.access_log import FinishedRequest
 
 _log = logging.getLogger(__name__)
 
 
 class Prefix:
-    """Outermost, behind a proxy that shows the server below ``root_path``: documents name that, routes never see it."""
+    """Outermost middleware, behind a proxy that serves this server below `root_path`.
+
+    The prefix is removed from paths before routing. Documents that name URLs include the prefix.
+    """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
@@ -25,53 +28,55 @@ class Prefix:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = {**scope, "root_path": self._root_path, "path": self._inner(scope["path"])}
+            scope = {**scope, "root_path": self._root_path, "path": self._without_prefix(scope["path"])}
         await self._app(scope, receive, send)
 
-    def _inner(self, path: str) -> str:
+    def _without_prefix(self, path: str) -> str:
         return path.removeprefix(self._root_path) if path.startswith(f"{self._root_path}/") else path
 
 
 class Observe:
-    """Then: a request id, a stage timer, the metrics and the log line, and an answer to what nobody caught."""
+    """Second middleware: create the request's record, then write metrics and a log line from it.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
+    An exception that no other code handles becomes a 500 here.
+    """
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
         self._app = app
-        self._metrics = metrics
-        self._drain = drain
+        self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self._drain)
+        record = RequestRecord(scope, send, self._context.drain)
         try:
-            await self._app(scope, receive, exchange.send)
+            await self._app(scope, receive, record.send)
         except Exception:
-            _log.exception("request %s failed", exchange.request_id)
-            if exchange.status:
-                raise  # half an answer is out; closing the connection is all that is left
-            await internal_error(scope)(scope, receive, exchange.send)
+            _log.exception("request %s failed", record.request_id)
+            if record.status:
+                raise  # The response has started, so the server can only close the connection.
+            await internal_error(scope)(scope, receive, record.send)
         finally:
-            answered = Answered(
-                request_id=exchange.request_id,
+            finished = FinishedRequest(
+                request_id=record.request_id,
                 client=scope["client"][0] if scope.get("client") else None,
                 route=getattr(scope.get("route"), "path", "other"),
-                status=exchange.status or 499,
-                error=exchange.error,
-                seconds=time.perf_counter() - exchange.start,
-                bytes=exchange.bytes,
-                stages=exchange.stages,
+                status=record.status or 499,
+                error=record.error,
+                seconds=time.perf_counter() - record.start,
+                bytes=record.body_bytes,
+                stages=record.stages,
             )
-            self._metrics.record(answered)
-            requests.log(answered)
+            self._context.metrics.record(finished)
+            access_log.log(finished)
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, for requests that a browser sends: only those name an origin."""
+    """Starlette's CORS middleware, skipped for POST requests without an `Origin`, which browsers always send."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Without one there is nothing to allow; `Vary` is for caches, and an answer to POST is in none.
+        # Starlette would only add `Vary: Origin`. That header is for caches, and no cache holds responses to POST.
         if scope["type"] == "http" and scope["method"] == "POST" and not header(scope, b"origin"):
             await self.app(scope, receive, send)
         else:

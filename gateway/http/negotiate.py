@@ -1,4 +1,4 @@
-"""In which form embeddings go back."""
+"""Choose the format of embeddings in a response: JSON numbers, base64 or an array file."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.encoder import Embeddings
-from gateway.http.exchange import header
+from gateway.http.headers import header
 
 NPY: Final = "application/x-npy"
 
@@ -18,7 +18,7 @@ EncodingFormat = Literal["float", "base64"]
 
 
 def wants_npy(request: Request) -> bool:
-    """Whether the client would have an array file rather than JSON: it names that, and not JSON before it."""
+    """Whether `Accept` names an array file, and not JSON before it."""
     for media_type in _accepted(request):
         if media_type in (NPY, "application/json"):
             return media_type == NPY
@@ -26,24 +26,28 @@ def wants_npy(request: Request) -> bool:
 
 
 def require_json(request: Request) -> None:
-    """For routes that answer in JSON only.
+    """Refuse clients that accept only array files, on routes that answer in JSON only.
 
     Raises:
-        HTTPException: 406, the client takes nothing but arrays.
+        HTTPException: 406.
     """
     if _accepted(request) == [NPY]:
         raise HTTPException(406, f"{NPY} is for embeddings; this route answers in application/json.")
 
 
 def npy(embeddings: Embeddings) -> bytes:
-    """Little-endian float32 [N, D] as a file for ``numpy.load``."""
+    """Serialize embeddings [N, D] to an array file of little-endian float32, as `numpy.load` reads it."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(embeddings, "<f4"), allow_pickle=False)
     return buffer.getvalue()
 
 
 def rows(embeddings: Embeddings, encoding_format: EncodingFormat) -> Sequence[Any] | Embeddings:
-    """What stands for N embeddings in JSON: arrays of numbers, or little-endian float32 in base64, as OpenAI has it."""
+    """The N values that represent embeddings [N, D] in JSON.
+
+    Returns:
+        Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API.
+    """
     if encoding_format == "base64":
         return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in embeddings]
     return np.ascontiguousarray(embeddings)

@@ -1,75 +1,77 @@
-"""OpenAI's embeddings route, for texts and images alike.
+"""OpenAI's embeddings and models routes: https://platform.openai.com/docs/api-reference/embeddings.
 
-https://platform.openai.com/docs/api-reference/embeddings. Images are this server's addition, as there is no standard
-for them: a ``data:`` URI where a text may stand, or an object ``{"image": ...}``.
+Images are this server's addition, because OpenAI's API has none: a `data:` URI in place of a text, or an object
+`{"image": ...}`.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
-from gateway.errors import InvalidImage, InvalidInput
+from gateway.errors import InvalidInput
 from gateway.http.body import read_json
-from gateway.http.dependencies import service_of, stages_of
-from gateway.http.json import json_response
+from gateway.http.context import context_of
+from gateway.http.dispatch import EndpointRoute
+from gateway.http.json_response import json_response
 from gateway.http.negotiate import EncodingFormat, rows
 from gateway.http.openapi import OPENAI_ERRORS, PICTURE, body
+from gateway.http.record import record_of
 from gateway.http.roboflow import model_id
-from gateway.images.sources import Base64Image, ImageSource, undeclared
+from gateway.images.sources import Base64Image, ImageSource, item_indices, undeclared
 
-_OWNER = "perception-encoder-server"
+_OWNER: Final = "perception-encoder-server"
 
 
 class ImageItem(BaseModel):
-    """An image, said to be one."""
+    """An image."""
 
     model_config = ConfigDict(extra="forbid")
     image: str = Field(description="A `data:` URI, plain base64, or an https URL.", examples=[PICTURE])
 
 
 class TextItem(BaseModel):
-    """A text, said to be one: for texts that look like images."""
+    """A text. Needed only for texts that look like `data:image/` URIs."""
 
     model_config = ConfigDict(extra="forbid")
-    text: str = Field(description="A text, whatever it looks like.", examples=["a red circle"])
+    text: str = Field(description="The text.", examples=["a red circle"])
 
 
-_TEXTS = ["a red circle", "a blue square"]
-_MIXTURE = ["a red circle", {"text": "a blue square"}, {"image": PICTURE}, f"data:image/png;base64,{PICTURE}"]
+_TEXTS: Final = ["a red circle", "a blue square"]
+_MIXTURE: Final = ["a red circle", {"text": "a blue square"}, {"image": PICTURE}, f"data:image/png;base64,{PICTURE}"]
 
 
 class EmbeddingsRequest(BaseModel):
-    """OpenAI's, with images where texts may stand."""
+    """OpenAI's request, with images in place of texts."""
 
     input: list[str | TextItem | ImageItem] | str | TextItem | ImageItem = Field(
         description='Texts, `data:image/` URIs, `{"text": ...}` or `{"image": ...}`; one, or a list in any mixture.',
         examples=[_TEXTS, _MIXTURE],
     )
-    model: str | None = Field(None, description="The variant; without it the server's default.", examples=[None])
+    model: str | None = Field(None, description="The variant. Default: the server's.", examples=[None])
     encoding_format: EncodingFormat = Field(
         "float", description="`float` or `base64` (little-endian float32).", examples=["float", "base64"]
     )
     dimensions: int | None = Field(
-        None, description="Only what the model has: its embeddings cannot be shortened.", examples=[None]
+        None, description="Must be the model's own number, because embeddings cannot be shortened.", examples=[None]
     )
     user: str | None = Field(None, description="Ignored.", examples=[None])
 
 
 class Embedding(BaseModel):
-    """One row [D] of float32, and the place in the input that it belongs to."""
+    """One embedding, and the index of its item."""
 
     object: str = Field("embedding", description="Always this.", examples=["embedding"])
-    index: int = Field(description="Its place in the input, from 0.", examples=[0])
+    index: int = Field(description="Index of the item in the input, from 0.", examples=[0])
     embedding: list[float] | str = Field(
-        description="Of unit length: numbers, or base64 where that was asked for.", examples=[[0.6, -0.8]]
+        description="The unit-length embedding: numbers, or base64 if that was requested.", examples=[[0.6, -0.8]]
     )
 
 
 class Usage(BaseModel):
-    """What was read, in tokens."""
+    """The size of the input."""
 
     prompt_tokens: int = Field(
         description="Tokens of the texts, start and end included. Images have none.", examples=[10]
@@ -83,7 +85,7 @@ class EmbeddingsResponse(BaseModel):
     object: str = Field("list", description="Always this.", examples=["list"])
     data: list[Embedding] = Field(description="One entry an item, in order.")
     model: str = Field(description="The variant that answered.", examples=["PE-Core-L14-336"])
-    usage: Usage = Field(description="What was read.")
+    usage: Usage = Field(description="How many tokens the input has.")
 
 
 class Model(BaseModel):
@@ -102,7 +104,7 @@ class ModelList(BaseModel):
     data: list[Model] = Field(description="The variants that are loaded.")
 
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS)
+router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS, route_class=EndpointRoute)
 
 
 @router.post(
@@ -117,16 +119,16 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS)
     ),
 )
 async def embeddings(request: Request) -> Response:
-    """Embeddings of texts and images, in the order they came."""
+    """Embed texts and images, in the order of the input."""
     wire = await read_json(request, EmbeddingsRequest)
-    service = service_of(request)
+    service = context_of(request.app).service
     spec = service.select(wire.model)
     if wire.dimensions not in (None, spec.embed_dim):
         raise InvalidInput(f"{spec.variant} embeds in {spec.embed_dim} dimensions, and in no other number.")
     entries = wire.input if isinstance(wire.input, list) else [wire.input]
     if not entries:
         raise InvalidInput("The input is empty.")
-    embedded = await service.embed(spec, _items(entries), stages_of(request))
+    embedded = await service.embed(spec, _items(entries), record_of(request.scope).stages)
     answer = {
         "object": "list",
         "data": [
@@ -141,31 +143,30 @@ async def embeddings(request: Request) -> Response:
 
 @router.get("/models", response_model=ModelList)
 async def models(request: Request) -> Response:
-    """The variants that are loaded."""
-    specs = request.app.state.encoder.specs.values()
-    return json_response({"object": "list", "data": [_model(request, spec) for spec in specs]})
+    """List the loaded variants."""
+    context = context_of(request.app)
+    data = [_model(spec, context.started_at) for spec in context.encoder.specs.values()]
+    return json_response({"object": "list", "data": data})
 
 
 @router.get("/models/{model}", response_model=Model)
 async def model(request: Request, model: str) -> Response:
-    """One of them."""
-    return json_response(_model(request, service_of(request).select(model)))
+    """Report one loaded variant."""
+    context = context_of(request.app)
+    return json_response(_model(context.service.select(model), context.started_at))
 
 
-def _model(request: Request, spec: EncoderSpec) -> dict[str, Any]:
-    return {"id": spec.variant, "object": "model", "created": request.app.state.started, "owned_by": _OWNER}
+def _model(spec: EncoderSpec, created: int) -> dict[str, Any]:
+    return {"id": spec.variant, "object": "model", "created": created, "owned_by": _OWNER}
 
 
 def _items(entries: list[str | TextItem | ImageItem]) -> list[ImageSource | str]:
-    items: list[ImageSource | str] = []
-    for index, entry in enumerate(entries):
-        try:
-            if isinstance(entry, ImageItem):
-                items.append(undeclared(entry.image))
-            elif isinstance(entry, TextItem):
-                items.append(entry.text)
-            else:
-                items.append(Base64Image(entry) if entry[:11].lower() == "data:image/" else entry)
-        except InvalidImage as error:
-            raise InvalidImage(error.cause, index if len(entries) > 1 else None) from None
-    return items
+    return [_item(entry, index) for entry, index in zip(entries, item_indices(len(entries)), strict=True)]
+
+
+def _item(entry: str | TextItem | ImageItem, index: int | None) -> ImageSource | str:
+    if isinstance(entry, ImageItem):
+        return undeclared(entry.image, index)
+    if isinstance(entry, TextItem):
+        return entry.text
+    return Base64Image(entry, index) if entry[:11].lower() == "data:image/" else entry

@@ -1,4 +1,4 @@
-"""What /openapi.json says of bodies that the routes read themselves, and of errors."""
+"""Complete /openapi.json: bodies that the routes read themselves, and errors."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,16 +10,16 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.http.body import MULTIPART
 
-_REFERENCE = "#/components/schemas/{model}"
-_FILE = {"type": "string", "format": "binary"}
-_FORM = {
+_REFERENCE: Final = "#/components/schemas/{model}"
+_FILE: Final = {"type": "string", "format": "binary"}
+_FORM: Final = {
     "type": "object",
     "properties": {"image": {"type": "array", "items": _FILE}},
     "required": ["image"],
 }
 
 
-# A red circle of 24 by 24 pixels.
+# A PNG file of a red circle, 24 x 24 pixels.
 PICTURE: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQMAAADaua+7AAAABlBMVEX////cHh7/Hx2WAAAAOElEQVR42mXMsQ2AMBAEwdGZgJASqNS14U5cAiEB0pOblSZd1jpK"
     "mivI5szuCH4ed14zoDQ11tsHZXMJG8EbxRYAAAAASUVORK5CYII="
@@ -27,58 +27,58 @@ PICTURE: Final = (
 
 
 class ErrorMessage(BaseModel):
-    """What Roboflow's clients show."""
+    """An error as Roboflow's clients show it."""
 
     message: str = Field(description="What went wrong, in a sentence.")
     index: int | None = Field(None, description="The image at fault, where a list was sent.")
 
 
 class Detail(BaseModel):
-    """What the framework itself refuses."""
+    """An error of the framework."""
 
-    detail: str = Field(description="What the server could not even read, in a sentence.")
+    detail: str = Field(description="What went wrong, in a sentence.")
 
 
 class Refusal(BaseModel):
-    """The incumbent's answer to a missing or wrong key."""
+    """The incumbent's error for a missing or wrong key."""
 
     status: int = Field(401, description="Always this.")
     message: str = Field(description="What went wrong.")
 
 
 class Misfit(BaseModel):
-    """One thing that does not fit."""
+    """One validation error."""
 
-    type: str = Field(description="Pydantic's name of what is wrong.")
-    loc: list[str | int] = Field(description="Where: `body`, then keys and indices.")
-    msg: str = Field(description="The same in words.")
-    input: Any = Field(None, description="The value, where it is short.")
-    ctx: dict[str, str] | None = Field(None, description="Particulars.")
+    type: str = Field(description="Pydantic's name of the error.")
+    loc: list[str | int] = Field(description="Location: `body` or `query`, then keys and indices.")
+    msg: str = Field(description="The error in words.")
+    input: Any = Field(None, description="The value, if it is short.")
+    ctx: dict[str, str] | None = Field(None, description="Details of the error.")
 
 
 class ValidationErrors(BaseModel):
-    """A body that is not of the expected form; payloads are not echoed."""
+    """Validation errors of a request. Payloads are not echoed."""
 
-    detail: list[Misfit] | str = Field(description="What does not fit where.")
+    detail: list[Misfit] | str = Field(description="The validation errors.")
 
 
 def _error(model: Any, description: str, example: dict[str, Any]) -> dict[str, Any]:
     return {"model": model, "description": description, "content": {"application/json": {"example": example}}}
 
 
-_UNREADABLE = {"message": "Could not load input image. Cause: Malformed base64 input image.", "index": 1}
-_INVALID = {"type": "missing", "loc": ["body", "text"], "msg": "Field required"}
+_UNREADABLE: Final = {"message": "Could not load input image. Cause: Malformed base64 input image.", "index": 1}
+_INVALID: Final = {"type": "missing", "loc": ["body", "text"], "msg": "Field required"}
 _DESCRIPTIONS: Final = {
-    400: "The request holds something that no request may hold.",
-    401: "The server asks for an API key, and this is none of its own.",
-    404: "No such model is loaded.",
+    400: "The request has an invalid value.",
+    401: "The API key is missing or wrong.",
+    404: "The model is not loaded.",
     413: "The body is larger than allowed.",
     422: "The body is not of the expected form.",
     429: "Too many requests in flight; see `Retry-After`.",
-    500: "What nobody foresaw; the log has it.",
-    502: "Triton failed to answer.",
+    500: "An unexpected error; the log has the traceback.",
+    502: "Triton failed.",
     503: "No model is ready; see `Retry-After`.",
-    504: "The answer took too long.",
+    504: "The request lasted longer than its deadline.",
 }
 _MESSAGES: Final = {
     401: "Unauthorized api_key",
@@ -104,23 +104,23 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 NOT_ACCEPTABLE: Final[dict[int | str, dict[str, Any]]] = {
     406: _error(
         Detail,
-        "The client takes nothing but array files.",
+        "The client accepts only array files.",
         {"detail": "application/x-npy is for embeddings; this route answers in application/json."},
     )
 }
 
 
 class OpenAIError(BaseModel):
-    """https://platform.openai.com/docs/guides/error-codes"""
+    """An error as in https://platform.openai.com/docs/guides/error-codes."""
 
     message: str = Field(description="What went wrong, in a sentence.")
     type: str = Field(description="`invalid_request_error`, `rate_limit_error` or `server_error`.")
-    param: str | None = Field(None, description="What it is about, such as `input[1]`.")
-    code: str | None = Field(None, description="`model_not_found`, `invalid_api_key`, or nothing.")
+    param: str | None = Field(None, description="The field at fault, such as `input[1]`.")
+    code: str | None = Field(None, description="`model_not_found`, `invalid_api_key` or null.")
 
 
 class OpenAIErrorResponse(BaseModel):
-    """What OpenAI's clients raise."""
+    """An error as OpenAI's clients raise it."""
 
     error: OpenAIError = Field(description="What went wrong.")
 
@@ -141,11 +141,13 @@ _bodies: list[type[BaseModel]] = []
 
 
 def body(wire: type[BaseModel], *files: str, examples: Mapping[str, Any], answers: str | None = None) -> dict[str, Any]:
-    """A route's ``openapi_extra``: it takes this model as JSON, or files of these media types.
+    """Document a route's body, as its `openapi_extra`.
 
     Args:
-        examples: bodies by what they show. Tests send them.
-        answers: a media type that the route can answer in beside JSON.
+        wire: the model of a JSON body.
+        files: media types of bodies that are files.
+        examples: JSON bodies by their summaries. Tests send them.
+        answers: a media type of the response beside JSON.
     """
     _bodies.append(wire)
     shown = {summary: {"summary": summary, "value": value} for summary, value in examples.items()}
@@ -153,7 +155,7 @@ def body(wire: type[BaseModel], *files: str, examples: Mapping[str, Any], answer
     content: dict[str, Any] = {"application/json": {"schema": schema, "examples": shown}}
     for media_type in files:
         content[media_type] = {"schema": _FORM if media_type == MULTIPART else _FILE}
-    # A key is needed only where the server has some: without, or with one.
+    # Both are documented, because only servers with keys need one.
     extra: dict[str, Any] = {
         "requestBody": {"required": True, "content": content},
         "security": [{}, {"ApiKey": []}],
@@ -164,15 +166,15 @@ def body(wire: type[BaseModel], *files: str, examples: Mapping[str, Any], answer
 
 
 def install(app: FastAPI) -> None:
-    """Adds those models' schemas to the app's own."""
+    """Add the schemas of the bodies to the app's OpenAPI document."""
     generate = app.openapi
 
-    @cache  # 10 ms, which anybody may ask for
+    @cache  # Generating the document takes 10 ms of the event loop.
     def openapi() -> dict[str, Any]:
         document = generate()
         _, definitions = models_json_schema([(wire, "validation") for wire in _bodies], ref_template=_REFERENCE)
         components = document.setdefault("components", {})
-        # FastAPI promises this wherever there is a parameter; /v1/ answers a 400 instead.
+        # FastAPI documents a 422 for every route with a parameter. /v1/ answers with a 400 instead.
         document["paths"]["/v1/models/{model}"]["get"]["responses"].pop("422", None)
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
@@ -180,4 +182,4 @@ def install(app: FastAPI) -> None:
         components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    app.openapi = openapi  # type: ignore[method-assign]  # as in FastAPI's documentation

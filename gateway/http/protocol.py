@@ -1,6 +1,6 @@
-"""uvicorn's HTTP/1.1, with bounds to what a client may send, and how slowly, before there is a request to judge.
+"""uvicorn's HTTP/1.1 protocol, with bounds on the size and the time of a request's head.
 
-uvicorn itself waits for ever for a request's head, and keeps one of any size; so do connections that say nothing.
+uvicorn itself waits without limit for a head, and keeps a head of any size. The app can refuse only complete heads.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
-_HEAD_SECONDS: Final = 10.0  # for a head to be complete, from the connection on or from its first byte
-# For a body that nobody reads any more, since its request was refused by its head: closed at once, the client would
-# meet a broken connection instead of the answer.
+# A head must be complete within this time after the connection opened, or after the head's first byte.
+_HEAD_SECONDS: Final = 10.0
+# A request can be answered before its body has arrived, because its head was refused. If the server closed the
+# connection at once, the client would see a broken connection instead of the response.
 _REST_SECONDS: Final = 5.0
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -20,7 +21,7 @@ _TOO_LARGE: Final = (
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection of a client."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -29,12 +30,12 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        self._give(_HEAD_SECONDS)
+        self._close_after(_HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop()
+        self._cancel_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -50,28 +51,28 @@ class Protocol(HttpToolsProtocol):
         self._in_head = self._in_message = True
         self._head_bytes = 0
         if self._timer is None:
-            self._give(_HEAD_SECONDS)
+            self._close_after(_HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop()
+        self._cancel_timer()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_message = False
-        self._stop()
+        self._cancel_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._in_message and not self._in_head and self.cycle.response_complete:
-            self._give(_REST_SECONDS)
+            self._close_after(_REST_SECONDS)
 
-    def _give(self, seconds: float) -> None:
-        self._stop()
+    def _close_after(self, seconds: float) -> None:
+        self._cancel_timer()
         self._timer = self.loop.call_later(seconds, self._close)
 
-    def _stop(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,8 +1,8 @@
 """Roboflow's three endpoints for Perception Encoder, and their wire models.
 
-Field names, defaults and the order of the answers' keys are the incumbent's: roboflow/inference,
-inference/core/entities/{requests,responses}/perception_encoder.py. "Subject" and "prompt" are its words; inside they
-are the query and the candidates.
+Field names, defaults and the order of the responses' keys are the incumbent's: roboflow/inference,
+inference/core/entities/{requests,responses}/perception_encoder.py. "Subject" and "prompt" are the incumbent's words.
+The service calls them query and candidates.
 """
 
 import time
@@ -14,16 +14,25 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
-from gateway.errors import InvalidImage, InvalidInput
-from gateway.http.body import MULTIPART, media_type, read_bytes, read_json, read_parts
-from gateway.http.dependencies import IncumbentsQuery, VariantBesideTheBody, service_of, stages_of
-from gateway.http.json import json_response
+from gateway.errors import InvalidInput
+from gateway.http.body import MULTIPART, read_bytes, read_json, read_parts
+from gateway.http.context import context_of
+from gateway.http.dispatch import EndpointRoute
+from gateway.http.headers import media_type
+from gateway.http.json_response import json_response
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
 from gateway.http.openapi import ERRORS, NOT_ACCEPTABLE, PICTURE, body
-from gateway.images.sources import EncodedImage, ImageSource, declared, undeclared
+from gateway.http.query import (
+    DOCUMENTED_INCUMBENT_QUERY,
+    DOCUMENTED_VARIANT,
+    check_incumbent_query,
+    variant_beside_body,
+)
+from gateway.http.record import record_of
+from gateway.images.sources import EncodedImage, ImageSource, declared, item_indices, undeclared
 from gateway.service import Embedded
 
-# -- wire models: what comes
+# -- wire models of requests
 
 
 class InferenceRequestImage(BaseModel):
@@ -33,21 +42,21 @@ class InferenceRequestImage(BaseModel):
     value: Any = Field(None, description="The image file in base64, or its URL.", examples=[PICTURE])
 
 
-_ENCODING_FORMAT = "`base64`: each embedding as little-endian float32 in base64, a fifth of the size of numbers."
+_ENCODING_FORMAT: Final = "`base64`: each embedding as little-endian float32 in base64, a fifth of the size of numbers."
 
 
 class _Request(BaseModel):
-    """What the three requests share. Fields beyond the version are taken for the incumbent's clients' sake only."""
+    """Fields of all three requests. The incumbent's clients send the ignored ones."""
 
     perception_encoder_version_id: str | None = Field(
         None,
-        description="The variant, such as `PE-Core-L14-336`. Without it the server's default answers.",
+        description="The variant, such as `PE-Core-L14-336`. Default: the server's.",
         examples=[None],
     )
     model_id: str | None = Field(None, description="Ignored, as the incumbent does.", examples=[None])
     id: str = Field("", description="Ignored.", examples=[""])
     api_key: str | None = Field(
-        None, description="A key of this server, where it has some; else ignored.", examples=[None]
+        None, description="A key of this server; ignored if the server has none.", examples=[None]
     )
     usage_billable: bool = Field(True, description="Ignored.", examples=[True])
     start: float | None = Field(None, description="Ignored.", examples=[None])
@@ -78,22 +87,22 @@ class EmbedTextRequest(_Request):
 
 
 class CompareRequest(_Request):
-    """One subject, and what it is compared with."""
+    """One subject, and the prompts to compare it with."""
 
     subject: InferenceRequestImage | str = Field(
-        description="What is compared: an image, or a text.", examples=[_IMAGE]
+        description="The item to compare: an image or a text.", examples=[_IMAGE]
     )
     subject_type: str = Field("image", description="`image` or `text`.", examples=["image"])
     prompt: (
         list[InferenceRequestImage] | InferenceRequestImage | str | list[str] | dict[str, InferenceRequestImage | str]
     ) = Field(
-        description="What it is compared with: one, a list, or an object of named ones.",
+        description="The items to compare the subject with: one, a list, or an object of named ones.",
         examples=["a red circle", _TEXTS, {"circle": "a red circle", "square": "a blue square"}],
     )
     prompt_type: str = Field("text", description="`text` or `image`.", examples=["text"])
 
 
-# -- wire models: what goes; for the documentation, since answers are serialised straight from arrays
+# -- wire models of responses: only for the documentation, because responses are serialised from arrays
 
 _ALWAYS_NULL: Final = "Null, as the incumbent's."
 
@@ -105,7 +114,7 @@ class EmbeddingResponse(BaseModel):
     frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
     time: float = Field(description="Seconds the server took.", examples=[0.0052])
     embeddings: list[list[float]] | list[str] = Field(
-        description="One unit-length embedding an item, in order: numbers, or base64 where that was asked for.",
+        description="One unit-length embedding for each item, in order: numbers, or base64 if that was requested.",
         examples=[[[0.6, -0.8]], ["mpkZP83MTL8="]],
     )
 
@@ -125,13 +134,19 @@ class CompareResponse(BaseModel):
 
 # -- routes
 
-router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ERRORS, dependencies=[IncumbentsQuery])
+router = APIRouter(
+    prefix="/perception_encoder",
+    tags=["Roboflow"],
+    responses=ERRORS,
+    dependencies=[DOCUMENTED_INCUMBENT_QUERY],
+    route_class=EndpointRoute,
+)
 
 
 @router.post(
     "/embed_image",
     response_model=EmbeddingResponse,
-    dependencies=[VariantBesideTheBody],
+    dependencies=[DOCUMENTED_VARIANT],
     openapi_extra=body(
         EmbedImageRequest,
         "image/*",
@@ -144,28 +159,29 @@ router = APIRouter(prefix="/perception_encoder", tags=["Roboflow"], responses=ER
     ),
 )
 async def embed_image(request: Request) -> Response:
-    """Embeddings of one or several images: JSON, or an image file as the body, or files as parts named `image`."""
+    """Embed images: from JSON, from an image file as the body, or from form parts named `image`."""
     start = time.perf_counter()
+    check_incumbent_query(request)
     variant: str | None
     encoding_format: EncodingFormat = "float"
     sources: list[ImageSource]
     if (kind := media_type(request.scope)).startswith("image/"):
-        variant = _variant_beside_the_body(request)
+        variant = variant_beside_body(request)
         sources = [EncodedImage(await read_bytes(request))]
     elif kind == MULTIPART:
-        variant = _variant_beside_the_body(request)
+        variant = variant_beside_body(request)
         sources = await read_parts(request, "image")
         if not sources:
             raise InvalidInput("The form has no part named `image`.")
     else:
         wire = await read_json(request, EmbedImageRequest)
         variant, encoding_format = wire.perception_encoder_version_id, wire.encoding_format
-        sources = _sources(wire.image) if isinstance(wire.image, list) else [_source(wire.image)]
+        sources = _sources(wire.image if isinstance(wire.image, list) else [wire.image])
         if not sources:
             raise InvalidInput("The list of images is empty.")
-    service = service_of(request)
+    service = context_of(request.app).service
     spec = service.select(variant)
-    embedded = await service.embed(spec, sources, stages_of(request))
+    embedded = await service.embed(spec, sources, record_of(request.scope).stages)
     return _embeddings(request, start, spec, embedded, encoding_format)
 
 
@@ -179,12 +195,14 @@ async def embed_image(request: Request) -> Response:
     ),
 )
 async def embed_text(request: Request) -> Response:
-    """Embeddings of one or several texts. `X-Truncated` lists those that were longer than the model reads."""
+    """Embed texts. `X-Truncated` lists the indices of texts that were longer than the model's context."""
     start = time.perf_counter()
+    check_incumbent_query(request)
     wire = await read_json(request, EmbedTextRequest)
-    service = service_of(request)
+    service = context_of(request.app).service
     spec = service.select(wire.perception_encoder_version_id)
-    embedded = await service.embed(spec, wire.text if isinstance(wire.text, list) else [wire.text], stages_of(request))
+    texts = wire.text if isinstance(wire.text, list) else [wire.text]
+    embedded = await service.embed(spec, texts, record_of(request.scope).stages)
     return _embeddings(request, start, spec, embedded, wire.encoding_format)
 
 
@@ -207,15 +225,16 @@ async def embed_text(request: Request) -> Response:
     ),
 )
 async def compare(request: Request) -> Response:
-    """Cosine similarity of one image or text to others."""
+    """Compare one image or text with others by cosine similarity."""
     start = time.perf_counter()
+    check_incumbent_query(request)
     require_json(request)
     wire = await read_json(request, CompareRequest)
-    service = service_of(request)
+    service = context_of(request.app).service
     spec = service.select(wire.perception_encoder_version_id)
     query = _query(wire)
     names, candidates = _candidates(wire)
-    similarities = await service.compare(spec, query, candidates, stages_of(request))
+    similarities = await service.compare(spec, query, candidates, record_of(request.scope).stages)
     answer = {
         "inference_id": None,
         "frame_id": None,
@@ -226,41 +245,30 @@ async def compare(request: Request) -> Response:
     return json_response(answer, headers=model_id(spec))
 
 
-# -- between the wire and the service
+# -- conversion between wire models and the service
 
 
-def _variant_beside_the_body(request: Request) -> str | None:
-    name = "perception_encoder_version_id"
-    return request.query_params.get(name) or request.headers.get(f"x-{name.replace('_', '-')}")
-
-
-def _source(image: InferenceRequestImage) -> ImageSource:
-    return declared(image.type, image.value)
+def _source(image: InferenceRequestImage | str, index: int | None = None) -> ImageSource:
+    return undeclared(image, index) if isinstance(image, str) else declared(image.type, image.value, index)
 
 
 def _sources(images: Sequence[InferenceRequestImage | str]) -> list[ImageSource]:
-    sources = []
-    for index, image in enumerate(images):
-        try:
-            sources.append(undeclared(image) if isinstance(image, str) else _source(image))
-        except InvalidImage as error:
-            raise InvalidImage(error.cause, index if len(images) > 1 else None) from None
-    return sources
+    return [_source(image, index) for image, index in zip(images, item_indices(len(images)), strict=True)]
 
 
 def _query(wire: CompareRequest) -> ImageSource | str:
     if _is_text("subject", wire.subject_type):
         return _text("subject", wire.subject)
-    return undeclared(wire.subject) if isinstance(wire.subject, str) else _source(wire.subject)
+    return _source(wire.subject)
 
 
 def _candidates(wire: CompareRequest) -> tuple[list[str] | None, list[ImageSource] | list[str]]:
-    """The prompts, and their names where they came as an object."""
+    """The prompts, and their names if they are the values of an object."""
     prompt = wire.prompt
     names: list[str] | None = None
     items: Sequence[InferenceRequestImage | str]
     if isinstance(prompt, dict) and "type" in prompt and "value" in prompt:
-        # Pydantic takes it for named texts; to the incumbent's clients it is an image.
+        # Pydantic reads such an object as named texts. The incumbent reads it as one image.
         items = [InferenceRequestImage(type=_text("type", prompt["type"]), value=prompt["value"])]
     elif isinstance(prompt, dict):
         names, items = list(prompt), list(prompt.values())
@@ -269,7 +277,7 @@ def _candidates(wire: CompareRequest) -> tuple[list[str] | None, list[ImageSourc
     if _is_text("prompt", wire.prompt_type):
         return names, [_text("prompt", item) for item in items]
     if not items:
-        # No texts are similar to nothing, says the incumbent; no images, it cannot handle.
+        # The incumbent answers an empty list of texts, and fails for an empty list of images.
         raise InvalidInput("There are no images in `prompt`.")
     return names, _sources(items)
 
@@ -287,7 +295,7 @@ def _text(field: str, value: InferenceRequestImage | str) -> str:
 
 
 def model_id(spec: EncoderSpec) -> dict[str, str]:
-    """The header by which the incumbent says what answered."""
+    """The incumbent's header that names the model."""
     return {"x-model-id": f"perception_encoder/{spec.variant}"}
 
 

@@ -1,4 +1,4 @@
-"""uvicorn, but one that is asked to stop keeps listening until what it has accepted is answered."""
+"""uvicorn with a drain: after SIGTERM, keep listening until all accepted requests are answered."""
 
 import signal
 from types import FrameType
@@ -9,13 +9,14 @@ from gateway.drain import Drain
 
 
 class Server(uvicorn.Server):
-    """Its first signal begins ``drain``; the second one ends the process at once.
+    """Begin the drain at the first signal, and end the process at the second.
 
-    uvicorn's own would close the listener first, and refuse whoever has not yet heard, and would end by the signal
-    instead of with status 0.
+    uvicorn's own server closes the listener first. It thereby refuses clients that do not know of the drain yet. It
+    also ends by the signal instead of with exit status 0.
 
     Args:
-        interruptible: whether Ctrl-C is for this process, and not for one that started it and will tell it.
+        interruptible: whether SIGINT is for this process. A worker leaves SIGINT to its supervisor, which then stops
+            its workers.
     """
 
     def __init__(self, config: uvicorn.Config, drain: Drain, interruptible: bool = True) -> None:

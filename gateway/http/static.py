@@ -1,4 +1,4 @@
-"""Files that browsers are given, with the headers that keep a page to what it is made of."""
+"""Serve static files to browsers, with security headers."""
 
 from pathlib import Path
 from typing import Final
@@ -8,14 +8,18 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 _HEADERS: Final = {
-    "cache-control": "no-cache",  # kept, but asked after: a new release's page must not run an old one's script
+    "cache-control": "no-cache",  # Browsers must revalidate, or a new release's page might run an old release's script.
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
 
 
 def secured(response: Response, policy: str | None = None) -> Response:
-    """The response with those headers, and a page's Content-Security-Policy."""
+    """Add the security headers to a response.
+
+    Args:
+        policy: the Content-Security-Policy, for a page.
+    """
     response.headers.update(_HEADERS)
     if policy is not None:
         response.headers["content-security-policy"] = policy
@@ -23,7 +27,10 @@ def secured(response: Response, policy: str | None = None) -> Response:
 
 
 def serve(app: FastAPI, path: str, directory: Path) -> None:
-    """Adds a directory's files below ``path``. As a route: a mount looks for them amiss behind a path prefix."""
+    """Serve a directory's files below `path`.
+
+    This is a route, because a mount does not find the files behind a path prefix.
+    """
     files = StaticFiles(directory=directory)
 
     @app.api_route(f"{path}/{{file:path}}", methods=["GET", "HEAD"], include_in_schema=False)

@@ -1,7 +1,7 @@
-"""Connections to hosts whose addresses were judged: the network beneath the image fetcher.
+"""Connect only to hosts whose addresses are allowed. The image fetcher uses this as its network.
 
-A name is resolved once, every address it has must be allowed, and the connection goes to one of those very addresses:
-a name server that answers otherwise the second time is never asked a second time.
+A name is resolved once. Every address of the name must be allowed, and the connection goes to one of these addresses.
+A name server that gives another answer later (DNS rebinding) has no effect, because there is no second lookup.
 """
 
 import ipaddress
@@ -15,22 +15,22 @@ from gateway.errors import InvalidImage
 from gateway.images.url_policy import NON_GLOBAL, is_global, literal_address
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Host name and port to its addresses; raises OSError when there are none."""
+"""Resolves a host name and a port to addresses. Raises OSError if the name has none."""
 
 MAX_ADDRESSES_TRIED: Final = 4
-# Of a response, with any interim ones before it. Servers themselves rarely send, or accept, more than 16 KiB.
+# For the head of a response and all interim responses before it. Few servers send or accept more than 16 KiB.
 _MAX_HEAD_BYTES: Final = 32 * 2**10
 _HEAD_READ_BYTES: Final = 4 * 2**10
 
 
 class CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Connects to the addresses of a host, if all of them are allowed.
+    """A network backend that connects to a host only if all addresses of the host are allowed.
 
     Args:
-        network: opens connections to addresses.
-        resolve: looks names up.
+        network: the backend that opens connections to addresses.
+        resolve: resolves host names.
         allow_non_global: whether addresses outside the public internet are allowed.
-        seconds_an_address: how long to try one address before the next.
+        seconds_per_address: timeout for one address, before the next one is tried.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         resolve: Resolve,
         *,
         allow_non_global: bool,
-        seconds_an_address: float,
+        seconds_per_address: float,
     ) -> None:
         self._network = network
         self._resolve = resolve
         self._allow_non_global = allow_non_global
-        self._seconds_an_address = seconds_an_address
+        self._seconds_per_address = seconds_per_address
 
     async def connect_tcp(
         self,
@@ -54,15 +54,15 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """See ``httpcore2``.
+        """Connect to one of the host's addresses; see `httpcore2`.
 
         Raises:
             InvalidImage: an address is not allowed.
-            OSError: the name has none.
+            OSError: the name has no address.
         """
         literal = literal_address(host)
         addresses = [literal] if literal else [ipaddress.ip_address(a) for a in await self._resolve(host, port)]
-        # One that is not allowed condemns the name: a name with both kinds is an attempt, not a web site.
+        # One forbidden address is enough to refuse: no web site has public and private addresses under one name.
         if not self._allow_non_global and not all(map(is_global, addresses)):
             raise InvalidImage(NON_GLOBAL)
         failure: Exception = httpcore2.ConnectError("no address")
@@ -70,7 +70,7 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
             try:
                 return HeadLimitedStream(
                     await self._network.connect_tcp(
-                        str(address), port, self._seconds_an_address, local_address, socket_options
+                        str(address), port, self._seconds_per_address, local_address, socket_options
                     )
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
@@ -79,18 +79,19 @@ class CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
 
 class HeadLimitedStream(httpcore2.AsyncNetworkStream):
-    """A connection that gives up when no response has begun after so many bytes.
+    """A connection that fails if the bytes before the response body exceed `_MAX_HEAD_BYTES`.
 
-    The parser above limits one response head, but takes any number of interim ones ("100 Continue") before it: at 16
-    bytes and 50 us each, a server on a slow line could keep this process busy until the time is up.
+    The HTTP parser limits the size of one response head, but not the number of interim responses ("100 Continue")
+    before the head. An interim response costs 16 bytes of traffic and 50 us of CPU, so a server on a slow line could
+    keep this process busy until the fetch times out.
     """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
-        self._head_bytes_left: int | None = None  # None: not reading a head
+        self._head_bytes_left: int | None = None  # None while no head is being read
 
-    def head_is_read(self) -> None:
-        """What follows is the body, which is limited elsewhere."""
+    def end_head(self) -> None:
+        """Stop counting, because the body follows. `ImageFetcher` limits the size of the body."""
         self._head_bytes_left = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109

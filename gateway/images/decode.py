@@ -1,7 +1,7 @@
-"""Bytes of an image file to RGB pixels, with the incumbent's semantics (OpenCV's ``imdecode(IMREAD_COLOR)``).
+"""Decode an image file to RGB pixels, as the incumbent does (OpenCV's `imdecode(IMREAD_COLOR)`).
 
-EXIF orientation is applied, alpha is dropped and not composited, gray is replicated, palettes are expanded, 16 bits a
-channel become 8 by taking the high byte, CMYK is converted, and of an animation the first frame counts.
+EXIF orientation is applied. Alpha is dropped, not composited. Gray becomes three equal channels. Palettes are expanded.
+Of 16 bits a channel, the high byte is used. CMYK is converted. Of an animation, the first frame is used.
 """
 
 import io
@@ -13,26 +13,26 @@ from PIL import Image, ImageOps
 
 from gateway.errors import InvalidImage
 
-# The size is known from the header and judged below; Pillow's own limit, global and half a warning, would only differ.
+# `decode` checks the size in the header. Pillow's own limit is global, and only a warning up to twice its value.
 Image.MAX_IMAGE_PIXELS = None
 
 Image.init()
-# Only these decoders ever see a client's bytes: Pillow has others that nobody needs and few have fuzzed.
+# A client's bytes reach only these decoders. Pillow's other decoders are rarely used and rarely fuzzed.
 _FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF") if f in Image.OPEN)
-# numpy gets an image's pixels by way of many small copies, which then leave holes in the heap: a few at a time.
+# Pillow hands pixels to numpy in many small copies, which fragment the heap. So a gray image is converted in bands.
 _BAND_PIXELS: Final = 1 << 18
 
 
 def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
-    """An image file's first frame as an upright RGB image, 8 bits a channel.
+    """Decode the first frame of an image file to an upright RGB image with 8 bits a channel.
 
     Args:
         data: the file.
-        max_pixels: refuse larger ones before any pixel is decoded.
-        malformed: what to answer when this is no image, which depends on how it came.
+        max_pixels: the largest allowed product of width and height, checked before any pixel is decoded.
+        malformed: the error's cause if the data is not an image. The incumbent words it by how the image was sent.
 
     Raises:
-        InvalidImage: not an image of a known format, damaged, truncated or too large.
+        InvalidImage: the image is damaged, truncated, too large, or of an unknown format.
     """
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -40,21 +40,21 @@ def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
         if width * height > max_pixels:
             raise InvalidImage(f"The image has {width}x{height} pixels; at most {max_pixels} are allowed.")
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # in place, or an upright image would be copied for nothing
+        ImageOps.exif_transpose(image, in_place=True)  # `in_place`, because otherwise an upright image is copied
         return _rgb(image)
     except InvalidImage:
         raise
     except MemoryError:
         raise InvalidImage("The image does not fit into memory.") from None
     except Exception:
-        # Decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error, zlib.error, ...
+        # For damaged files, Pillow raises OSError, SyntaxError, struct.error, zlib.error and many others.
         raise InvalidImage(malformed) from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith(("I", "F")):  # Pillow's own conversion clips these instead of scaling them
+    if image.mode.startswith(("I", "F")):  # Pillow's `convert` clips these values instead of scaling them
         return _eight_bits(image).convert("RGB")
     if image.mode in ("LA", "PA", "La"):
         return image.convert("RGBA").convert("RGB")
@@ -62,7 +62,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit gray by its high byte; what is wider (32-bit integers, floats) has no agreed range and is clipped."""
+    """Convert gray to 8 bits: the high byte of 16. Floats and 32-bit integers have no agreed range and are clipped."""
     width, height = image.size
     deep = image.mode.startswith("I;16") or (image.mode == "I" and cast(int, image.getextrema()[1]) > 255)
     gray = Image.new("L", image.size)

@@ -1,8 +1,7 @@
-"""Image URL to bytes, safely.
+"""Fetch an image from a URL that a client sent.
 
-``url_policy`` judges the URL and ``checked_network`` the addresses behind its name; what remains here is HTTP.
-Redirects are followed by hand, each target judged like the first. Bytes and seconds are bounded. No proxies, cookies or
-credentials.
+`url_policy` checks the URL, `checked_network` checks the addresses of its host, and this module speaks HTTP. Each
+redirect is checked like the first URL. Size and duration are bounded. Proxies, cookies and credentials are not used.
 """
 
 import asyncio
@@ -21,49 +20,51 @@ import httpcore2
 from gateway.errors import InvalidImage
 from gateway.images.checked_network import MAX_ADDRESSES_TRIED, CheckedNetwork, HeadLimitedStream, Resolve
 from gateway.images.url_policy import INVALID, UNREACHABLE, FetchPolicy, Target, admit
-from gateway.in_flight import Take
+from gateway.in_flight import ReserveBytes
 
 __all__ = ["Fetch", "FetchPolicy", "ImageFetcher"]
 
 _MAX_CONNECTIONS: Final = 16
 _MAX_IDLE_CONNECTIONS: Final = 8
-# Shorter than servers keep theirs (5 s and up), so that a request hardly ever meets a connection that is being closed.
+# Servers keep idle connections for 5 s or more. A shorter time avoids requests on a connection that is being closed.
 _KEEPALIVE_SECONDS: Final = 2.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-# Chunks of one byte keep the event loop busy at six bytes of traffic each. Real ones come in kilobytes.
-_SMALL_PIECES: Final = 1_024
-_MIN_BYTES_A_PIECE: Final = 256
+# A chunk of one byte costs six bytes of traffic, and as much CPU as a usual chunk of several kilobytes.
+# So a body may have this many chunks, and one more per so many bytes.
+_MAX_SMALL_CHUNKS: Final = 1_024
+_MIN_BYTES_PER_CHUNK: Final = 256
 
 
 class Fetch(Protocol):
-    """Image URL to the bytes behind it."""
+    """Fetches the image file at a URL."""
 
-    async def __call__(self, url: str, take: Take) -> bytes:
-        """Fetch.
+    async def __call__(self, url: str, reserve: ReserveBytes) -> bytes:
+        """Fetch the image file.
 
         Args:
-            take: asks for room, as the bytes come.
+            url: the URL, as the client sent it.
+            reserve: reserves bytes of the budget for bytes in flight. Called for each chunk.
 
         Raises:
-            InvalidImage: the URL may not be fetched, or nothing usable came back.
-            Overloaded: there was no room.
+            InvalidImage: the policy refuses the URL, or the response is not usable.
+            Overloaded: the byte budget is exhausted.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of what is open."""
+        """Close all connections."""
         ...
 
 
 class ImageFetcher:
-    """Fetches over HTTP/1.1, with a small pool of connections that are kept for a moment. Close it with ``aclose``.
+    """Fetches over HTTP/1.1, with a small pool of connections. Close it with `aclose`.
 
     Args:
-        policy: what may be fetched.
-        resolve: looks names up; the system's resolver by default.
-        ssl_context: whom to trust; the system's certificates by default.
-        network: opens connections to addresses that were checked.
+        policy: the rules for URLs, and the limits of a fetch.
+        resolve: resolves host names. Default: the system's resolver.
+        ssl_context: the trusted certificates. Default: the system's.
+        network: opens connections to addresses that were checked. Default: `httpcore2.AnyIOBackend`.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class ImageFetcher:
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self._policy = policy
-        # Threads of its own: a name server that never answers holds them, and must not hold up decoding.
+        # Separate threads: a lookup at a name server that never answers must not occupy a decoding thread.
         self._resolver_threads = ThreadPoolExecutor(_MAX_CONNECTIONS, thread_name_prefix="image-url-resolver")
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context or httpcore2.default_ssl_context(),
@@ -86,38 +87,38 @@ class ImageFetcher:
                 network or httpcore2.AnyIOBackend(),
                 resolve or self._resolve,
                 allow_non_global=policy.allow_non_global_addresses,
-                seconds_an_address=policy.timeout_seconds / MAX_ADDRESSES_TRIED,
+                seconds_per_address=policy.timeout_seconds / MAX_ADDRESSES_TRIED,
             ),
         )
 
     async def aclose(self) -> None:
-        """Close the connections, those in use too."""
+        """Close all connections, including those in use."""
         await self._pool.aclose()
         self._resolver_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def __call__(self, url: str, take: Take = lambda size: None) -> bytes:
-        """See ``Fetch``."""
+    async def __call__(self, url: str, reserve: ReserveBytes = lambda size: None) -> bytes:
+        """Fetch the image file; see `Fetch`."""
         target = admit(url, self._policy)
         seconds = self._policy.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._follow(target, take)
+                return await self._follow(target, reserve)
         except TimeoutError:
             raise InvalidImage(f"Fetching data pointed by URL took longer than {seconds:g} seconds.") from None
 
-    async def _follow(self, target: Target, take: Take) -> bytes:
+    async def _follow(self, target: Target, reserve: ReserveBytes) -> bytes:
         for _ in range(self._policy.max_redirects + 1):
             try:
-                answer = await self._get(target, take)
+                result = await self._get(target, reserve)
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
                 raise InvalidImage(UNREACHABLE) from None
-            if isinstance(answer, bytes):
-                return answer
-            target = admit(answer, self._policy)
+            if isinstance(result, bytes):
+                return result
+            target = admit(result, self._policy)
         raise InvalidImage(UNREACHABLE)
 
-    async def _get(self, target: Target, take: Take) -> bytes | str:
-        """The body, or the URL that it has moved to."""
+    async def _get(self, target: Target, reserve: ReserveBytes) -> bytes | str:
+        """Send one GET. Returns the body, or the URL of a redirect."""
         url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         headers = [
             ("Host", target.authority),
@@ -127,7 +128,7 @@ class ImageFetcher:
         ]
         async with self._pool.stream("GET", url, headers=headers) as response:
             if isinstance(stream := response.extensions["network_stream"], HeadLimitedStream):
-                stream.head_is_read()
+                stream.end_head()
             fields = {name.lower(): value for name, value in response.headers}
             if response.status in _REDIRECTS and b"location" in fields:
                 return _join(target, fields[b"location"])
@@ -138,25 +139,25 @@ class ImageFetcher:
                 raise InvalidImage(UNREACHABLE)
             if int(fields.get(b"content-length", 0)) > self._policy.max_bytes:
                 raise self._too_large()
-            body = await self._read(response, take)
+            body = await self._read(response, reserve)
         if encoding == b"identity":
             return body
-        # Asked for or not, some servers compress: objects that were stored compressed, above all.
+        # Some servers compress although `identity` was requested, mostly object stores with compressed objects.
         inflated = await asyncio.to_thread(self._inflate, body)
-        take(len(inflated))
+        reserve(len(inflated))
         return inflated
 
-    async def _read(self, response: httpcore2.Response, take: Take) -> bytes:
+    async def _read(self, response: httpcore2.Response, reserve: ReserveBytes) -> bytes:
         body = bytearray()
-        pieces = 0
+        chunks = 0
         async with aclosing(response.aiter_stream()) as stream:
-            async for piece in stream:
-                take(len(piece))
-                body += piece
-                pieces += 1
+            async for chunk in stream:
+                reserve(len(chunk))
+                body += chunk
+                chunks += 1
                 if len(body) > self._policy.max_bytes:
                     raise self._too_large()
-                if pieces > _SMALL_PIECES + len(body) // _MIN_BYTES_A_PIECE:
+                if chunks > _MAX_SMALL_CHUNKS + len(body) // _MIN_BYTES_PER_CHUNK:
                     raise InvalidImage(UNREACHABLE)
         return bytes(body)
 
@@ -182,8 +183,8 @@ class ImageFetcher:
 
 
 def _join(target: Target, location: bytes) -> str:
-    """Where a redirect leads; judging that is ``admit``'s."""
+    """Resolve a redirect's `Location` against the current URL. The caller checks the result with `admit`."""
     try:
         return urllib.parse.urljoin(target.url, location.decode("utf-8"))
-    except ValueError:  # not UTF-8, or brackets that never close
+    except ValueError:  # not UTF-8, or an unclosed bracket
         raise InvalidImage(INVALID) from None

@@ -1,18 +1,27 @@
-"""Numpy arrays that clients send as images: pickled, as Roboflow's clients do, or ``.npy``. Nothing is ever executed.
+"""Read the numpy arrays that clients send as images: pickled, as Roboflow's clients send them, or in `.npy` format.
 
-A pickle is a program for a stack machine that can import and call. Python's own machine, even with a restricted
-``find_class``, still lets a stream alter what it imported (BUILD), and allocates by numbers that the stream merely
-claims: seven bytes (LONG_BINPUT) can ask for gigabytes. So a pickle is read here by a machine of our own, which knows
-only the operations that numpy's pickles consist of, for which "numpy.ndarray" and its like are words and not objects,
-and which allocates nothing but what the stream really contains. It reads protocols 0 to 5, written by numpy 1 or 2.
+Decision: pickles are accepted, as the incumbent's clients send them, by a reader of our own: Python's is not bounded.
 
-Arrays of uint8 only, which is what OpenCV loads. Others have no agreed range (floats to 1 or to 255? 16 bits of which
-12 count?), so the client is told instead of its image being guessed at. The incumbent does not look.
+A pickle is a program for a stack machine that can import and call. Two things make Python's own unpickler unsafe here,
+even with a restricted `find_class`:
+
+- The unpickler allocates by numbers that the pickle claims. The 8 bytes `K\\x01r\\xff\\xff\\xff\\x0f.` (a LONG_BINPUT
+  with a large index) took 4 GB and 14 s with CPython 3.11.
+- A check of the operations beforehand does not help. Where an operation crosses the end of its frame, `pickletools`
+  and the unpickler of CPython 3.11 read different numbers from the same bytes.
+
+This module interprets the operations that numpy's pickles consist of, and no others. Names such as `numpy.ndarray`
+become constants, and no name is imported. No allocation is larger than the pickle itself. Protocols 0 to 5 are read, as
+numpy 1 and numpy 2 write them.
+
+Only arrays of uint8 are accepted, which is what OpenCV loads. Other types have no agreed range: a float may end at 1 or
+at 255, and 16 bits may hold 12. The error names the type. The incumbent does not check the type.
 """
 
 import io
 import pickletools
 import re
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, Final, NoReturn
 
@@ -27,29 +36,28 @@ _DIMENSIONS: Final = "For image given as np.ndarray expected 2 or 3 dimensions."
 _CHANNELS: Final = "For image given as np.ndarray expected 1 or 3 channels."
 
 _NPY_MAGIC: Final = b"\x93NUMPY"
-# numpy writes 128 bytes for an image. To numpy the header is Python source, which it parses; here it is three fields.
+# numpy writes 128 bytes for an image. numpy evaluates the header as a Python literal; here three fields are searched.
 _MAX_NPY_HEADER: Final = 1_024
 _NPY_FIELDS: Final = (
     re.compile(r"""['"]descr['"] *: *['"]([^'"]+)['"]"""),
     re.compile(r"""['"]fortran_order['"] *: *(True|False)"""),
     re.compile(r"""['"]shape['"] *: *\(([0-9, ]*)\)"""),
 )
-# numpy's own pickles of an array take about 50.
-_MAX_OPERATIONS: Final = 200
 
 
 def read_array(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """The image in a pickled array or an ``.npy`` file.
+    """Read the image in a pickled array or in an `.npy` file.
 
     Args:
-        data: the file. [height, width, 3] is BGR, as OpenCV has it; [height, width, 1] and [height, width] are gray.
-        max_pixels: refuse more.
+        data: the file. An array [height, width, 3] is BGR, as in OpenCV; [height, width, 1] and [height, width] are
+            gray.
+        max_pixels: the largest allowed product of height and width.
 
     Returns:
-        [height, width, 3], RGB, contiguous, and the caller's own.
+        RGB pixels, uint8 [height, width, 3]: C-contiguous, writable, and independent of `data`.
 
     Raises:
-        InvalidImage: not one of these, damaged, or no image of 8 bits a channel.
+        InvalidImage: the data is in neither format, is damaged, or is not an image with 8 bits a channel.
     """
     array = _read_npy(data) if data.startswith(_NPY_MAGIC) else _read_pickle(data)
     if array.ndim not in (2, 3):
@@ -69,7 +77,11 @@ def read_array(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def _view(raw: bytes | bytearray | memoryview, shape: Any, order: str) -> NDArray[np.uint8]:
-    """Bytes as an array of a shape that a client claims; never more than the bytes there are."""
+    """View bytes as an array of the shape that the client claims.
+
+    Raises:
+        InvalidImage: the shape is not one of an image, or does not fit the number of bytes.
+    """
     if not (isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)):
         raise InvalidImage(_NOT_AN_ARRAY)
     if len(shape) not in (2, 3):
@@ -77,7 +89,7 @@ def _view(raw: bytes | bytearray | memoryview, shape: Any, order: str) -> NDArra
     try:
         return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if order == "F" else "C")
     except (ValueError, OverflowError):
-        raise InvalidImage(_NOT_AN_ARRAY) from None  # more or fewer bytes than the shape takes
+        raise InvalidImage(_NOT_AN_ARRAY) from None
 
 
 def _check_dtype(name: str) -> None:
@@ -87,7 +99,7 @@ def _check_dtype(name: str) -> None:
 
 
 def _read_npy(data: bytes) -> NDArray[np.uint8]:
-    """https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html"""
+    """Read https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html."""
     size_bytes = 2 if data[6:7] == b"\x01" else 4
     start = 8 + size_bytes
     end = start + int.from_bytes(data[8:start], "little")
@@ -102,129 +114,113 @@ def _read_npy(data: bytes) -> NDArray[np.uint8]:
     return _view(memoryview(data)[end:], sizes, "F" if order[1] == "True" else "C")
 
 
-# What a global stands for; both spellings, of numpy 1 and of numpy 2.
+# numpy's pickles of an array have about 50 operations, and up to four calls. Each call may copy the pixels once.
+_MAX_OPERATIONS: Final = 200
+_MAX_CALLS: Final = 4
+_OPERATIONS: Final = {operation.code.encode("latin-1"): operation for operation in pickletools.opcodes}
+_LITERALS: Final = frozenset(
+    {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+    | {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+)
+_MARK: Final = object()
+_CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "MARK": _MARK}
+# Each importable name, as `pickletools` joins module and name. numpy 1 says `numpy.core`, numpy 2 `numpy._core`.
 _RECONSTRUCT, _FROMBUFFER, _NDARRAY, _DTYPE, _ENCODE = (object() for _ in range(5))
 _GLOBALS: Final = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy.core.numeric", "_frombuffer"): _FROMBUFFER,
-    ("numpy._core.numeric", "_frombuffer"): _FROMBUFFER,
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _DTYPE,
-    ("_codecs", "encode"): _ENCODE,
+    "numpy.core.multiarray _reconstruct": _RECONSTRUCT,
+    "numpy._core.multiarray _reconstruct": _RECONSTRUCT,
+    "numpy.core.numeric _frombuffer": _FROMBUFFER,
+    "numpy._core.numeric _frombuffer": _FROMBUFFER,
+    "numpy ndarray": _NDARRAY,
+    "numpy dtype": _DTYPE,
+    "_codecs encode": _ENCODE,
 }
-_MARK: Final = object()
-_OPERATIONS: Final = {operation.code.encode("latin-1"): operation for operation in pickletools.opcodes}
 _PERMUTATIONS: Final = [*permutations(range(2)), *permutations(range(3))]
 
 
+@dataclass(frozen=True, eq=False)
 class _DType:
-    """A dtype, by its name."""
+    """The result of calling `numpy.dtype`."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
+@dataclass(frozen=True, eq=False)
 class _Array:
-    """What ``_reconstruct`` returns: nothing yet, until BUILD."""
+    """The result of calling `_reconstruct` (without pixels, until BUILD) or `_frombuffer`."""
 
-    content: NDArray[np.uint8] | None = None
+    pixels: NDArray[np.uint8] | None = None
 
 
 def _read_pickle(data: bytes) -> NDArray[np.uint8]:
-    machine = _Machine(data)
+    """Interpret the operations of https://docs.python.org/3/library/pickletools.html that make up an array.
+
+    Raises:
+        InvalidImage: the pickle is malformed, holds another object, or has an operation that no array needs.
+    """
+    file = io.BytesIO(data)
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    calls = 0
     try:
         for _ in range(_MAX_OPERATIONS):
-            operation = _OPERATIONS[machine.file.read(1)]
-            if operation.name == "STOP":
-                result = machine.stack[-1]
-                break
-            machine.run(operation)
-        else:
-            _refuse()
-    except (ValueError, IndexError, KeyError):  # the stream ends, or the stack or memo lacks what is asked of it
+            operation = _OPERATIONS[file.read(1)]
+            match operation.name:
+                case "PROTO" | "FRAME":
+                    _argument(operation, file)
+                case name if name in _LITERALS:
+                    stack.append(_argument(operation, file))
+                case name if name in _CONSTANTS:
+                    stack.append(_CONSTANTS[name])
+                case "TUPLE":
+                    mark = max(index for index, item in enumerate(stack) if item is _MARK)
+                    stack[mark:] = [tuple(stack[mark + 1 :])]
+                case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                    length = int(name[-1])
+                    stack[-length:] = [tuple(stack[-length:])]
+                case "PUT" | "BINPUT" | "LONG_BINPUT":
+                    memo[_argument(operation, file)] = stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
+                case "GET" | "BINGET" | "LONG_BINGET":
+                    stack.append(memo[_argument(operation, file)])
+                case "GLOBAL":
+                    stack.append(_global(_argument(operation, file)))
+                case "STACK_GLOBAL":
+                    name, module = stack.pop(), stack.pop()
+                    are_text = isinstance(module, str) and isinstance(name, str)
+                    stack.append(_global(f"{module} {name}" if are_text else None))
+                case "REDUCE" if calls < _MAX_CALLS:
+                    calls += 1
+                    arguments, function = stack.pop(), stack.pop()
+                    stack.append(_call(function, arguments))
+                case "BUILD":
+                    state, target = stack.pop(), stack.pop()
+                    stack.append(_build(target, state))
+                case "STOP" if isinstance(result := stack[-1], _Array) and result.pixels is not None:
+                    return result.pixels
+                case _:
+                    _refuse()
+    except (ValueError, IndexError, KeyError):  # the data ends early, or the stack or the memo lacks an entry
         raise InvalidImage(_UNREADABLE) from None
-    if not isinstance(result, _Array) or result.content is None:
-        _refuse()
-    return result.content
-
-
-def _refuse() -> NoReturn:
-    """A pickle of something else, or of something that does something else."""
     raise InvalidImage(_NOT_AN_ARRAY)
 
 
-class _Machine:
-    """The operations of https://docs.python.org/3/library/pickletools.html that make up an array."""
-
-    def __init__(self, data: bytes) -> None:
-        self.file = io.BytesIO(data)
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self, operation: pickletools.OpcodeInfo) -> None:
-        """Do one operation; its argument is read only if it is one that an array needs.
-
-        Raises:
-            InvalidImage: an operation or a call that no array needs.
-            ValueError: the stream ends in the argument, or it is malformed.
-            IndexError: the stack is too short.
-            KeyError: nothing is kept under that number.
-        """
-        stack = self.stack
-        match operation.name:
-            case "PROTO" | "FRAME":
-                self._argument(operation)
-            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1":
-                stack.append(self._argument(operation))
-            case "UNICODE" | "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8":
-                stack.append(self._argument(operation))
-            case "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8" | "BYTEARRAY8":
-                stack.append(self._argument(operation))
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(operation.name == "NEWTRUE")
-            case "MARK":
-                stack.append(_MARK)
-            case "TUPLE":
-                at = max(index for index, item in enumerate(stack) if item is _MARK)
-                stack[at:] = [tuple(stack[at + 1 :])]
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                length = int(operation.name[-1])
-                stack[-length:] = [tuple(stack[-length:])]
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                self.memo[self._argument(operation)] = stack[-1]
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(self.memo[self._argument(operation)])
-            case "GLOBAL":
-                module, name = (self.file.readline()[:-1].decode("ascii") for _ in range(2))
-                stack.append(_global(module, name))
-            case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                stack.append(_global(module, name))
-            case "REDUCE":
-                arguments, function = stack.pop(), stack.pop()
-                stack.append(_call(function, arguments))
-            case "BUILD":
-                state = stack.pop()
-                _build(stack[-1], state)
-            case _:
-                _refuse()
-
-    def _argument(self, operation: pickletools.OpcodeInfo) -> Any:
-        assert operation.arg is not None
-        return operation.arg.reader(self.file)  # never more than the stream has: it checks claimed lengths
+def _argument(operation: pickletools.OpcodeInfo, file: io.BytesIO) -> Any:
+    """Read an operation's argument. The readers check a claimed length against the data before they allocate."""
+    assert operation.arg is not None
+    return operation.arg.reader(file)
 
 
-def _global(module: Any, name: Any) -> object:
-    if not (isinstance(module, str) and isinstance(name, str) and (module, name) in _GLOBALS):
+def _refuse() -> NoReturn:
+    """Refuse a pickle that is well-formed so far and not an array."""
+    raise InvalidImage(_NOT_AN_ARRAY)
+
+
+def _global(name: str | None) -> object:
+    if name not in _GLOBALS:
         _refuse()
-    return _GLOBALS[module, name]
+    return _GLOBALS[name]
 
 
 def _call(function: object, arguments: Any) -> object:
@@ -240,7 +236,7 @@ def _call(function: object, arguments: Any) -> object:
         case ((bytes() | bytearray()) as raw, _DType(name=name), shape, "C" | "F" as order) if function is _FROMBUFFER:
             return _array(raw, name, shape, order)
         case ((bytes() | bytearray()) as raw, _DType(name=name), shape, "K", axes) if function is _FROMBUFFER:
-            # Since numpy 2.4: contiguous, but for the order of the axes.
+            # numpy 2.4 and later: the axes of a contiguous array in another order.
             if axes not in _PERMUTATIONS:
                 _refuse()
             return _array(raw, name, shape, "C", axes)
@@ -248,22 +244,17 @@ def _call(function: object, arguments: Any) -> object:
             _refuse()
 
 
-def _build(target: object, state: Any) -> None:
+def _build(target: object, state: Any) -> object:
     match target, state:
         case _DType(), tuple():
-            pass  # byte order, fields, alignment: of no effect on a single byte
+            return target  # byte order, fields and alignment have no effect on single bytes
         case _Array(), (int(), shape, _DType(name=name), int(fortran_order), (bytes() | bytearray()) as raw):
-            target.content = _array(raw, name, shape, "F" if fortran_order else "C").content
+            return _array(raw, name, shape, "F" if fortran_order else "C")
         case _:
             _refuse()
 
 
-def _array(raw: bytes | bytearray, dtype: str, shape: Any, order: str, axes: tuple[int, ...] = ()) -> _Array:
+def _array(raw: bytes | bytearray, dtype: str, shape: Any, order: str, axes: tuple[int, ...] | None = None) -> _Array:
     _check_dtype(dtype)
-    array = _Array()
-    array.content = _view(raw, shape, order)
-    if axes:
-        if len(axes) != array.content.ndim:
-            _refuse()
-        array.content = array.content.transpose(axes)
-    return array
+    pixels = _view(raw, shape, order)
+    return _Array(pixels if axes is None else pixels.transpose(axes))

@@ -1,8 +1,8 @@
-"""RGB pixels to the vision tower's input: squashed to its size, and nothing else.
+"""Resize RGB pixels to the vision tower's input size.
 
-The reference squashes without keeping the aspect ratio, by Pillow's bilinear filter (antialiased; `resize.py`):
-https://github.com/facebookresearch/perception_models/blob/main/core/vision_encoder/transforms.py. Normalisation is
-inside the exported graph.
+The reference resizes without keeping the aspect ratio, by Pillow's antialiased bilinear filter:
+https://github.com/facebookresearch/perception_models/blob/main/core/vision_encoder/transforms.py. The exported graph
+contains the normalisation.
 """
 
 import numpy as np
@@ -13,7 +13,11 @@ from gateway.images.resize import resize
 
 
 def preprocess(image: Image.Image, image_size: tuple[int, int]) -> Pixels:
-    """An RGB image as uint8 [H, W, 3], for ``image_size`` (H, W)."""
+    """Resize an RGB image to `image_size` (H, W).
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     height, width = image_size
     if image.size != (width, height):
         image = resize(image, (width, height))

@@ -1,7 +1,8 @@
-"""Which image URLs may be fetched. Pure: parses and judges, touches no network.
+"""Decide which image URLs may be fetched. This module parses and checks, and uses no network.
 
-A URL is read once, by the strict grammar below, and what was read is what is connected to: nothing is repaired, so no
-second parser can see another host in it. Causes are worded as Roboflow's server words them where it has them.
+A URL is parsed once, by the strict grammar below, and the fetcher connects to the parsed host. Nothing is repaired, so
+no second parser can read another host from the same URL. Causes are worded as Roboflow's server words them, where
+Roboflow's server has such an error.
 """
 
 import ipaddress
@@ -29,28 +30,28 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """What may be fetched, and how much of it. The defaults are for a server that strangers can reach.
+    """The rules for image URLs, and the limits of a fetch. The defaults are for a server on the public internet.
 
     Raises:
-        ValueError: an entry of a host list is no host name, and so would never match.
+        ValueError: an entry of a host list is not a host name, so that no URL would match.
     """
 
     allow_url_input: bool = True
     allow_non_https: bool = False
-    """Also plain http. Other schemes are refused in any case."""
+    """Allow http URLs. Schemes other than http and https are always refused."""
     allow_without_fqdn: bool = False
-    """Also IP addresses, single labels and the names of private networks; see ``_is_public_name``."""
+    """Allow IP addresses, single labels and names of private networks; see `_is_public_name`."""
     allowed_hosts: frozenset[str] = frozenset()
-    """Exact hosts, in any case; empty for all."""
+    """Exact host names, case-insensitive. If empty, all hosts are allowed."""
     denied_hosts: frozenset[str] = frozenset()
-    """Exact hosts, in any case; they stay denied when they are also allowed."""
+    """Exact host names, case-insensitive. Takes precedence over `allowed_hosts`."""
     allow_non_global_addresses: bool = False
-    """Also addresses that the public internet does not route; see ``is_global``."""
+    """Allow addresses that are not routed on the public internet; see `is_global`."""
     max_redirects: int = 5
     timeout_seconds: float = 10.0
-    """For everything: the wait for a connection, names, handshakes, redirects, the body."""
+    """For one fetch as a whole: the wait for a pooled connection, lookups, handshakes, redirects, and the body."""
     max_bytes: int = 64 * 2**20
-    """Of the image file."""
+    """Size limit of the image file."""
 
     def __post_init__(self) -> None:
         for field in ("allowed_hosts", "denied_hosts"):
@@ -59,37 +60,37 @@ class FetchPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that was read and admitted."""
+    """A parsed URL that the policy allows."""
 
     scheme: str
     host: str
-    """Lower-case ASCII without a final dot, or an address without brackets: the form in which hosts are compared."""
+    """Lower-case ASCII without a final dot, or an address without brackets. Host lists are compared in this form."""
     port: int
     path: str
     """Path and query, percent-encoded."""
 
     @property
     def authority(self) -> str:
-        """Host and, unless it is the scheme's own, port: the Host header."""
+        """The `Host` header: the host, and the port if it is not the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """The whole URL, normalised: what is requested and what was judged."""
+        """The normalised URL, which is what was checked and what is requested."""
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
 _PORTS: Final = {"https": 443, "http": 80}
-# Signed URLs of object stores take 2,000 characters at most.
+# Signed URLs of object stores have up to 2,000 characters.
 _MAX_LENGTH: Final = 8_192
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _REST: Final = re.compile(r"//([^/?#]*)([^#]*)")
 _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([1-9][0-9]{0,4}))?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")  # underscores do occur, in names of buckets
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")  # names of buckets may contain underscores
 _TOP_LABEL: Final = re.compile(r"[a-z]{2,63}|xn--[a-z0-9-]{1,59}")
-# What libc would take for an IPv4 address, in any of its spellings (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+# Hosts that libc reads as an IPv4 address, in any spelling (https://url.spec.whatwg.org/#ends-in-a-number-checker).
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
 # RFC 6761, RFC 6762 appendix G, RFC 7686, RFC 8375, RFC 9476, names that ICANN will not delegate, Kubernetes.
 _PRIVATE_SUFFIXES: Final = frozenset(
@@ -99,10 +100,10 @@ _PRIVATE_SUFFIXES: Final = frozenset(
 
 
 def admit(url: str, policy: FetchPolicy) -> Target:
-    """Read a URL and judge everything about it but the address, which is known when connecting.
+    """Parse a URL and check everything except the address, which is checked on connecting.
 
     Raises:
-        InvalidImage: the policy refuses it, or it is not a URL in the strict sense.
+        InvalidImage: the policy refuses the URL, or the URL does not match the grammar.
     """
     if not policy.allow_url_input:
         raise InvalidImage(DISABLED)
@@ -118,7 +119,7 @@ def admit(url: str, policy: FetchPolicy) -> Target:
     if not policy.allow_without_fqdn and not _is_public_name(target.host):
         raise InvalidImage(WITHOUT_FQDN)
     if _ENDS_IN_NUMBER.fullmatch(target.host) and literal_address(target.host) is None:
-        raise InvalidImage(INVALID)  # 127.1, 0x7f000001: an address for some and a name for others
+        raise InvalidImage(INVALID)  # 127.1 and 0x7f000001: some parsers read an address, others a name
     if policy.allowed_hosts and target.host not in policy.allowed_hosts:
         raise InvalidImage(NOT_ALLOWED)
     if target.host in policy.denied_hosts:
@@ -137,15 +138,15 @@ def _read(scheme: str, authority: str, path: str) -> Target:
         raise InvalidImage(INVALID)
     try:
         host = _canonical_host(parts[1])
-        # What requests.utils.requote_uri leaves alone, so that a URL means the same file as it did to the incumbent.
+        # The safe characters of `requests.utils.requote_uri`, by which the incumbent quotes a URL.
         path = urllib.parse.quote(path, safe="!#$%&'()*+,/:;=?@[]~")
-    except ValueError:  # among them UnicodeError, which lone surrogates raise and idna.IDNAError is
+    except ValueError:  # includes UnicodeError: lone surrogates, and idna.IDNAError
         raise InvalidImage(INVALID) from None
     return Target(scheme, host, port, path if path.startswith("/") else f"/{path}")
 
 
 def _canonical_host(text: str) -> str:
-    """The one spelling of a host; internationalised names as UTS #46 maps them, full-width dots and digits included."""
+    """Normalise a host. UTS #46 maps internationalised names, including full-width dots and digits."""
     if text.startswith("["):
         return str(ipaddress.IPv6Address(text[1:-1]))
     if len(text) > 254:
@@ -153,7 +154,7 @@ def _canonical_host(text: str) -> str:
     host = text.lower() if text.isascii() else idna.encode(text, uts46=True, std3_rules=True).decode("ascii")
     host = host.removesuffix(".")
     if len(host) > 253 or not all(map(_LABEL.fullmatch, host.split("."))):
-        raise ValueError("no host name")
+        raise ValueError("not a host name")
     return host
 
 
@@ -165,25 +166,25 @@ def _listed_host(entry: str) -> str:
 
 
 def _is_public_name(host: str) -> bool:
-    """Whether a name looks like one of the public DNS: two labels or more, under a suffix that is not known as private.
+    """Whether a name has at least two labels and a top-level label that is not reserved for private names.
 
-    The incumbent asks for a suffix of the public suffix list. That list changes weekly, and a stale copy refuses hosts
-    that exist; a made-up suffix costs nothing here, because whatever name passes, its address is judged.
+    The incumbent requires a suffix of the public suffix list. The list changes weekly, and an old copy refuses existing
+    hosts. An invented suffix is harmless here, because the address is checked too.
     """
     name, _, top = host.rpartition(".")
     return bool(name) and _TOP_LABEL.fullmatch(top) is not None and top not in _PRIVATE_SUFFIXES
 
 
 def literal_address(host: str) -> Address | None:
-    """The address that a canonical host spells out; None for a name."""
+    """Parse a normalised host as an address. Returns None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
 
 
-# Not `address.is_global`: its verdicts differ between patch releases of Python, and multicast can be "global" to it.
-# From https://www.iana.org/assignments/iana-ipv4-special-registry and the IPv6 one.
+# `address.is_global` is not used: its result differs between patch releases of Python, and can be true for multicast.
+# Sources: https://www.iana.org/assignments/iana-ipv4-special-registry and the IPv6 registry.
 _NON_GLOBAL_V4: Final = tuple(
     ipaddress.IPv4Network(block)
     for block in (
@@ -213,17 +214,17 @@ _NON_GLOBAL_V6: Final = tuple(
     for block in (
         "2001::/23",  # protocol assignments: Teredo, benchmarking, ORCHID
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: IPv4 inside, and nobody serves images there
+        "2002::/16",  # 6to4: wraps an IPv4 address, and is not used for images
         "2620:4f:8000::/48",  # AS112
         "3fff::/20",  # documentation
     )
 )
-# These two stand for the IPv4 address in their last 32 bits. The first is how an IPv6-only network reaches all of IPv4.
+# Both blocks wrap an IPv4 address in the last 32 bits. The first is NAT64, by which an IPv6-only network reaches IPv4.
 _V4_IN_V6: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::ffff:0:0/96"))
 
 
 def is_global(address: Address) -> bool:
-    """Whether an address belongs to the public internet, judged by the IPv4 address inside where IPv6 wraps one."""
+    """Whether an address is routed on the public internet. A wrapped IPv4 address is checked as IPv4."""
     if isinstance(address, ipaddress.IPv6Address):
         if any(address in block for block in _V4_IN_V6):
             return is_global(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))

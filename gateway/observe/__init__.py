@@ -1,1 +1,1 @@
-"""What requests cost and what becomes of them: taken once, told as metrics, log lines, ``Server-Timing`` and traces."""
+"""Measure each request once, and report it as metrics, a log line, a `Server-Timing` header and a trace."""

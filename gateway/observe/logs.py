@@ -1,4 +1,4 @@
-"""The log on standard error: for people, or as JSON. Nothing a client sends makes a line of its own."""
+"""Configure logging to standard error, as text or as JSON. Text from a client cannot start a new log line."""
 
 import json
 import logging
@@ -11,32 +11,37 @@ _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 
 
 
 def configure(log_format: LogFormat) -> None:
-    """For this process, uvicorn's lines and all libraries' included."""
-    # Our lines name no thread, process or place in the code, so none is looked up for each: a third of a line's cost.
+    """Configure logging for this process, including uvicorn and all libraries."""
+    # The formats contain no thread, process or source line. Not looking them up saves a third of the time per log line.
     # https://docs.python.org/3/howto/logging.html#optimization
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     handler = logging.StreamHandler()
-    handler.setFormatter(Json() if log_format == "json" else Text("%(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(
+        JsonFormatter() if log_format == "json" else TextFormatter("%(levelname)s %(name)s %(message)s")
+    )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
-    # It warns of each damaged form, twice; the request's own line, and the answer, say enough of it.
+    # python_multipart logs two warnings per malformed form. The access log and the response report such a form already.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-class Text(logging.Formatter):
-    """Level, logger, message. A traceback's lines are indented, and so is whatever it quotes."""
+class TextFormatter(logging.Formatter):
+    """Formats level, logger and message. The following lines, such as those of a traceback, are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        # Nearly every line is, and looking up each of its characters would cost more than all else of it.
+        # Most lines are printable. `translate` would take longer than the rest of the formatting.
         return text if text.isprintable() else text.replace("\n", "\n    ").translate(_CONTROLS)
 
 
-class Json(logging.Formatter):
-    """An object a line: ``time``, ``level``, ``logger``, ``message``; of a request, its fields in place of the last."""
+class JsonFormatter(logging.Formatter):
+    """Formats one JSON object per line: `time`, `level`, `logger`, `message`.
 
-    converter = time.gmtime  # type: ignore[assignment]  # as the documentation has it
+    A line of the access log has the fields of the request instead of `message`.
+    """
+
+    converter = time.gmtime  # type: ignore[assignment]  # as in the documentation of `logging`
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

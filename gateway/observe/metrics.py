@@ -1,4 +1,4 @@
-"""The gateway's own metrics, Triton having its own for the models."""
+"""The gateway's metrics, in Prometheus format. Triton exports its own metrics about the models."""
 
 import functools
 import os
@@ -16,18 +16,18 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from gateway.in_flight import InFlight
-from gateway.observe.requests import Answered
+from gateway.in_flight import InFlightLimiter
+from gateway.observe.access_log import FinishedRequest
 
-# Upper bounds in seconds: from a tokenised text to a deadline.
+# Upper bounds in seconds, from the time to tokenise a text to the default deadline.
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
-# Errors that end a request before it is worked on, or in spite of that.
+# Errors that end a request before its work is done.
 _REFUSALS: Final = frozenset({"Overloaded", "PayloadTooLarge", "Unauthorized", "Stopping", "ClientLeft"})
 
 
 class CacheCounts(Protocol):
-    """What is counted of a text cache."""
+    """The counts that a text cache keeps."""
 
     hits: int
     misses: int
@@ -35,17 +35,21 @@ class CacheCounts(Protocol):
 
 
 class Metrics:
-    """One registry an app: tests make many. One that is given may hold others' metrics, too.
+    """The metrics of one app.
 
-    With several workers each writes to files that any of them can add up, as prometheus_client's multiprocess mode has
-    it: ``__main__`` names their directory in ``PROMETHEUS_MULTIPROC_DIR`` before they start.
+    With several workers, each worker writes its metrics to files, and any worker can add them up. This is
+    prometheus_client's multiprocess mode: `__main__` sets `PROMETHEUS_MULTIPROC_DIR` before the workers start.
+
+    Args:
+        cache: the text cache whose counts are exported.
+        registry: the registry to use. Default: a new one. It may contain other metrics too.
     """
 
     def __init__(self, cache: CacheCounts, registry: CollectorRegistry | None = None) -> None:
         self._cache = cache
-        self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        self._multiprocess = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         self._registry = registry = registry or CollectorRegistry()
-        if not self._shared:
+        if not self._multiprocess:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)
         requests = Counter("pe_requests_total", "Requests answered.", ["route", "status"], registry=registry)
@@ -62,7 +66,7 @@ class Metrics:
         errors = Counter("pe_errors_total", "Requests answered with an error.", ["error"], registry=registry)
         refused = Counter(
             "pe_refused_total",
-            "Requests ended early: refused unread, or left by their client.",
+            "Requests that ended early: refused, or their client disconnected.",
             ["reason"],
             registry=registry,
         )
@@ -70,21 +74,21 @@ class Metrics:
             "pe_batch_size", "Items in one call to Triton.", ["tower"], buckets=_BATCHES, registry=registry
         )
         self._in_flight = Gauge(
-            "pe_in_flight", "Inference requests being worked on.", registry=registry, multiprocess_mode="livesum"
+            "pe_in_flight", "Inference requests in flight.", registry=registry, multiprocess_mode="livesum"
         )
         self._in_flight_bytes = Gauge(
             "pe_in_flight_bytes",
-            "Bytes of their bodies and fetched images.",
+            "Bytes of bodies and fetched images in flight.",
             registry=registry,
             multiprocess_mode="livesum",
         )
-        lookups = Counter("pe_text_cache_lookups_total", "Texts looked up.", ["result"], registry=registry)
+        lookups = Counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"], registry=registry)
         self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
         self._cache_bytes = Gauge(
-            "pe_text_cache_bytes", "Memory of cached texts.", registry=registry, multiprocess_mode="livesum"
+            "pe_text_cache_bytes", "Memory of the text cache.", registry=registry, multiprocess_mode="livesum"
         )
         self._known_hits = self._known_misses = self._known_bytes = 0
-        # Finding a series by its labels costs more than counting in it. There are few: routes, statuses, stages.
+        # Finding a series by its labels costs more than incrementing it. The number of series is small.
         self._requests = functools.cache(requests.labels)
         self._duration = functools.cache(duration.labels)
         self._stages = functools.cache(stages.labels)
@@ -93,24 +97,24 @@ class Metrics:
         self._batches = functools.cache(batches.labels)
 
     def exposition(self) -> bytes:
-        """All of them as Prometheus text, of all workers together."""
-        if not self._shared:
+        """The metrics of all workers, added up, in Prometheus' text format."""
+        if not self._multiprocess:
             return generate_latest(self._registry)
-        together = CollectorRegistry()
+        all_workers = CollectorRegistry()
         for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*.db"):
             pid = int(path.stem.rpartition("_")[2])
-            if not Path(f"/proc/{pid}").exists():  # killed, so that it could not say goodbye
+            if not Path(f"/proc/{pid}").exists():  # a killed worker does not remove its own gauges
                 mark_process_dead(pid)  # type: ignore[no-untyped-call]
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        MultiProcessCollector(all_workers)  # type: ignore[no-untyped-call]
+        return generate_latest(all_workers)
 
-    def in_flight_is(self, in_flight: InFlight) -> None:
-        """Sets the gauges of requests, and of bytes, in flight."""
-        self._in_flight.set(in_flight.count)
-        self._in_flight_bytes.set(in_flight.bytes)
+    def set_in_flight(self, limiter: InFlightLimiter) -> None:
+        """Set the gauges of requests and bytes in flight."""
+        self._in_flight.set(limiter.count)
+        self._in_flight_bytes.set(limiter.bytes)
 
-    def record(self, request: Answered) -> None:
-        """Counts one request."""
+    def record(self, request: FinishedRequest) -> None:
+        """Count one finished request."""
         self._requests(request.route, str(request.status)).inc()
         self._duration(request.route).observe(request.seconds)
         for stage, spent in request.stages.seconds.items():
@@ -121,9 +125,9 @@ class Metrics:
             self._errors(request.error).inc()
             if request.error in _REFUSALS:
                 self._refused(request.error).inc()
-        self._follow_cache()
+        self._update_cache_metrics()
 
-    def _follow_cache(self) -> None:
+    def _update_cache_metrics(self) -> None:
         if (hits := self._cache.hits) != self._known_hits:
             self._hits.inc(hits - self._known_hits)
             self._known_hits = hits

@@ -1,4 +1,4 @@
-"""What one request cost, stage by stage."""
+"""The time that a request spends in each stage."""
 
 import time
 from collections.abc import Iterator
@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from typing import Final
 
 STAGES: Final = ("fetch", "queue", "decode", "preprocess", "tokenize", "encode", "similarity")
-"""``queue`` is the wait for a decoding thread; the wait for Triton's batcher is part of ``encode``."""
+"""`queue` is the wait for a decoding thread. `encode` includes the wait for Triton's batcher."""
 
 
 class Stages:
-    """Seconds that one request spent in each stage, and how much it asked for.
+    """The seconds that one request spent in each stage, and its size.
 
-    Images of one request are decoded side by side: a stage's seconds are summed over items, so together they may exceed
-    the request's own duration.
+    Images of one request are decoded in parallel, and a stage's seconds are summed over items. So the stages may add up
+    to more than the duration of the request.
 
-    ``items``: images and texts of the request. ``batches``: what was sent to Triton, as tower and size.
+    Attributes:
+        seconds: by stage.
+        items: the number of images and texts in the request.
+        batches: the batches sent to Triton, as pairs of tower and size.
     """
 
     def __init__(self) -> None:
@@ -24,11 +27,12 @@ class Stages:
         self.batches: list[tuple[str, int]] = []
 
     def add(self, stage: str, seconds: float) -> None:
+        """Add seconds to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Adds the time that passes within."""
+        """Add the duration of the `with` block to a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -36,6 +40,6 @@ class Stages:
             self.add(stage, time.perf_counter() - start)
 
     def server_timing(self, total: float) -> str:
-        """As in https://www.w3.org/TR/server-timing/: milliseconds by stage, in order, and in all."""
+        """Format a `Server-Timing` header (https://www.w3.org/TR/server-timing/): milliseconds by stage, and total."""
         entries = [f"{stage};dur={self.seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self.seconds]
         return ", ".join([*entries, f"total;dur={total * 1e3:.2f}"])

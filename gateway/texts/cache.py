@@ -1,18 +1,18 @@
-"""Embeddings of texts that repeat: prompts do, images do not."""
+"""Cache the embeddings of texts. Prompts repeat, images rarely do."""
 
 import sys
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from gateway.encoder import Embeddings, EncoderSpec, TowerSpec
+from gateway.encoder import Embeddings, EncoderSpec
 
-# What an entry takes beside its text and its numbers: the key's tuple, two table slots, the array's head (measured with
-# tracemalloc on CPython 3.11, rounded up).
+# The memory of an entry besides its text and its numbers: the key's tuple, two slots of the table, the array's header.
+# Measured with tracemalloc on CPython 3.11, and rounded up.
 _ENTRY_BYTES: Final = 500
 
 
 class TextEmbedding(NamedTuple):
-    """One text's embedding float32 [D], its tokens (start and end included), and whether it was truncated."""
+    """The embedding of a text, float32 [D], its number of tokens with start and end, and whether it was truncated."""
 
     embedding: Embeddings
     tokens: int
@@ -20,25 +20,30 @@ class TextEmbedding(NamedTuple):
 
 
 class TextCache:
-    """The most recently used, up to a number of bytes. Used on one event loop, so it needs no lock.
+    """An LRU cache with a byte limit. It has no lock, because only one event loop uses it.
 
-    A text tower that is served anew, in whatever way it differs, empties the cache of its variant.
+    A change of a variant's embedding space evicts the entries of the variant.
 
     Args:
-        max_bytes: what keys and values may take together; 0 keeps nothing.
+        max_bytes: the limit for keys and values; 0 disables the cache.
+
+    Attributes:
+        bytes: the current size.
+        hits: the number of lookups that found an entry.
+        misses: the number of lookups that found none.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[tuple[str, str], TextEmbedding] = OrderedDict()
-        self._towers: dict[str, TowerSpec] = {}
+        self._specs: dict[str, EncoderSpec] = {}
         self.bytes = 0
         self.hits = 0
         self.misses = 0
 
     def get(self, spec: EncoderSpec, text: str) -> TextEmbedding | None:
-        """The text's embedding by this variant as it is served now, if known."""
-        self._forget_another(spec)
+        """Look up the embedding of a text in the current embedding space of a variant."""
+        self._evict_if_replaced(spec)
         key = (spec.variant, text)
         if (entry := self._entries.get(key)) is None:
             self.misses += 1
@@ -48,9 +53,9 @@ class TextCache:
         return entry
 
     def put(self, spec: EncoderSpec, text: str, entry: TextEmbedding) -> None:
-        """Keeps an entry, unless it alone is too large or the variant was replaced while it was computed."""
+        """Store an entry, unless it exceeds the limit or the embedding space changed while it was computed."""
         size = _size(text, entry)
-        if size > self._max_bytes or self._towers.get(spec.variant, spec.text) != spec.text:
+        if size > self._max_bytes or self._specs.get(spec.variant, spec).space != spec.space:
             return
         self._remove((spec.variant, text))
         self._entries[spec.variant, text] = entry
@@ -58,13 +63,13 @@ class TextCache:
         while self.bytes > self._max_bytes:
             self._remove(next(iter(self._entries)))
 
-    def _forget_another(self, spec: EncoderSpec) -> None:
-        known = self._towers.get(spec.variant)
-        # The same object as long as nothing changes in Triton; only a new one needs a closer look.
-        if known is spec.text:
+    def _evict_if_replaced(self, spec: EncoderSpec) -> None:
+        known = self._specs.get(spec.variant)
+        # While nothing changes in Triton, the spec is the same object. Comparing two spaces takes longer.
+        if known is spec:
             return
-        self._towers[spec.variant] = spec.text
-        if known is not None and known != spec.text:
+        self._specs[spec.variant] = spec
+        if known is not None and known.space != spec.space:
             for key in [key for key in self._entries if key[0] == spec.variant]:
                 self._remove(key)
 

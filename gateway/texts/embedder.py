@@ -1,4 +1,4 @@
-"""Texts to embeddings: tokenize, encode, and neither where the cache knows the answer."""
+"""Embed texts: look them up in the cache, and tokenize and encode the others."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,19 +7,25 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.arrays import stacked
-from gateway.concurrency import together
+from gateway.concurrency import gather
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import InvalidInput
 from gateway.observe.stages import Stages
 from gateway.texts.cache import TextCache, TextEmbedding
 from gateway.texts.tokenizer import Encoding, Tokenizer, load_vocabulary
 
-# Texts longer than this together (about 5 ms) are tokenised off the event loop.
+# Tokenising this many characters takes about 5 ms. Longer lists of texts are tokenised in a thread.
 _INLINE_CHARACTERS: Final = 5_000
 
 
 class TextEmbeddings(NamedTuple):
-    """Embeddings float32 [N, D]; which of the N texts were truncated; how many tokens they have together."""
+    """The result for N texts.
+
+    Attributes:
+        embeddings: float32 [N, D].
+        truncated: the indexes of the texts that were truncated.
+        tokens: the number of tokens of all texts, with start and end tokens.
+    """
 
     embeddings: Embeddings
     truncated: list[int]
@@ -27,11 +33,13 @@ class TextEmbeddings(NamedTuple):
 
 
 class TextEmbedder:
-    """Embeds by one encoder's text towers.
+    """Embeds texts by the text towers of one encoder.
 
     Args:
-        pool: runs what keeps a CPU busy.
-        max_characters: of one text.
+        encoder: runs the towers.
+        cache: the cache of embeddings.
+        pool: runs CPU-bound work.
+        max_characters: the maximum length of one text.
     """
 
     def __init__(self, encoder: Encoder, cache: TextCache, pool: Executor, max_characters: int) -> None:
@@ -39,10 +47,10 @@ class TextEmbedder:
         self._cache = cache
         self._pool = pool
         self._max_characters = max_characters
-        load_vocabulary()  # a tenth of a second that no request should wait for
+        load_vocabulary()  # takes 0.1 s, which would otherwise delay the first request
 
     async def embed(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> TextEmbeddings:
-        """Embeddings of N texts, N at least 1, in order. Each different text is embedded once, if at all.
+        """Embed N texts, with N at least 1. Equal texts are embedded once.
 
         Raises:
             InvalidInput: a text is too long.
@@ -79,10 +87,10 @@ class TextEmbedder:
         groups = [tokens[i : i + size] for i in range(0, len(tokens), size)]
         stages.batches += [("text", len(group)) for group in groups]
         with stages.measure("encode"):
-            parts = await together([self._encoder.encode_texts(spec, group) for group in groups])
+            parts = await gather([self._encoder.encode_texts(spec, group) for group in groups])
         rows = [row for part in parts for row in part]
         entries = [
-            # A copy of the row, or it would keep the whole batch alive in the cache.
+            # A copy, because a view in the cache would keep the whole batch in memory.
             TextEmbedding(row.copy(), encoding.length, encoding.truncated)
             for row, encoding in zip(rows, encodings, strict=True)
         ]

@@ -1,9 +1,10 @@
-"""Text to tokens, exactly as CLIP's SimpleTokenizer gives them, in linear time.
+"""Tokenize a text exactly as CLIP's SimpleTokenizer does, in linear time.
 
 The reference is https://github.com/openai/CLIP/blob/main/clip/simple_tokenizer.py, which open_clip and Meta's
-perception_models carry too. Cleaning and splitting are its own steps; the merges, where it is quadratic (seconds on
-one long word), are done by the ``tokenizers`` library. The usual Hugging Face recipe for a whole CLIP tokenizer is not
-used: it differs on final sigmas, on special tokens after punctuation and on characters newer than its Unicode tables.
+perception_models contain too. Cleaning and splitting are the reference's own steps. Its merging takes quadratic time
+(seconds for one long word), so the `tokenizers` library merges here. The usual Hugging Face recipe for a whole CLIP
+tokenizer is not used: it differs on final sigmas, on special tokens after punctuation, and on characters that are newer
+than its Unicode tables.
 """
 
 import gzip
@@ -25,13 +26,12 @@ _WORDS: Final = regex.compile(
     "|".join(SPECIAL) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
 _CACHED_WORDS: Final = 65_536
-_CACHED_WORD_LENGTH: Final = (
-    32  # characters: longer words do not repeat, and would make the cache's size anyone's choice
-)
+# In characters. Longer words rarely repeat, and clients could fill the memory with them.
+_CACHED_WORD_LENGTH: Final = 32
 
 
 class Encoding(NamedTuple):
-    """Tokens of one text, int32 [L]; how many are not padding; whether the text was longer than they can say."""
+    """The tokens of a text, int32 [L]; the number of tokens without padding; and whether the text was truncated."""
 
     tokens: NDArray[np.int32]
     length: int
@@ -39,7 +39,7 @@ class Encoding(NamedTuple):
 
 
 class Tokenizer:
-    """Tokenizes for one context length L: start token, BPE tokens, end token, zeros. Safe to share between threads."""
+    """Tokenizes for one context length L: start token, BPE tokens, end token, zeros. Thread-safe."""
 
     def __init__(self, context_length: int) -> None:
         if context_length < 2:
@@ -47,32 +47,32 @@ class Tokenizer:
         self._context_length = context_length
 
     def encode(self, text: str) -> Encoding:
-        """Any string, lone surrogates and NULs included; "" gives the start and end tokens alone."""
+        """Tokenize any string, including lone surrogates and NULs. An empty text has the start and end tokens only."""
         bpe = _bpe()
-        room = self._context_length - 2
-        # One more than fits is enough to know that the text was cut.
-        ids = list(islice(bpe.ids(clean(text)), room + 1))
+        limit = self._context_length - 2
+        # One token above the limit shows that the text is too long.
+        ids = list(islice(bpe.ids(clean(text)), limit + 1))
         tokens = np.zeros(self._context_length, np.int32)
-        kept = ids[:room]
+        kept = ids[:limit]
         tokens[: len(kept) + 2] = [bpe.start, *kept, bpe.end]
-        return Encoding(tokens, len(kept) + 2, truncated=len(ids) > room)
+        return Encoding(tokens, len(kept) + 2, truncated=len(ids) > limit)
 
 
 def load_vocabulary() -> None:
-    """Reads the vocabulary, which the first text would do otherwise."""
+    """Load the vocabulary, so that the first text need not wait for it."""
     _bpe()
 
 
 def clean(text: str) -> str:
-    """The reference's cleaning: mojibake repaired, entities decoded twice, white space collapsed, lower case."""
-    # Printable ASCII without entities is what both leave as it is, and what most prompts are.
+    """Clean a text as the reference does: repair mojibake, decode entities twice, collapse white space, lower case."""
+    # ftfy and `unescape` do not change printable ASCII without entities, which most prompts are.
     if not (text.isascii() and text.isprintable() and "&" not in text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 
 class _BytePairs:
-    """The vocabulary: 256 byte characters, the same ending a word, one entry a merge, the two special words."""
+    """The vocabulary: 256 byte characters, the same 256 as word endings, one entry per merge, two special words."""
 
     def __init__(self, merges: list[tuple[str, str]]) -> None:
         self._byte_characters = _byte_characters()
@@ -80,7 +80,7 @@ class _BytePairs:
         words = [*characters, *(c + "</w>" for c in characters), *("".join(pair) for pair in merges)]
         self.start, self.end = len(words), len(words) + 1
         self._special = dict(zip(SPECIAL, ((self.start,), (self.end,)), strict=True))
-        # Its own cache holds words of any length; ours is bounded in both directions.
+        # The cache of `models.BPE` stores words of any length. This cache bounds the number and the length of words.
         self._merge_short = lru_cache(_CACHED_WORDS)(self._merge)
         self._model = models.BPE(
             {word: i for i, word in enumerate(words)},
@@ -91,7 +91,7 @@ class _BytePairs:
         )
 
     def ids(self, cleaned: str) -> Iterator[int]:
-        """Token ids of a cleaned text, as they are needed."""
+        """Generate the token ids of a cleaned text."""
         for match in _WORDS.finditer(cleaned):
             yield from self._word(match.group())
 
@@ -106,7 +106,7 @@ class _BytePairs:
 
 
 def _byte_characters() -> dict[int, str]:
-    """Each byte's printable stand-in: itself where it prints in Latin-1, else the next code point from 256 up."""
+    """Map each byte to a printable character: itself if it is printable in Latin-1, else a code point from 256 up."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [b for b in range(256) if b not in printable]
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
@@ -114,7 +114,7 @@ def _byte_characters() -> dict[int, str]:
 
 @cache
 def _bpe() -> _BytePairs:
-    """The vocabulary is the same for every variant, so it is read once."""
+    """Load the vocabulary once, because all variants use the same."""
     packed = resources.files("gateway.texts").joinpath("bpe_merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode().splitlines()
     return _BytePairs([(first, second) for first, second in (line.split(" ") for line in lines)])

@@ -1,1 +1,1 @@
-"""The encoder that is Triton: the only room that knows tritonclient and gRPC."""
+"""The encoder that calls Triton. Only this package imports tritonclient and grpc."""

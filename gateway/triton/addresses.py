@@ -1,8 +1,8 @@
-"""``PE_TRITON_URL``: where the Tritons are, and what a name among them stands for at the moment.
+"""Parse `PE_TRITON_URL`, the addresses of one or several Tritons, and resolve them to gRPC targets.
 
 addresses = entry *("," entry)
-entry     = host ":" port               one Triton; a name is gRPC's to resolve, an IPv6 address is in brackets
-          / "dns:///" name ":" port     each address of the name is a Triton; they may come and go
+entry     = host ":" port             one Triton. gRPC resolves a name. An IPv6 address is in brackets.
+          / "dns:///" name ":" port   one Triton at each address of the name. The addresses may change.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ _ENTRY: Final = re.compile(
 
 
 class Address(NamedTuple):
-    """One entry of the list."""
+    """One entry of the list. `dns` means that there is a Triton at each address of the host."""
 
     host: str
     port: int
-    every: bool  # a Triton at each address of the host
+    dns: bool
 
     def __str__(self) -> str:
-        return (_DNS if self.every else "") + target(self.host, self.port)
+        return (_DNS if self.dns else "") + target(self.host, self.port)
 
 
 def parse(text: str) -> list[Address]:
-    """The entries, in order, each once.
+    """Parse the list. Returns the entries in order, without duplicates.
 
     Raises:
-        ValueError: not of that form.
+        ValueError: the text does not match the grammar.
     """
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     if not entries:
@@ -42,14 +42,14 @@ def parse(text: str) -> list[Address]:
 
 
 async def resolve(addresses: Sequence[Address]) -> list[str]:
-    """gRPC targets ``host:port``, each once; every entry that is a name of many is looked up now.
+    """Look up the `dns:///` entries. Returns gRPC targets `host:port`, without duplicates.
 
     Raises:
-        OSError: a name could not be looked up.
+        OSError: a lookup failed.
     """
     targets: list[str] = []
-    for host, port, every in addresses:
-        if not every:
+    for host, port, dns in addresses:
+        if not dns:
             targets.append(target(host, port))
             continue
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -58,7 +58,7 @@ async def resolve(addresses: Sequence[Address]) -> list[str]:
 
 
 def target(host: str, port: int) -> str:
-    """As gRPC writes an address: an IPv6 one in brackets."""
+    """Format an address for gRPC, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

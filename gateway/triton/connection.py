@@ -1,4 +1,4 @@
-"""One Triton at one address: the channel to it, and the calls that it answers."""
+"""A gRPC channel to one Triton, and the calls that the gateway makes over it."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,54 +10,54 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.encoder import Embeddings, Pixels, Tokens
 from gateway.errors import EncoderFault, EncoderUnavailable
-from gateway.observe.trace import Metadata
+from gateway.observe.tracing import Metadata
 from gateway.triton import models
 from gateway.triton.errors import translate
 
 _CHANNEL: Final = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # gRPC waits 1 s, then up to 2 minutes, before it dials a lost server again: far too long for one that restarts.
+    # By default, gRPC waits 1 s and later up to 2 minutes before it reconnects, which is too long after a restart.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 2000),  # in spite of its name, how long one attempt to connect may take
-    # A channel made anew is to dial anew, and not to share the old one's connection.
+    ("grpc.min_reconnect_backoff_ms", 2000),  # despite the name, the timeout of one connection attempt
+    # A new channel opens a new connection instead of reusing the connection of an old channel to the same target.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _DATATYPES: Final[dict[models.InputName, str]] = {"image": "UINT8", "tokens": "INT32"}
-# Towers give unit length; FP16 engines miss it by 1e-3.
+# Towers return unit vectors. FP16 engines deviate from unit length by 1e-3.
 _UNIT_TOLERANCE: Final = 0.01
 
 
 class Connection:
-    """Calls to one Triton. Make it on the loop that uses it, and close it there. Calls raise ``ServerError``.
+    """Calls one Triton. Create and close it on the event loop that uses it. All calls raise only `ServerError`.
 
     Args:
-        target: ``host:port``.
+        target: `host:port`.
     """
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._calls: set[Any] = set()  # inferences under way
+        self._calls: set[Any] = set()  # inference calls in flight
 
     async def close(self, grace: float) -> None:
-        """At once if nothing is under way, else within so many seconds."""
+        """Close the channel when no call is in flight, and after `grace` seconds at the latest."""
         await self._channel.close(grace)
 
-    async def follow(self, changed: Callable[[bool], None]) -> None:
-        """Until cancelled, tells at once when the connection is there (True) and when it cannot be had (False)."""
+    async def watch(self, on_change: Callable[[bool], None]) -> None:
+        """Keep connecting until cancelled. Calls `on_change(True)` once connected, `on_change(False)` on failure."""
         while True:
             state = self._channel.get_state(try_to_connect=True)
             if state is grpc.ChannelConnectivity.READY:
-                changed(True)
+                on_change(True)
             elif state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                changed(False)
-            # What is idle or connecting may only be between two connections: Triton can bound how long each lasts.
+                on_change(False)
+            # IDLE and CONNECTING are not failures: Triton may close an old connection, and gRPC then reconnects.
             await self._channel.wait_for_state_change(state)
 
-    async def connected(self, seconds: float) -> bool:
-        """Whether there is a connection, within so many seconds."""
+    async def wait_connected(self, seconds: float) -> bool:
+        """Wait up to `seconds` for a connection. Returns whether there is one."""
         try:
             async with asyncio.timeout(seconds):
                 await self._channel.channel_ready()
@@ -75,15 +75,25 @@ class Connection:
         seconds: float,
         metadata: Metadata | None = None,
     ) -> Embeddings:
-        """Unit embeddings float32 [N, D] of a batch of N, which goes to the model as the input ``name``.
+        """Run one model on a batch of N items.
 
         Args:
-            version: of the model; another one's answers would be of another space.
-            seconds: that the call may last.
+            model: the name of the model.
+            version: the version of the model. Another version may embed into another space.
+            name: the name of the model's input.
+            batch: the value of the input: uint8 [N, H, W, 3] or int32 [N, L].
+            embed_dim: the dimension D that the model declares.
+            seconds: the deadline of the call.
+            metadata: gRPC metadata to send, such as a trace context.
+
+        Returns:
+            Unit embeddings, float32 [N, D].
 
         Raises:
             Unsent: no connection could be made.
-            EncoderUnavailable: the connection was lost, or ``abandon`` was called, or Triton stops.
+            EncoderUnavailable: the connection was lost, Triton is stopping, or `cancel_calls` was called.
+            EncoderFault: the reply does not match the model's configuration.
+            ServerError: Triton reports another error.
         """
         request = service_pb2.ModelInferRequest(
             model_name=model,
@@ -107,28 +117,30 @@ class Connection:
             self._calls.discard(call)
         return _embeddings(reply, model, len(batch), embed_dim)
 
-    def abandon(self) -> None:
-        """Ends the inferences under way: they raise ``EncoderUnavailable``."""
+    def cancel_calls(self) -> None:
+        """Cancel the inference calls in flight. `infer` then raises `EncoderUnavailable`."""
         for call in self._calls:
             call.cancel()
 
-    async def served(self, seconds: float) -> dict[str, str]:
-        """Ready models and their latest version."""
+    async def ready_models(self, seconds: float) -> dict[str, str]:
+        """The names of the ready models, with the latest ready version of each."""
         try:
             index = await self._stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=seconds)
         except grpc.RpcError as error:
             raise _translated(error) from error
         ready = [model for model in index.models if model.state == "READY"]
-        return {model.name: model.version for model in sorted(ready, key=lambda model: models.number(model.version))}
+        return {
+            model.name: model.version for model in sorted(ready, key=lambda model: models.version_number(model.version))
+        }
 
-    async def configs(self, served: dict[str, str], seconds: float) -> dict[str, Any]:
-        """Triton's ``ModelConfig`` of both towers of each variant among these models."""
-        names = [variant + tower for variant in models.variants(served) for tower in (models.VISION, models.TEXT)]
+    async def model_configs(self, ready_models: dict[str, str], seconds: float) -> dict[str, Any]:
+        """Read Triton's `ModelConfig` of each tower of each variant in `ready_models`."""
+        names = [variant + tower for variant in models.variants(ready_models) for tower in (models.VISION, models.TEXT)]
         try:
             return {
                 name: (
                     await self._stub.ModelConfig(
-                        service_pb2.ModelConfigRequest(name=name, version=served[name]), timeout=seconds
+                        service_pb2.ModelConfigRequest(name=name, version=ready_models[name]), timeout=seconds
                     )
                 ).config
                 for name in names
@@ -142,10 +154,10 @@ def _translated(error: grpc.RpcError) -> Exception:
 
 
 def _embeddings(reply: Any, model: str, count: int, embed_dim: int) -> Embeddings:
-    """The reply's only output.
+    """Read the embeddings from a reply.
 
     Raises:
-        EncoderFault: it is not what the model's configuration promises.
+        EncoderFault: the reply does not match the model's configuration, or an embedding is not a unit vector.
     """
     declared = [(out.name, out.datatype, tuple(out.shape)) for out in reply.outputs]
     raw = reply.raw_output_contents
@@ -154,7 +166,7 @@ def _embeddings(reply: Any, model: str, count: int, embed_dim: int) -> Embedding
     embeddings = np.frombuffer(raw[0], np.float32).reshape(count, embed_dim)
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(embeddings, embeddings).tolist()
-    if not all(abs(square - 1) <= 2 * _UNIT_TOLERANCE for square in squares):  # nor does what is no number pass
+    if not all(abs(square - 1) <= 2 * _UNIT_TOLERANCE for square in squares):  # false for NaN, so NaN is refused too
         what = "of another length than one" if np.isfinite(embeddings).all() else "that are not numbers"
         raise EncoderFault(f"Model {model} answered with embeddings {what}.")
     return embeddings

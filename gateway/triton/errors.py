@@ -1,35 +1,34 @@
-"""What gRPC raises, as the ``ServerError`` branch of the gateway's own tree."""
+"""Translate gRPC errors to the `ServerError` branch of the gateway's error tree."""
 
 from typing import Final
 
-import grpc
+from grpc import StatusCode
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
 
-_C = grpc.StatusCode
-
-_BY_CODE: Final[dict[grpc.StatusCode, type[ServerError]]] = {
-    _C.RESOURCE_EXHAUSTED: Overloaded,
-    _C.DEADLINE_EXCEEDED: DeadlineExceeded,
-    # Nobody here cancelled, or that would be a CancelledError: a server that stops says so to what it has not begun.
-    _C.CANCELLED: EncoderUnavailable,
-    _C.UNAVAILABLE: EncoderUnavailable,
-    _C.NOT_FOUND: EncoderUnavailable,
-    # Triton says these of a request that does not fit the model, and of whatever its backend raised.
+_BY_CODE: Final[dict[StatusCode, type[ServerError]]] = {
+    StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    # The server cancelled the call: a stopping server does so to calls that it has not begun. If the gateway cancels a
+    # call, grpc.aio raises CancelledError instead.
+    StatusCode.CANCELLED: EncoderUnavailable,
+    StatusCode.UNAVAILABLE: EncoderUnavailable,
+    StatusCode.NOT_FOUND: EncoderUnavailable,
+    # Triton uses these codes for a request that does not fit the model, and for errors of its backends.
     **dict.fromkeys(
         (
-            _C.OK,
-            _C.UNKNOWN,
-            _C.INVALID_ARGUMENT,
-            _C.ALREADY_EXISTS,
-            _C.PERMISSION_DENIED,
-            _C.FAILED_PRECONDITION,
-            _C.ABORTED,
-            _C.OUT_OF_RANGE,
-            _C.UNIMPLEMENTED,
-            _C.INTERNAL,
-            _C.DATA_LOSS,
-            _C.UNAUTHENTICATED,
+            StatusCode.OK,
+            StatusCode.UNKNOWN,
+            StatusCode.INVALID_ARGUMENT,
+            StatusCode.ALREADY_EXISTS,
+            StatusCode.PERMISSION_DENIED,
+            StatusCode.FAILED_PRECONDITION,
+            StatusCode.ABORTED,
+            StatusCode.OUT_OF_RANGE,
+            StatusCode.UNIMPLEMENTED,
+            StatusCode.INTERNAL,
+            StatusCode.DATA_LOSS,
+            StatusCode.UNAUTHENTICATED,
         ),
         EncoderFault,
     ),
@@ -40,26 +39,26 @@ _MESSAGES: Final[dict[type[ServerError], str]] = {
     EncoderUnavailable: "The model is not available now. Try again in a moment.",
     EncoderFault: "The model failed to answer.",
 }
-# gRPC's own words where no connection was made (src/core/load_balancing): the call has not left this machine.
+# gRPC's messages if no connection could be made (src/core/load_balancing), so that the call was never sent.
 _UNSENT: Final = ("failed to connect to all addresses", "connections to all backends failing")
 
 
 class Unsent(EncoderUnavailable):
-    """No connection could be made, so that Triton cannot have begun: another try repeats nothing."""
+    """The call was never sent, because no connection could be made. A retry cannot repeat work."""
 
 
-def translate(code: grpc.StatusCode | None, details: str | None) -> ServerError:
-    """The error for a gRPC status. ``details`` are for our eyes only: they name paths and addresses.
+def translate(code: StatusCode | None, details: str | None) -> ServerError:
+    """Translate a gRPC status to an error. The error does not contain `details`, which name paths and addresses.
 
-    One status has several meanings in Triton, told apart by its message: triton-inference-server/core says UNAVAILABLE
-    for a full queue, an expired request and a stopping server alike (src/scheduler_utils.cc, src/server.cc).
+    Triton uses one status for several errors, which differ in the message: triton-inference-server/core returns
+    UNAVAILABLE for a full queue, an expired request and a stopping server (src/scheduler_utils.cc, src/server.cc).
     """
-    words = (details or "").lower()
+    message = (details or "").lower()
     kind = _BY_CODE.get(code, EncoderFault) if code else EncoderFault
-    if "maximum queue size" in words:
+    if "maximum queue size" in message:
         kind = Overloaded
-    elif "timeout expired" in words:
+    elif "timeout expired" in message:
         kind = DeadlineExceeded
-    elif code is _C.UNAVAILABLE and any(text in words for text in _UNSENT):
+    elif code is StatusCode.UNAVAILABLE and any(text in message for text in _UNSENT):
         return Unsent(_MESSAGES[EncoderUnavailable])
     return kind(_MESSAGES[kind])

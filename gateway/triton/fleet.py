@@ -1,67 +1,94 @@
-"""Which of several Tritons serve what, and which of them gets the next call.
+"""Choose which replicas of Triton serve a variant, and which replica gets the next call.
 
-Tritons need not serve the same. Of one variant, those whose models are equal (dimensions, versions, certificates) form
-a group, and one group alone is served: the largest; of equally large ones the one served so far; else the newest.
-So embeddings of two models are never mixed, and a rolling upgrade changes over once, when the new ones prevail.
+Replicas need not serve the same models. For each variant, the replicas whose embedding spaces are equal form a group,
+and the gateway uses only the largest group. Ties keep the current group, or else choose the newest version. So
+embeddings of different weights never mix, and an upgrade to other weights switches once, when most replicas have them.
+Replicas of one group may differ in version, engine, precision and batch size.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
 
 from gateway.encoder import EncoderSpec
-from gateway.triton.models import number
+from gateway.triton.models import version_number
 from gateway.triton.replica import Replica
 
 
 class Fleet:
-    """The replicas, by target. ``refresh`` after any of them changed."""
+    """The replicas, by target. Call `refresh` whenever the state or the specs of a replica change."""
 
     def __init__(self) -> None:
         self.replicas: dict[str, Replica] = {}
         self.specs: dict[str, EncoderSpec] = {}
-        self._serving: dict[str, list[Replica]] = {}
-        self._turn = 0
+        self._groups: dict[str, list[Replica]] = {}
+        self._choices = 0
 
     def refresh(self) -> None:
-        """Decides anew what is served, and by whom."""
-        useful = [replica for replica in self.replicas.values() if replica.state == "serving"]
-        variants = sorted({variant for replica in useful for variant in replica.specs})
-        chosen = {variant: self._prevailing(variant, useful) for variant in variants}
+        """Choose the spec and the group of each variant again."""
+        serving = [replica for replica in self.replicas.values() if replica.state == "serving"]
+        variants = sorted({variant for replica in serving for variant in replica.specs})
+        chosen = {variant: self._largest_group(variant, serving) for variant in variants}
         self.specs = {variant: spec for variant, (spec, _) in chosen.items()}
-        self._serving = {variant: replicas for variant, (_, replicas) in chosen.items()}
+        self._groups = {variant: group for variant, (_, group) in chosen.items()}
 
-    def choose(self, spec: EncoderSpec, besides: Replica | None = None) -> Replica | None:
-        """The one with the fewest calls outstanding of those that serve exactly this; equals take turns."""
-        serving: Iterable[Replica] = self._serving.get(spec.variant, ())
-        if self.specs.get(spec.variant) is not spec:  # it was, when the request came
-            serving = (r for r in self.replicas.values() if r.state == "serving" and r.specs.get(spec.variant) == spec)
-        replica = min((r for r in serving if r is not besides), key=lambda r: r.load, default=None)
+    def choose(self, spec: EncoderSpec, exclude: Replica | None = None) -> Replica | None:
+        """Choose the replica with the fewest calls in flight. Ties go to the replica that was chosen longest ago.
+
+        Args:
+            spec: the spec that the request began with. Only replicas with its embedding space are candidates.
+            exclude: a replica that is not a candidate, because the call failed there.
+
+        Returns:
+            None if there is no candidate.
+        """
+        candidates: Iterable[Replica] = self._groups.get(spec.variant, ())
+        if self.specs.get(spec.variant) is not spec:  # the served spec changed after the request began
+            candidates = (r for r in self.replicas.values() if r.state == "serving" and _serves(r, spec))
+        replica = min((r for r in candidates if r is not exclude), key=lambda r: r.priority, default=None)
         if replica is not None:
-            self._turn += 1
-            replica.turn = self._turn
+            self._choices += 1
+            replica.last_chosen = self._choices
         return replica
 
     def can_replace(self, replica: Replica) -> bool:
-        """Whether others serve all that this one does."""
+        """Whether other replicas serve each spec of this replica."""
         return all(
-            any(other.specs.get(variant) == spec for other in self._serving.get(variant, ()) if other is not replica)
+            any(other is not replica and _serves(other, spec) for other in self._groups.get(variant, ()))
             for variant, spec in replica.specs.items()
         )
 
-    def _prevailing(self, variant: str, replicas: Iterable[Replica]) -> tuple[EncoderSpec, list[Replica]]:
-        groups: list[tuple[EncoderSpec, list[Replica]]] = []
+    def _largest_group(self, variant: str, replicas: Iterable[Replica]) -> tuple[EncoderSpec, list[Replica]]:
+        groups: dict[Hashable, list[Replica]] = {}
         for replica in replicas:
-            if (spec := replica.specs.get(variant)) is None:
-                continue
-            group = next((group for group in groups if group[0] == spec), None)
-            if group is None:
-                groups.append((spec, [replica]))
-            else:
-                group[1].append(replica)
+            if (spec := replica.specs.get(variant)) is not None:
+                groups.setdefault(spec.space, []).append(replica)
         current = self.specs.get(variant)
-        spec, serving = max(groups, key=lambda group: (len(group[1]), group[0] == current, _versions(group[0])))
-        # The same object while nothing changes, so that others can tell by a glance.
-        return (current if current is not None and current == spec else spec), serving
+        largest = max(
+            groups.values(),
+            key=lambda group: (
+                len(group),
+                current is not None and group[0].specs[variant].space == current.space,
+                max(_versions(replica.specs[variant]) for replica in group),
+            ),
+        )
+        return self._common_spec([replica.specs[variant] for replica in largest], current), largest
+
+    def _common_spec(self, specs: list[EncoderSpec], current: EncoderSpec | None) -> EncoderSpec:
+        """Describe a group by its newest version, with batches that fit every replica."""
+        newest = max(specs, key=_versions)
+        vision, text = (
+            replace(tower, max_batch_size=min(getattr(spec, name).max_batch_size for spec in specs))
+            for name, tower in (("vision", newest.vision), ("text", newest.text))
+        )
+        spec = replace(newest, vision=vision, text=text)
+        # While the spec is equal, the object stays the same, so that others detect a change by identity.
+        return current if current is not None and current == spec else spec
+
+
+def _serves(replica: Replica, spec: EncoderSpec) -> bool:
+    served = replica.specs.get(spec.variant)
+    return served is not None and served.space == spec.space
 
 
 def _versions(spec: EncoderSpec) -> tuple[int, int]:
-    return number(spec.vision.version), number(spec.text.version)
+    return version_number(spec.vision.version), version_number(spec.text.version)

@@ -1,7 +1,7 @@
-"""Triton's model configurations to what the gateway serves.
+"""Derive the variants that can be served from Triton's model configurations.
 
-A variant V is served when the models ``V-vision`` and ``V-text`` are ready. Shapes, limits and certificates come from
-the models' own configuration, so nothing about a variant is written down here.
+A variant V is served when the models `V-vision` and `V-text` are ready. Shapes, limits and certificates are read from
+the models' configurations, so this module contains no facts about a variant.
 """
 
 import logging
@@ -21,38 +21,38 @@ INPUT_NAMES: Final[tuple[InputName, ...]] = ("image", "tokens")
 _log = logging.getLogger(__name__)
 
 
-def number(version: str) -> int:
-    """By which versions are ordered; Triton's are numbers."""
+def version_number(version: str) -> int:
+    """The sort key of a version. Triton's versions are decimal numbers."""
     return int(version) if version.isdecimal() else 0
 
 
 def variants(models: Iterable[str]) -> list[str]:
-    """The variants whose two towers are among these models, in order."""
+    """The names of the variants whose two towers are among these models, sorted."""
     names = set(models)
     return sorted(v for name in names if (v := name.removesuffix(VISION)) != name and v + TEXT in names)
 
 
-def specs(served: Mapping[str, str], configs: Mapping[str, Any]) -> dict[str, EncoderSpec]:
-    """What can be served of these models; the log says why others cannot.
+def specs(ready_models: Mapping[str, str], configs: Mapping[str, Any]) -> dict[str, EncoderSpec]:
+    """Build the spec of each variant that can be served. A variant with unexpected models is logged and left out.
 
     Args:
-        served: ready models and their versions.
-        configs: Triton's ``ModelConfig`` of both towers of each of ``variants(served)``.
+        ready_models: names of ready models, with their versions.
+        configs: Triton's `ModelConfig` of each tower of each of `variants(ready_models)`.
     """
     found = {}
-    for variant in variants(served):
+    for variant in variants(ready_models):
         try:
-            found[variant] = _spec(variant, configs[variant + VISION], configs[variant + TEXT], served)
+            found[variant] = _spec(variant, configs[variant + VISION], configs[variant + TEXT], ready_models)
         except ValueError as error:
-            _log.error("Triton's models of %s are not what this gateway serves: %s", variant, error)
+            _log.error("Triton's models of %s cannot be served: %s", variant, error)
     return found
 
 
-def _spec(variant: str, vision: Any, text: Any, served: Mapping[str, str]) -> EncoderSpec:
-    """What two model configurations say of a variant.
+def _spec(variant: str, vision: Any, text: Any, ready_models: Mapping[str, str]) -> EncoderSpec:
+    """Build a variant's spec from the configurations of its two models.
 
     Raises:
-        ValueError: they are not the two towers that the exporter makes: names, types, dimensions.
+        ValueError: a tensor's name, type or shape is not that of an exported tower.
     """
     height, width, channels = _dims(vision, vision.input, "image", "TYPE_UINT8", rank=3)
     (context_length,) = _dims(text, text.input, "tokens", "TYPE_INT32", rank=1)
@@ -63,17 +63,21 @@ def _spec(variant: str, vision: Any, text: Any, served: Mapping[str, str]) -> En
     if embed_dim != text_embed_dim:
         raise ValueError(f"{vision.name} embeds in {embed_dim} dimensions, {text.name} in {text_embed_dim}")
     return EncoderSpec(
-        variant, (height, width), context_length, embed_dim, _tower(vision, served), _tower(text, served)
+        variant, (height, width), context_length, embed_dim, _tower(vision, ready_models), _tower(text, ready_models)
     )
 
 
-def _tower(model: Any, served: Mapping[str, str]) -> TowerSpec:
+def _tower(model: Any, ready_models: Mapping[str, str]) -> TowerSpec:
     certificate = {key: parameter.string_value for key, parameter in sorted(model.parameters.items())}
-    return TowerSpec(model.max_batch_size, served[model.name], certificate)
+    return TowerSpec(model.max_batch_size, ready_models[model.name], certificate)
 
 
 def _dims(model: Any, tensors: Any, name: str, data_type: str, rank: int) -> tuple[int, ...]:
-    """Dimensions of the model's tensor of that name, the batch axis left out."""
+    """The dimensions of a tensor, without the batch axis.
+
+    Raises:
+        ValueError: the tensor does not exist, or has another type or rank.
+    """
     tensor = next((tensor for tensor in tensors if tensor.name == name), None)
     if tensor is None:
         raise ValueError(f"{model.name} has no tensor `{name}` where one is expected")

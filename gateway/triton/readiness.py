@@ -1,8 +1,9 @@
-"""Whether embeddings come back: by what calls have shown lately, and by a canary where nobody calls.
+"""Decide whether embeddings can be computed now, from recent calls, or from a probe if a tower is idle.
 
-A tower is proved by any answer of it within ten seconds. An idle one is asked for the embedding of nothing, when
-somebody wants to know; a busy one is left in peace, and is out only after a call failed, or was given up after ten
-seconds in which nothing at all came back. So load alone takes nothing out, and one that is stuck goes with a caller.
+A successful call proves for ten seconds that a tower works. When `/readiness` is requested, an idle tower is probed
+with a dummy input. A busy tower is not probed. A busy tower becomes unready only if a call fails, or if a call is
+cancelled after ten seconds in which no call succeeded. So load alone does not make a tower unready, and a tower that
+hangs becomes unready when a caller gives up.
 """
 
 import asyncio
@@ -16,32 +17,32 @@ from gateway.errors import Overloaded, ServerError
 from gateway.triton.models import INPUT_NAMES, InputName
 
 WINDOW_SECONDS: Final = 10.0
-# Orchestrators allow a second or two for their question; the canary may go on beyond the answer.
-_ANSWER_SECONDS: Final = 1.0
+# Orchestrators time out after a second or two. The probe continues after the reply to the orchestrator.
+_MAX_WAIT_SECONDS: Final = 1.0
 
 
 class TowerReadiness:
-    """Of one tower as it is served now.
+    """The readiness of one tower.
 
     Args:
-        canary: embeds one item; raises ServerError.
-        window_seconds: how long an answer proves the tower.
+        probe: embeds one dummy item. Raises ServerError.
+        window_seconds: how long a success proves that the tower works.
     """
 
-    def __init__(self, canary: Callable[[], Awaitable[object]], window_seconds: float) -> None:
-        self._canary = canary
+    def __init__(self, probe: Callable[[], Awaitable[object]], window_seconds: float) -> None:
+        self._probe = probe
         self._window_seconds = window_seconds
         self._loop = asyncio.get_running_loop()
-        self._proved = float("-inf")
-        self._failing = True  # until it has answered once
-        self._outstanding = 0
-        self._asking: asyncio.Task[None] | None = None
+        self._last_success = float("-inf")
+        self._failing = True  # until the first success
+        self._in_flight = 0
+        self._probe_task: asyncio.Task[None] | None = None
 
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Around each call: what becomes of it is evidence."""
+    def observe_call(self) -> Iterator[None]:
+        """Wrap a call to the tower, and learn from its result."""
         began = self._loop.time()
-        self._outstanding += 1
+        self._in_flight += 1
         try:
             yield
         except Overloaded:
@@ -49,65 +50,66 @@ class TowerReadiness:
         except ServerError:
             self._failing = True
             raise
-        except asyncio.CancelledError:  # by a client that left, or by the request's deadline
-            if max(began, self._proved) < self._loop.time() - self._window_seconds:
+        except asyncio.CancelledError:  # the client disconnected, or the request's deadline expired
+            if max(began, self._last_success) < self._loop.time() - self._window_seconds:
                 self._failing = True
             raise
         else:
-            self._answered()
+            self._succeeded()
         finally:
-            self._outstanding -= 1
+            self._in_flight -= 1
 
     async def ready(self) -> bool:
-        """Whether its embeddings come back now."""
-        age = self._loop.time() - self._proved
+        """Whether the tower works. Returns after one second at the latest."""
+        age = self._loop.time() - self._last_success
         if age < self._window_seconds / 2:
             return True
-        if self._outstanding:
+        if self._in_flight:
             return age < self._window_seconds or not self._failing
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
+        if self._probe_task is None or self._probe_task.done():
+            self._probe_task = asyncio.create_task(self._run_probe())
         if age < self._window_seconds:
-            return True  # and by the next question there will be an answer
-        await asyncio.wait([self._asking], timeout=_ANSWER_SECONDS)
-        return self._loop.time() - self._proved < self._window_seconds
+            return True  # the probe finishes before the next request for readiness
+        await asyncio.wait([self._probe_task], timeout=_MAX_WAIT_SECONDS)
+        return self._loop.time() - self._last_success < self._window_seconds
 
     def close(self) -> None:
-        """Ends a canary on its way."""
-        if self._asking is not None:
-            self._asking.cancel()
+        """Cancel a running probe."""
+        if self._probe_task is not None:
+            self._probe_task.cancel()
 
-    async def _ask(self) -> None:
+    async def _run_probe(self) -> None:
         try:
             async with asyncio.timeout(self._window_seconds):
-                await self._canary()
+                await self._probe()
         except (ServerError, TimeoutError):
             self._failing = True
         else:
-            self._answered()
+            self._succeeded()
 
-    def _answered(self) -> None:
-        self._proved = self._loop.time()
+    def _succeeded(self) -> None:
+        self._last_success = self._loop.time()
         self._failing = False
 
 
 class Readiness:
-    """Of all towers that are served. One that is served anew has to prove itself anew.
+    """The readiness of all served towers. A tower whose spec changes must prove again that it works.
 
     Args:
-        canary: embeds one item by a variant's tower, that which takes the input of this name; raises ServerError.
+        probe: embeds one dummy item by the tower of a variant that has an input of this name. Raises ServerError.
+        window_seconds: how long a success proves that a tower works.
     """
 
     def __init__(
-        self, canary: Callable[[EncoderSpec, InputName], Awaitable[object]], window_seconds: float = WINDOW_SECONDS
+        self, probe: Callable[[EncoderSpec, InputName], Awaitable[object]], window_seconds: float = WINDOW_SECONDS
     ) -> None:
-        self._canary = canary
+        self._probe = probe
         self._window_seconds = window_seconds
         self._specs: dict[str, EncoderSpec] = {}
         self._towers: dict[tuple[str, InputName], TowerReadiness] = {}
 
-    def follow(self, specs: Mapping[str, EncoderSpec]) -> None:
-        """These are served from now on."""
+    def set_specs(self, specs: Mapping[str, EncoderSpec]) -> None:
+        """Set the served variants. The state of a variant is kept if its spec is the same object as before."""
         kept = {variant for variant, spec in specs.items() if self._specs.get(variant) is spec}
         for (variant, name), tower in list(self._towers.items()):
             if variant not in kept:
@@ -116,21 +118,21 @@ class Readiness:
         for variant, spec in specs.items():
             if variant not in kept:
                 for name in INPUT_NAMES:
-                    canary = partial(self._canary, spec, name)
-                    self._towers[variant, name] = TowerReadiness(canary, self._window_seconds)
+                    probe = partial(self._probe, spec, name)
+                    self._towers[variant, name] = TowerReadiness(probe, self._window_seconds)
         self._specs = dict(specs)
 
-    def call(self, spec: EncoderSpec, name: InputName) -> AbstractContextManager[None]:
-        """See ``TowerReadiness.call``."""
+    def observe_call(self, spec: EncoderSpec, name: InputName) -> AbstractContextManager[None]:
+        """Wrap a call; see `TowerReadiness.observe_call`."""
         if self._specs.get(spec.variant) is spec:
-            return self._towers[spec.variant, name].call()
-        return nullcontext()  # replaced while the request was under way
+            return self._towers[spec.variant, name].observe_call()
+        return nullcontext()  # the spec was replaced after the request began
 
     async def ready(self) -> bool:
-        """Whether embeddings of every variant come back; not if none is served."""
-        verdicts = await asyncio.gather(*(tower.ready() for tower in self._towers.values()))
-        return bool(verdicts) and all(verdicts)
+        """Whether every tower of every served variant works. False if no variant is served."""
+        results = await asyncio.gather(*(tower.ready() for tower in self._towers.values()))
+        return bool(results) and all(results)
 
     def close(self) -> None:
-        """Ends all canaries."""
-        self.follow({})
+        """Cancel all running probes."""
+        self.set_specs({})

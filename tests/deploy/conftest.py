@@ -1,21 +1,22 @@
-"""Model repositories made of the tiny models, and a pe-serve that is always stopped."""
+"""Fixtures: model repositories of the tiny models, and a `pe-serve` that is stopped after the test."""
 
 import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.running import PeServe
 
-MODELS = Path(__file__).with_name("models")
+MODELS: Final = Path(__file__).with_name("models")
 
 
 @pytest.fixture
 def make_repository(tmp_path: Path) -> Callable[..., Path]:
-    """make_repository("Tiny-vision", "Tiny-text") -> a repository of copies, to be broken at will."""
+    """make_repository("Tiny-vision", "Tiny-text") -> a repository of copies that a test may damage."""
 
     def make(*names: str) -> Path:
         repository = tmp_path / "model_repository"
@@ -29,7 +30,7 @@ def make_repository(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def pe_serve(tmp_path: Path) -> Iterator[Callable[..., PeServe]]:
-    """pe_serve("--repository", path) -> PeServe, on a free port unless told otherwise."""
+    """pe_serve("--repository", path) -> PeServe, on a free port unless `--port` is given."""
     started: list[PeServe] = []
 
     def start(*arguments: str | Path, **environment: str) -> PeServe:

@@ -1,10 +1,10 @@
-"""Makes tests/deploy/models, the smallest models that Triton can serve. Run it with .venv-export's Python.
+"""Make tests/deploy/models, the smallest models that Triton can serve. Run it with the Python of .venv-export.
 
-Tiny-vision and Tiny-text are a variant that the gateway serves. Fragile-text fails on tokens beyond its table.
-External-text keeps its weights in a file beside model.onnx, as graphs over 2 GB must.
+The gateway serves Tiny-vision and Tiny-text as a variant. Fragile-text fails on tokens beyond its table. External-text
+has its weights in a file beside model.onnx, as graphs over 2 GB require.
 """
 # mypy: ignore-errors
-# onnx is in the exporter's environment only.
+# Only the exporter's environment has onnx.
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def main() -> None:
         (MODELS / name / "config.pbtxt").write_text(config)
         model = parse_model(graph)
         onnx.checker.check_model(model, full_check=True)
-        for tensor in model.graph.initializer:  # only raw bytes can be moved to a file beside
+        for tensor in model.graph.initializer:  # only raw bytes can be moved to a separate file
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
         beside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 64}
         onnx.save(model, version / "model.onnx", **(beside if name == "External-text" else {}))

@@ -21,12 +21,11 @@ from typing import NamedTuple
 import httpx2
 import pytest
 
-from deploy.bootstrap.plan import ROOT
-from deploy.bootstrap.tools import PACKAGES, Tools
 from gateway import serving
 from gateway.settings import Settings
 from tests.pictures import PHOTOGRAPHS, base64_image
 from tests.running import PeServe, free_port
+from tests.tools import ROOT, find_tool
 
 CONF = ROOT / "deploy/nginx/perception-encoder.conf"
 TEXT = "/vision/perception_encoder/embed_text"
@@ -70,10 +69,7 @@ class Proxy:
 @contextmanager
 def nginx(*gateways: int) -> Iterator[Proxy]:
     """Before gateways at these ports; as nobody, so that nothing it does needs root."""
-    tools = Tools(ROOT, PACKAGES)
-    program, openssl = tools.find("nginx"), tools.find("openssl")
-    assert program, "`make test` brings nginx"
-    assert openssl, "`make test` brings openssl"
+    program, openssl = find_tool("nginx"), find_tool("openssl")
     https, http = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="nginx-") as name:
         folder = Path(name)
@@ -203,7 +199,7 @@ def test_limits_match_the_gateways() -> None:
     assert int(re.search(r"client_max_body_size (\d+)m;", conf)[1]) * 2**20 == settings.max_body_bytes  # type: ignore[index]
     assert f"the {settings.max_body_bytes} bytes" in conf
     assert int(re.search(r"proxy_read_timeout (\d+)s;", conf)[1]) > settings.deadline_seconds  # type: ignore[index]
-    idle = serving.config(settings).timeout_keep_alive
+    idle = serving.uvicorn_config(settings).timeout_keep_alive
     assert int(re.search(r"keepalive_timeout (\d+)s;", conf)[1]) < idle  # type: ignore[index]
 
 

@@ -123,7 +123,7 @@ def test_the_alerts_become_a_rule_of_the_operator() -> None:
 def test_the_release_is_changed_as_the_page_says(tmp_path: Path) -> None:
     """Word for word, in a copy of the checkout."""
     (text,) = (text for kind, text in BLOCKS if "deploy/generate.py" in text)
-    files = ("deploy/generate.py", "deploy/triton-release.txt", "deploy/.env", "deploy/export.Dockerfile")
+    files = ("deploy/generate.py", "deploy/triton-release.txt", "deploy/.env", "deploy/images/export.Dockerfile")
     for name in (*files, "deploy/kubernetes/common/models.env", "deploy/kubernetes/base/kustomization.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())

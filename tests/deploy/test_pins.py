@@ -1,67 +1,80 @@
-"""constraints/gateway-hashed.txt is what `make pins` would make of pyproject.toml and constraints/gateway.txt."""
+"""The files in constraints/: all that an environment installs, each file by its hash."""
 
 import re
 import tomllib
-from importlib.metadata import requires
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
-HASHED = (ROOT / "constraints/gateway-hashed.txt").read_text()
+ROOT: Final = Path(__file__).parents[2]
+PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+FILES: Final = sorted((ROOT / "constraints").glob("*.txt"))
 # One requirement, perhaps for some machines only, then its hashes, a continued line each.
-ENTRY = re.compile(
-    r"^(\S+)==(\S+)(?: ; platform_machine [^\\\n]+)?((?: \\\n {4}--hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE
-)
-PLATFORM = {"sys_platform": "linux", "platform_system": "Linux"}
+ENTRY: Final = re.compile(r"^(\S+)==(\S+)(?: ; [^\\\n]+)?((?: \\\n {4}--hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE)
 
 
-def needed() -> set[str]:
-    """The gateway's dependencies and theirs, as those that are installed tell."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pending = [Requirement(text) for text in project["dependencies"]]
-    seen: set[tuple[str, str]] = set()
-    while pending:
-        requirement = pending.pop()
-        for extra in ("", *requirement.extras):
-            if (found := (canonicalize_name(requirement.name), extra)) in seen:
-                continue
-            seen.add(found)
-            for text in requires(requirement.name) or ():
-                theirs = Requirement(text)
-                if theirs.marker is None or theirs.marker.evaluate({**PLATFORM, "extra": extra}):
-                    pending.append(theirs)
-    return {name for name, _ in seen}
+def pinned(name: str) -> dict[str, str]:
+    """Version by package, of one file."""
+    entries = ENTRY.findall((ROOT / f"constraints/{name}.txt").read_text("utf-8"))
+    return {canonicalize_name(package): version for package, version, _ in entries}
 
 
-def test_holds_what_the_gateway_needs_and_nothing_else() -> None:
-    assert {name for name, _, _ in ENTRY.findall(HASHED)} == needed()
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group, those of the groups that it includes too."""
+    found = []
+    for entry in PROJECT["dependency-groups"][name]:
+        found += [entry] if isinstance(entry, str) else group(entry["include-group"])
+    return found
 
 
-def test_holds_the_tested_versions() -> None:
-    tested = {
-        canonicalize_name(name): version
-        for name, version in re.findall(
-            r"^([\w.-]+)==(\S+)", (ROOT / "constraints/gateway.txt").read_text(), re.MULTILINE
-        )
-    }
-    for name, version, _ in ENTRY.findall(HASHED):
-        assert tested[name] == version
-
-
-@pytest.mark.parametrize("name", ["gateway-hashed.txt", "build-hashed.txt"])
-def test_holds_nothing_but_versions_and_hashes(name: str) -> None:
-    """No index, no URL, and nothing that pip would take without a hash."""
-    hashed = (ROOT / "constraints" / name).read_text()
-    assert len(ENTRY.findall(hashed)) > 4
-    rest = ENTRY.sub("", re.sub(r"^#.*$", "", hashed, flags=re.MULTILINE))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_holds_nothing_but_versions_and_hashes(path: Path) -> None:
+    """No index, no URL, and nothing that could be installed without a hash."""
+    text = path.read_text("utf-8")
+    assert ENTRY.search(text)
+    rest = ENTRY.sub("", re.sub(r"^#.*$", "", text, flags=re.MULTILINE))
     assert rest.strip() == ""
-    assert "://" not in hashed
+    assert "://" not in text
 
 
-def test_images_build_with_what_the_project_asks_for() -> None:
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    given = (ROOT / "deploy/build-requirements.txt").read_text().splitlines()
-    assert asked == [line for line in given if not line.startswith("#")]
+@pytest.mark.parametrize(
+    ("name", "requirements"),
+    [
+        ("gateway", PROJECT["project"]["dependencies"]),
+        ("dev", [*PROJECT["project"]["dependencies"], *group("dev")]),
+        ("export", PROJECT["project"]["optional-dependencies"]["export"]),
+        ("export-dev", [*PROJECT["project"]["optional-dependencies"]["export"], *group("export-test")]),
+        ("build", PROJECT["build-system"]["requires"]),
+        ("bench", group("perf-analyzer")),
+        *(
+            (name, (ROOT / f"deploy/embedded/{file}.txt").read_text().splitlines())
+            for name, file in (
+                ("triton", "requirements"),
+                ("triton-openvino", "requirements"),
+                ("triton-openvino", "requirements-openvino"),
+            )
+        ),
+    ],
+)
+def test_a_file_has_what_pyproject_asks_for(name: str, requirements: list[str]) -> None:
+    versions = pinned(name)
+    for text in requirements:
+        if not (text := text.partition("#")[0].strip()):
+            continue
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), text
+
+
+def test_the_gateway_is_served_as_it_was_tested() -> None:
+    assert pinned("gateway").items() <= pinned("dev").items()
+    assert pinned("export").items() <= pinned("export-dev").items()
+    assert pinned("triton").items() <= pinned("triton-openvino").items()
+
+
+def test_the_gateway_stays_small() -> None:
+    """What takes gigabytes, or must not share an environment with numpy 2, is in others."""
+    assert not pinned("gateway").keys() & {"torch", "onnx", "onnxruntime", "openvino", "nvidia-pytriton", "tensorrt"}
+    assert len(pinned("gateway")) < 60

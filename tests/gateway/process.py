@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, before Tritons that the test runs."""
+"""Run the gateway as a separate process, in front of Tritons that a test runs."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from tests.running import free_port
 
 
 class GatewayProcess:
-    """``python -m gateway`` on a free port. An async context manager: it is ready when entered, and gone when left."""
+    """`python -m gateway` on a free port. An async context manager that enters once the gateway is ready."""
 
     def __init__(self, *triton_ports: int, **environment: str) -> None:
         port = free_port()
@@ -33,7 +33,7 @@ class GatewayProcess:
             sys.executable, "-m", "gateway", env=self._environment, stderr=asyncio.subprocess.PIPE
         )
         assert self.process.stderr is not None
-        self._said = asyncio.create_task(self.process.stderr.read())
+        self._stderr = asyncio.create_task(self.process.stderr.read())
         try:
             async with asyncio.timeout(60):
                 while await self.readiness() != 200:
@@ -51,20 +51,20 @@ class GatewayProcess:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
-        self.log = (await self._said).decode()
+        self.log = (await self._stderr).decode()
 
     def signal(self, signum: signal.Signals) -> None:
         self.process.send_signal(signum)
 
     async def stop(self, seconds: float = 30) -> int:
-        """Its exit status after SIGTERM, or after the signal that it already had."""
+        """Send SIGTERM, unless the process has ended, and wait. Returns the exit status."""
         if self.process.returncode is None:
             self.process.terminate()
         async with asyncio.timeout(seconds):
             return await self.process.wait()
 
     async def readiness(self) -> int:
-        """The status of /readiness; 0 if nothing answers."""
+        """The HTTP status of /readiness; 0 without a response."""
         async with httpx2.AsyncClient() as client:
             try:
                 return (await client.get(self.base_url + "/readiness")).status_code

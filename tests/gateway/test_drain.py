@@ -1,4 +1,4 @@
-"""Stopped under load: nothing that was accepted is lost, and everybody is told in time."""
+"""A process that is stopped under load answers all accepted requests, and refuses the others in time."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from gateway.drain import Drain
-from gateway.in_flight import InFlight
+from gateway.in_flight import InFlightLimiter
 from tests.fake_triton import FakeTriton, served
 from tests.gateway.process import GatewayProcess
 
@@ -19,35 +19,35 @@ def test_phases() -> None:
     def phase(drain: Drain) -> tuple[bool, bool, bool]:
         return (drain.begun, drain.refusing, drain.over)
 
-    in_flight = InFlight(9, 9)
-    drain = Drain(in_flight, seconds=0.1, patience_seconds=0.2)
-    with in_flight.admit(lambda: None):
+    limiter = InFlightLimiter(9, 9)
+    drain = Drain(limiter, seconds=0.1, patience_seconds=0.2)
+    with limiter.admit(lambda error: None):
         assert phase(drain) == (False, False, False)
         drain.begin()
         assert phase(drain) == (True, False, False)
         time.sleep(0.15)
         assert phase(drain) == (True, True, False)
         time.sleep(0.2)
-        assert phase(drain) == (True, True, True)  # its patience is at an end
+        assert phase(drain) == (True, True, True)  # The time for accepted requests is up.
     drain.begin()
     assert phase(drain) == (True, False, False)
     time.sleep(0.15)
-    assert phase(drain) == (True, True, True)  # nothing is in flight
+    assert phase(drain) == (True, True, True)  # No request is in flight.
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_sigterm_under_load_drops_nothing(workers: int) -> None:
-    """Requests of 1.5 s; serving goes on for 1 s, refusing for the rest."""
+async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
+    """Requests take 3 s. The drain serves for 1 s, and refuses afterwards."""
     environment = {"NUM_WORKERS": str(workers), "PE_DRAIN_SECONDS": "1", "PE_TEXT_CACHE_BYTES": "0"}
     triton = FakeTriton()
     async with served(triton) as port, GatewayProcess(port, **environment) as gateway:
-        triton.seconds = 1.5
+        triton.seconds = 3
         answers: list[httpx2.Response] = []
         unanswered: list[float] = []
         accepting = True
 
         async def client(number: int) -> None:
-            """A connection for each request, as behind a balancer that does not yet know."""
+            """Open a connection for each request, as a load balancer does that has not noticed the drain."""
             count = 0
             while accepting:
                 count += 1
@@ -80,7 +80,7 @@ async def test_sigterm_under_load_drops_nothing(workers: int) -> None:
         await asyncio.gather(*clients)
     assert {answer.status_code for answer in answers} == {200, 503}
     assert all(answer.json() == refused.json() for answer in answers if answer.status_code == 503)
-    assert all(at > stopped + 1 for at in unanswered)  # while it refused anyway, as a worker was through
+    assert all(at > stopped + 1 for at in unanswered)  # One worker had exited while the others still refused.
     assert 1 < ended - stopped < 10
     assert "Traceback" not in gateway.log
 

@@ -1,43 +1,45 @@
+"""Admission control: bounds, release, and which slow uploads are evicted."""
+
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import pytest
 
 from gateway.errors import Overloaded
-from gateway.in_flight import InFlight, Stay
+from gateway.in_flight import InFlightLimiter, RequestReservation
 
 
-def stays() -> None:
-    raise AssertionError("it was sent away")
+def not_evicted(error: Exception) -> None:
+    raise AssertionError("the request was evicted")
 
 
 def test_a_place_is_free_again_after_any_ending() -> None:
-    in_flight = InFlight(1, 100)
-    with in_flight.admit(stays), pytest.raises(Overloaded), in_flight.admit(stays):
+    limiter = InFlightLimiter(1, 100)
+    with limiter.admit(not_evicted), pytest.raises(Overloaded), limiter.admit(not_evicted):
         raise AssertionError("admitted beyond the limit")
-    with pytest.raises(RuntimeError), in_flight.admit(stays):
+    with pytest.raises(RuntimeError), limiter.admit(not_evicted):
         raise RuntimeError
-    assert in_flight.count == 0
-    with in_flight.admit(stays):
-        assert in_flight.count == 1
+    assert limiter.count == 0
+    with limiter.admit(not_evicted):
+        assert limiter.count == 1
 
 
-def test_bytes_are_bounded_over_all_and_given_back() -> None:
-    in_flight = InFlight(9, 100)
-    with in_flight.admit(stays) as a, in_flight.admit(stays) as b:
-        a.take(60)
+def test_bytes_are_bounded_over_all_requests_and_released() -> None:
+    limiter = InFlightLimiter(9, 100)
+    with limiter.admit(not_evicted) as a, limiter.admit(not_evicted) as b:
+        a.add(60)
         with pytest.raises(Overloaded):
-            b.take(41)
-        b.take(30)
-        with pytest.raises(Overloaded), in_flight.share() as fetched:
-            fetched.take(11)
-        assert in_flight.bytes == 90
-    assert (in_flight.count, in_flight.bytes) == (0, 0)
+            b.add(41)
+        b.add(30)
+        with pytest.raises(Overloaded), limiter.reserve() as fetched:
+            fetched.add(11)
+        assert limiter.bytes == 90
+    assert (limiter.count, limiter.bytes) == (0, 0)
 
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Lets so many seconds pass."""
+    """Advances the clock by so many seconds."""
     now = [100.0]
     monkeypatch.setattr("gateway.in_flight.time.monotonic", lambda: now[0])
 
@@ -47,52 +49,74 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return wait
 
 
-def test_a_body_that_is_slow_to_arrive_gives_way_to_others(wait: Callable[[float], None]) -> None:
-    in_flight, ended = InFlight(2, 100), list[str]()
-    with in_flight.admit(lambda: ended.append("slow")) as slow, in_flight.admit(stays) as quick:
-        slow.take(50)
+def test_a_slow_upload_is_evicted_for_another_request(wait: Callable[[float], None]) -> None:
+    limiter, errors = InFlightLimiter(2, 100), list[Exception]()
+    with limiter.admit(errors.append) as slow, limiter.admit(not_evicted) as quick:
+        slow.add(50)
         wait(0.4)
-        with pytest.raises(Overloaded), in_flight.admit(stays):
-            raise AssertionError("nobody is late yet")
-        quick.arrived(10, more=False)
+        with pytest.raises(Overloaded), limiter.admit(not_evicted):
+            raise AssertionError("no upload is slow yet")
+        quick.body_received(10, more=False)
         wait(60)
-        with in_flight.admit(stays) as other:
-            assert ended == ["slow"]
-            assert (in_flight.count, in_flight.bytes) == (2, 0)
-            other.arrived(1, more=False)
-            # Those whose bodies are here are being worked on, and stay.
+        with limiter.admit(not_evicted) as other:
+            assert [str(error) for error in errors] == [
+                "The server is busy, and this request was slow to arrive. Try again."
+            ]
+            assert (limiter.count, limiter.bytes) == (2, 0)
+            other.body_received(1, more=False)
+            # Both bodies are complete, so neither request can be evicted.
             wait(60)
-            with pytest.raises(Overloaded), in_flight.admit(stays):
+            with pytest.raises(Overloaded), limiter.admit(not_evicted):
                 raise AssertionError("admitted beyond the limit")
-    assert (in_flight.count, in_flight.bytes) == (0, 0)
+    assert (limiter.count, limiter.bytes) == (0, 0)
 
 
-def test_a_large_body_that_comes_fast_is_not_late(wait: Callable[[float], None]) -> None:
-    in_flight = InFlight(1, 10**9)
-    with in_flight.admit(stays) as large:
+def test_a_large_body_that_arrives_fast_is_not_slow(wait: Callable[[float], None]) -> None:
+    limiter = InFlightLimiter(1, 10**9)
+    with limiter.admit(not_evicted) as large:
         for _ in range(20):
             wait(1)
-            large.arrived(500_000, more=True)
-        with pytest.raises(Overloaded), in_flight.admit(stays):
+            large.body_received(500_000, more=True)
+        with pytest.raises(Overloaded), limiter.admit(not_evicted):
             raise AssertionError("admitted beyond the limit")
 
 
-def test_the_slowest_go_first_and_no_more_than_needed(wait: Callable[[float], None]) -> None:
-    in_flight, ended = InFlight(9, 100), list[int]()
+def test_the_slowest_are_evicted_first_and_no_more_than_needed(wait: Callable[[float], None]) -> None:
+    limiter, evicted = InFlightLimiter(9, 100), list[int]()
 
-    def admit(number: int) -> AbstractContextManager[Stay]:
-        return in_flight.admit(lambda: ended.append(number))
+    def admit(number: int) -> AbstractContextManager[RequestReservation]:
+        return limiter.admit(lambda error: evicted.append(number))
 
     with admit(0) as first:
-        first.take(40)
+        first.add(40)
         wait(1)
         with admit(1) as second, admit(2) as third:
-            second.take(40)
-            third.take(20)
+            second.add(40)
+            third.add(20)
             wait(1)
-            with in_flight.share() as fetched:
-                fetched.take(30)
-                assert ended == [0]
-                fetched.take(30)
-                assert len(ended) == 2
-    assert (in_flight.count, in_flight.bytes) == (0, 0)
+            with limiter.reserve() as fetched:
+                fetched.add(30)
+                assert evicted == [0]
+                fetched.add(30)
+                assert len(evicted) == 2
+    assert (limiter.count, limiter.bytes) == (0, 0)
+
+
+def test_a_slow_upload_that_needs_more_bytes_itself_is_refused(wait: Callable[[float], None]) -> None:
+    """A request cannot cancel its own task, and must not hold bytes that nothing releases."""
+    limiter = InFlightLimiter(9, 100)
+    with limiter.admit(not_evicted) as slow:
+        slow.add(90)
+        wait(60)
+        with pytest.raises(Overloaded, match="slow to arrive"):
+            slow.add(20)
+    assert (limiter.count, limiter.bytes) == (0, 0)
+
+
+def test_bytes_that_are_added_after_an_eviction_are_released(wait: Callable[[float], None]) -> None:
+    limiter = InFlightLimiter(1, 100)
+    with limiter.admit(lambda error: None) as slow:
+        wait(60)
+        with limiter.admit(not_evicted):
+            slow.add(30)
+    assert (limiter.count, limiter.bytes) == (0, 0)

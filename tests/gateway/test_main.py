@@ -1,4 +1,4 @@
-"""The gateway as a process: what an operator sees who got the environment wrong."""
+"""The command line: invalid environment variables, `--help`, and invalid arguments."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from gateway.__main__ import main
         ("BLACKLISTED_DESTINATIONS_FOR_URL_INPUT", "https://a.example/", "https://a.example/"),
     ],
 )
-def test_a_wrong_environment(
+def test_an_invalid_environment_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -23,10 +23,12 @@ def test_a_wrong_environment(
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--port", "9002"], 2)])
-def test_a_question_starts_no_server(capsys: pytest.CaptureFixture[str], arguments: list[str], status: int) -> None:
+def test_help_and_invalid_arguments_start_no_server(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == status
-    said = capsys.readouterr()
-    assert "usage: pe-gateway" in said.out + said.err
-    assert ("PE_TRITON_URL" in said.out) is (status == 0)
+    output = capsys.readouterr()
+    assert "usage: pe-gateway" in output.out + output.err
+    assert ("PE_TRITON_URL" in output.out) is (status == 0)

@@ -1,20 +1,21 @@
-"""Of the gateway's process once it serves; in processes of their own, for none of it can be undone."""
+"""Memory settings of a serving process. Each test uses a separate process, because the settings cannot be undone."""
 
 import platform
 import subprocess
 import sys
+from typing import Final
 
 import pytest
 
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its allocator is what is told")
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 
-# As it comes about: images of 64 MB, each of which leaves something small behind that is kept.
-GROWS = """
+# Images of 64 MB, each of which leaves a small block on the heap behind it.
+GROWS: Final = """
 import gc, sys
 from PIL import Image
-from gateway import process_memory as memory
-if sys.argv[1] == "told":
-    assert memory.give_back_large_blocks()
+from gateway.process_memory import set_malloc_thresholds
+if sys.argv[1] == "set":
+    assert set_malloc_thresholds()
 def resident():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * 4096 >> 20
@@ -31,15 +32,15 @@ for _ in range(5):
 print(resident() - before)
 """
 
-SERVES = """
+SERVES: Final = """
 from gateway import serving
 from gateway.settings import Settings
 serving.Server.run = lambda *_: print(seen())
 serving.serve(Settings(PE_TRITON_URL="127.0.0.1:1"))
 """
 
-# After a block of 16 MB was freed, glibc left alone has the next one in a heap (mallopt(3), M_MMAP_THRESHOLD).
-MAPPED = """
+# By default, after a block of 16 MB was freed, glibc allocates the next one on the heap (mallopt(3), M_MMAP_THRESHOLD).
+MAPPED: Final = """
 import ctypes
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -53,7 +54,7 @@ def seen():
     return libc.mallinfo().mapped - before
 """
 
-COLLECTED = """
+COLLECTED: Final = """
 import gc
 def seen():
     return len(gc.get_objects())
@@ -61,23 +62,23 @@ def seen():
 
 
 @glibc
-def test_what_large_images_took_is_given_back() -> None:
-    """MB, after five times two images."""
-    grown = {how: _told_by(GROWS, how) for how in ("left alone", "told")}
-    assert grown["told"] < 10, grown
-    assert grown["left alone"] > 3 * grown["told"], grown
+def test_memory_of_large_images_returns_to_the_system() -> None:
+    """Growth in MB after five times two images."""
+    grown = {thresholds: _output_of(GROWS, thresholds) for thresholds in ("default", "set")}
+    assert grown["set"] < 10, grown
+    assert grown["default"] > 3 * grown["set"], grown
 
 
 @glibc
-def test_large_blocks_are_mapped_where_it_serves() -> None:
-    assert _told_by(MAPPED + SERVES) == 1
-    assert _told_by(MAPPED + "print(seen())") == 0
+def test_large_blocks_are_mapped_while_serving() -> None:
+    assert _output_of(MAPPED + SERVES) == 1
+    assert _output_of(MAPPED + "print(seen())") == 0
 
 
-def test_what_was_built_is_not_looked_through_for_garbage() -> None:
-    assert _told_by(COLLECTED + SERVES) < 10_000  # of several hundred thousand
+def test_objects_made_before_serving_are_not_collected() -> None:
+    assert _output_of(COLLECTED + SERVES) < 10_000  # of several hundred thousand
 
 
-def _told_by(program: str, *arguments: str) -> int:
+def _output_of(program: str, *arguments: str) -> int:
     run = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     return int(run.stdout)

@@ -1,4 +1,4 @@
-"""What only the service can be asked directly: what runs side by side, what goes together, what is cancelled."""
+"""What only direct calls of the service show: concurrency, batches and cancellation."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from gateway.encoder import Embeddings, EncoderSpec
 from gateway.errors import EncoderFault, InvalidImage
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.sources import EncodedImage
-from gateway.in_flight import InFlight
+from gateway.in_flight import InFlightLimiter
 from gateway.observe.stages import Stages
 from gateway.service import EmbeddingService
 from gateway.texts.cache import TextCache
@@ -21,7 +21,7 @@ from tests.fakes import FakeEncoder, FakeFetch, fake_spec
 from tests.pictures import flat
 
 RED, GREEN = EncodedImage(flat((255, 0, 0))), EncodedImage(flat((0, 255, 0)))
-BROKEN = EncodedImage(b"")
+BROKEN = EncodedImage(b"", index=2)
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def service_of(encoder: FakeEncoder, pool: ThreadPoolExecutor, cache_bytes: int = 0) -> EmbeddingService:
-    images = ImageEmbedder(encoder, FakeFetch(), pool, InFlight(9, 1_000_000), max_pixels=10_000, allow_arrays=False)
+    images = ImageEmbedder(
+        encoder, FakeFetch(), pool, InFlightLimiter(9, 1_000_000), max_pixels=10_000, allow_arrays=False
+    )
     texts = TextEmbedder(encoder, TextCache(cache_bytes), pool, max_characters=1_000_000)
     return EmbeddingService(encoder, images, texts, max_items=64)
 
@@ -42,7 +44,7 @@ async def test_both_towers_work_at_the_same_time(pool: ThreadPoolExecutor) -> No
     class Meeting(FakeEncoder):
         async def _answer(self, *arguments: Any) -> Embeddings:
             async with asyncio.timeout(5):
-                await meeting.wait()  # nobody gets past alone
+                await meeting.wait()  # One tower alone would time out.
             return await super()._answer(*arguments)
 
     service = service_of(Meeting(), pool)
@@ -50,7 +52,7 @@ async def test_both_towers_work_at_the_same_time(pool: ThreadPoolExecutor) -> No
     assert similarities.shape == (2,)
 
 
-async def test_what_one_tower_does_goes_as_one_batch(pool: ThreadPoolExecutor) -> None:
+async def test_items_of_one_tower_are_one_batch(pool: ThreadPoolExecutor) -> None:
     encoder = FakeEncoder()
     service = service_of(encoder, pool)
     await service.compare(fake_spec(), RED, [GREEN, RED], Stages())
@@ -70,10 +72,10 @@ async def test_texts_are_split_by_the_models_limit(pool: ThreadPoolExecutor) -> 
     encoder = FakeEncoder(spec)
     service = service_of(encoder, pool)
     texts = [f"text {i}" for i in range(10)]
-    together = await service.embed(spec, texts, Stages())
+    all_at_once = await service.embed(spec, texts, Stages())
     assert encoder.batches == [("texts", 4), ("texts", 4), ("texts", 2)]
     alone = await service.embed(spec, texts[7:8], Stages())
-    np.testing.assert_array_equal(together.embeddings[7], alone.embeddings[0])
+    np.testing.assert_array_equal(all_at_once.embeddings[7], alone.embeddings[0])
 
 
 async def test_a_bad_image_cancels_its_siblings(pool: ThreadPoolExecutor) -> None:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from gateway.settings import Settings
 
 
-def test_the_incumbents_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_incumbents_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {
         "HOST": "127.0.0.1",
         "PORT": "9002",
@@ -40,20 +40,20 @@ def test_the_incumbents_names(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ALLOW_URL_INPUT", "?"),
     ],
 )
-def test_senseless_values_name_themselves(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_an_invalid_value_is_reported_with_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as raised:
         Settings()
     assert raised.value.errors()[0]["loc"] == (name,)
 
 
-def test_settings_are_fixed_once_read() -> None:
+def test_settings_are_frozen() -> None:
     settings: Any = Settings()
     with pytest.raises(ValidationError):
         settings.port = 1
 
 
-def test_every_setting_says_why() -> None:
+def test_every_setting_has_a_description() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.validation_alias, name

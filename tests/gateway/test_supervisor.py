@@ -1,9 +1,10 @@
-"""Several processes on one port."""
+"""Several worker processes on one port."""
 
 import asyncio
 import os
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -19,19 +20,19 @@ def workers_of(gateway: GatewayProcess) -> set[int]:
     return {pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
-def runs(pid: int) -> bool:
-    """Also an orphan that ended, and that nobody has asked for its status yet, runs no more."""
+def is_running(pid: int) -> bool:
+    """False for a zombie too, whose command line is empty."""
     try:
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
     except OSError:
         return False
 
 
-async def test_they_share_the_port_and_their_metrics_add_up() -> None:
+async def test_workers_serve_one_port_and_their_metrics_add_up() -> None:
     environment = {"NUM_WORKERS": "2", "ROBOFLOW_API_KEY": "secret"}
     async with served(FakeTriton()) as port, GatewayProcess(port, **environment) as gateway:
         for i in range(30):
-            # A connection each, so that both workers get some.
+            # One connection per request, so that both workers get some.
             async with httpx2.AsyncClient(base_url=gateway.base_url) as client:
                 answer = await client.post("/perception_encoder/embed_text", json={"text": str(i)})
                 assert answer.status_code == 200, answer.text
@@ -46,10 +47,10 @@ async def test_they_share_the_port_and_their_metrics_add_up() -> None:
     assert re.search(r"^pe_in_flight 0.0$", metrics, re.MULTILINE)
     assert re.search(r"^pe_triton_up{.*} 1.0$", metrics, re.MULTILINE)
     called = re.findall(r'^pe_triton_calls_total{.*result="Ok"} (\S+)$', metrics, re.MULTILINE)
-    assert sum(map(float, called)) >= 30  # and the canaries
+    assert sum(map(float, called)) >= 30  # and the readiness probes
 
 
-async def test_one_that_dies_is_started_again_and_all_end_with_the_one_that_started_them() -> None:
+async def test_a_dead_worker_is_restarted_and_all_workers_end_with_the_supervisor() -> None:
     async with served(FakeTriton()) as port, GatewayProcess(port, NUM_WORKERS="2") as gateway:
         before = workers_of(gateway)
         assert len(before) == 2
@@ -59,16 +60,19 @@ async def test_one_that_dies_is_started_again_and_all_end_with_the_one_that_star
         assert await gateway.readiness() == 200
         workers = workers_of(gateway)
         gateway.process.kill()
-        await eventually(lambda: not any(map(runs, workers)), seconds=20)
+        await eventually(lambda: not any(map(is_running, workers)), seconds=20)
     assert f"Worker {victim} died (exit status -9)" in gateway.log
 
 
-async def test_a_port_that_is_taken_is_an_error() -> None:
-    async with served(FakeTriton()) as port, GatewayProcess(port) as first:
+async def test_a_port_in_use_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
         for workers in ("1", "2"):
-            second = GatewayProcess(port, NUM_WORKERS=workers, PORT=first.base_url.rpartition(":")[2])
+            environment = {**os.environ, "HOST": "127.0.0.1", "PORT": port, "NUM_WORKERS": workers}
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", env=second._environment, stderr=asyncio.subprocess.DEVNULL
+                sys.executable, "-m", "gateway", env=environment, stderr=asyncio.subprocess.PIPE
             )
-            async with asyncio.timeout(20):
-                assert await process.wait() != 0
+            async with asyncio.timeout(60):
+                _, log = await process.communicate()
+            assert process.returncode != 0
+            assert b"address already in use" in log.lower()

@@ -27,11 +27,11 @@ from deploy.bench.harness.figures import table
 from deploy.bench.harness.spread import spread
 from deploy.bench.harness.stack import Gateway, StackFailed, get_json
 from deploy.bench.harness.worker import Worker
-from deploy.embedded import installation, ports, repository
+from deploy.embedded import installation, model_scan, ports
 from deploy.embedded.child import adopt_orphans
 from deploy.embedded.run_directory import cache, run_directory
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton import Triton
+from deploy.embedded.triton_process import TritonProcess
 
 COUNTS: Final = (1, 2, 4)
 NAME: Final = "tritons"
@@ -48,7 +48,7 @@ class Site:
     directory: Path
     signals: Signals
     running: ExitStack
-    tritons: dict[int, Triton] = field(default_factory=dict)
+    tritons: dict[int, TritonProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hosts = self.directory / "hosts"
@@ -57,8 +57,8 @@ class Site:
         self.body.write_text(json.dumps({"image": client.grey(120)}))
         stub = stub_model.write(self.directory / "model")
         stub.behave(seconds=_BATCH_S)
-        self._models = repository.models(stub.repository)
-        self._installation = installation.find(installation.places(cache()))
+        self._models = model_scan.servable_models(stub.repository)
+        self._installation = installation.find(installation.candidate_environments(cache()))
         (self._port,) = ports.free(1)
 
     def start(self, *numbers: int) -> None:
@@ -66,7 +66,9 @@ class Site:
         for number in numbers:
             directory = self.running.enter_context(run_directory(cache()))
             address = (_address(number), self._port)
-            self.tritons[number] = Triton(self._installation, self._models, directory, verbose=False, grpc=address)
+            self.tritons[number] = TritonProcess(
+                self._installation, self._models, directory, verbose=False, grpc=address
+            )
         for number in numbers:
             self.running.callback(self.tritons[number].stop, self.signals)
             self.tritons[number].wait_until_ready(self.signals)

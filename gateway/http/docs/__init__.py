@@ -1,4 +1,4 @@
-"""``/docs``: Swagger UI over /openapi.json, with nothing from elsewhere: its two files come from fastapi-offline."""
+"""Serve Swagger UI for /openapi.json at `/docs`. Its two files come from fastapi-offline, not from another host."""
 
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from gateway.http.static import secured, serve
 _FILES: Final = Path(__file__).parent / "static"
 _SWAGGER: Final = Path(fastapi_offline.__file__).parent / "static"
 
-# Its script sets styles and shows small pictures of its own; everything else is as strict as the playground's.
+# Swagger UI shows small pictures as data: URLs. The rest is as strict as the playground's policy.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -20,7 +20,7 @@ _POLICY: Final = (
 
 
 def install(app: FastAPI) -> None:
-    """Adds the page, and what it is made of below ``/docs/``."""
+    """Add the page, and its files below `/docs/`."""
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs() -> Response:

@@ -1,4 +1,4 @@
-"""The playground at ``/``: a static page that asks this server alone, by relative URLs, so that a path prefix works."""
+"""Serve the playground at `/`: a static page that calls this server by relative URLs, so that a path prefix works."""
 
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from gateway.http.static import secured, serve
 
 _FILES: Final = Path(__file__).parent / "static"
 
-# Nothing inline, nothing from elsewhere. Pictures that a visitor chose are shown by blob: URLs.
+# Inline code and other hosts are forbidden. The page shows the visitor's pictures by blob: URLs.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -18,7 +18,7 @@ _POLICY: Final = (
 
 
 def install(app: FastAPI) -> None:
-    """Adds the page, and the files it is made of below ``/page/``."""
+    """Add the page, and its files below `/page/`."""
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def playground() -> Response:

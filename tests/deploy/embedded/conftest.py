@@ -1,4 +1,4 @@
-"""A Triton environment's files, empty."""
+"""A Triton environment of empty files."""
 
 from pathlib import Path
 
@@ -20,6 +20,6 @@ def installation(tmp_path: Path) -> Installation:
         wheel / "backend",
         wheel / "triton_python_backend_stub",
         wheel / "libpython3.11.so.1.0",
-        openvino=False,
+        engines=frozenset({"onnxruntime", "python"}),
         cuda=False,
     )

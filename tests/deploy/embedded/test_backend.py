@@ -1,4 +1,4 @@
-"""The backend, with Triton and both engines replaced: how it treats a batch, and which models it refuses."""
+"""The backend with fakes of Triton and of the engines: how it runs a batch, and which models it refuses."""
 
 import importlib.util
 import json
@@ -304,8 +304,8 @@ def test_openvinos_instances_share_the_cpus(load: Load, monkeypatch: pytest.Monk
     assert [model.options["INFERENCE_NUM_THREADS"] for model in Compiled.opened] == [5, 2, 1, 3]
 
 
-def run_by_openvino(load: Load, version: Path, least: float) -> Any:
-    parameters = {"run_by": "openvino", "parity_min_cosine": str(least)}
+def substituted_by_openvino(load: Load, version: Path, least: float) -> Any:
+    parameters = {"substitute_engine": "openvino", "parity_min_cosine": str(least)}
     (version / "model.onnx").write_bytes(b"")
     return load(version.parent, parameters={name: {"string_value": value} for name, value in parameters.items()})
 
@@ -314,7 +314,7 @@ def test_openvino_runs_an_onnx_file_that_it_reproduces(load: Load, tmp_path: Pat
     version = tmp_path / "1"
     version.mkdir()
     np.savez(version / "parity.npz", inputs=np.full((20, 1), 0.5, np.float32), expected=np.ones((20, 1), np.float32))
-    model = run_by_openvino(load, version, 0.99999)
+    model = substituted_by_openvino(load, version, 0.99999)
     assert Compiled.opened[0].path == str(version / "model.onnx")
     (response,) = model.execute(requests([1]))
     assert response.tensors["embedding"].tolist() == [[2]]
@@ -327,10 +327,10 @@ def test_openvino_is_refused_an_onnx_file_that_it_embeds_otherwise(load: Load, t
     kept = np.array([[1.0], [expected]], np.float32)
     np.savez(version / "parity.npz", inputs=np.full((2, 1), 0.5, np.float32), expected=kept)
     with pytest.raises(ModelRefused, match=r"openvino gives other embeddings .* where 0\.999 is needed"):
-        run_by_openvino(load, version, 0.999)
+        substituted_by_openvino(load, version, 0.999)
 
 
 def test_without_samples_nothing_is_proved(load: Load, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     with pytest.raises(ModelRefused, match="could not be proved"):
-        run_by_openvino(load, tmp_path / "1", 0.999)
+        substituted_by_openvino(load, tmp_path / "1", 0.999)

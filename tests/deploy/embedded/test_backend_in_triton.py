@@ -1,9 +1,8 @@
-"""The backend, by both engines, inside the real Triton: values, batches, and errors that stay with their request."""
+"""The backend in the real Triton, with both engines: values, batches, and errors that fail one request only."""
 
 import asyncio
-import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from tests.deploy.conftest import MODELS
 from tests.running import PeServe
 
 pytestmark = pytest.mark.triton
@@ -20,24 +20,27 @@ Tokens = NDArray[np.int32]
 TABLE = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]], np.float32)
 
 
-@pytest.fixture
-def address(pe_serve: Callable[..., PeServe], make_repository: Callable[..., Path]) -> str:
-    """Of a Triton whose text models wait long for company, so that requests do run together."""
-    repository = make_repository("Tiny-vision", "Tiny-text", "Fragile-text", "External-text")
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The gRPC address of a Triton whose text models wait so long that concurrent requests form one batch."""
+    repository = tmp_path_factory.mktemp("models")
+    for name in ("Tiny-vision", "Tiny-text", "Fragile-text", "External-text"):
+        shutil.copytree(MODELS / name, repository / name)
     for model in (repository / "Tiny-vision", repository / "Tiny-text", repository / "External-text"):
         for_openvino(model)
     for config in repository.glob("*-text/config.pbtxt"):
         config.write_text(config.read_text().replace("microseconds: 1000", "microseconds: 300000"))
-    run = pe_serve("--repository", repository)
-    run.wait_until_ready()
-    command = run.processes()[run.pid_of("tritonserver")]
-    found = re.search(r"--grpc-port=(\d+)", command)
-    assert found
-    return f"127.0.0.1:{found[1]}"
+    run = PeServe(tmp_path_factory.mktemp("run"), "--port", "0", "--repository", repository)
+    try:
+        run.wait_until_ready()
+        yield f"127.0.0.1:{run.triton_port()}"
+        assert run.stop() == 0, run.output
+    finally:
+        run.kill()
 
 
 def for_openvino(model: Path) -> None:
-    """A copy of the model that OpenVINO runs, in FP32, by two processes."""
+    """Add a copy of a model that OpenVINO runs in FP32, with two instances."""
     variant, tower = model.name.split("-")
     copy = model.with_name(f"{variant}OpenVINO-{tower}")
     shutil.copytree(model, copy)

@@ -44,11 +44,11 @@ SLOW = {"engine": "onnx", "precision": "fp32"}
 
 def test_advises_bf16_where_the_cpu_is_made_for_it() -> None:
     info = {"models": {"PE-Core-B16-224": SLOW, "PE-Demo-T8-64": SLOW}}
-    told = advice(info, bf16=True, add_openvino="add it", command="pe-serve")
-    assert "may run PE-Core-B16-224 about twice as fast" in told
-    assert told.splitlines()[-2:] == ["  add it", "  pe-serve"]
+    text = advice(info, bf16=True, add_openvino="add it", command="pe-serve")
+    assert "may run PE-Core-B16-224 about twice as fast" in text
+    assert text.splitlines()[-2:] == ["  add it", "  pe-serve"]
     assert advice(info, bf16=True, add_openvino=None, command="pe-serve") == ""
-    assert told in banner("http://h:1", info, local=True, advice=told)
+    assert text in banner("http://h:1", info, local=True, advice=text)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.child import Child
+from deploy.embedded import child as child_module
+from deploy.embedded.child import Child, adopt_orphans
 from deploy.embedded.errors import ProcessDied
 from deploy.embedded.signals import Signals
 
@@ -33,6 +34,14 @@ time.sleep(60)
 def signals() -> Iterator[Signals]:
     with Signals() as entered:
         yield entered
+
+
+@pytest.fixture
+def adopted_orphans() -> Iterator[None]:
+    """Reap orphans in this process, as `pe-serve` does. Process 1 of a container may take seconds."""
+    adopt_orphans()
+    yield
+    child_module._libc.prctl(child_module._PR_SET_CHILD_SUBREAPER, 0)
 
 
 def child(tmp_path: Path, code: str) -> Child:
@@ -62,12 +71,12 @@ def test_kills_what_does_not_stop(tmp_path: Path, signals: Signals) -> None:
     assert caught.value.status == -signal.SIGKILL
 
 
-def test_leaves_none_of_its_children(tmp_path: Path, signals: Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.embedded.child._GRACE_S", 0.2)
+@pytest.mark.usefixtures("adopted_orphans")
+def test_leaves_none_of_its_children(tmp_path: Path, signals: Signals) -> None:
     running = child(tmp_path, PARENT)
     wait_for(running, "up")
     grandchild = running.tail().split()[0]
-    running.stop(signals, patience=5)
+    running.stop(signals, patience=5, grace=0.2)
     end = time.monotonic() + 5
     while Path(f"/proc/{grandchild}/cmdline").exists() and Path(f"/proc/{grandchild}/cmdline").read_bytes():
         assert time.monotonic() < end

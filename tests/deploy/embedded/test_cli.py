@@ -5,20 +5,25 @@ from typing import get_args
 import pytest
 
 from deploy.embedded import cli, errors, events, installation
-from deploy.embedded.server import Options
+from deploy.embedded.engines import OPENVINO
+from deploy.embedded.launcher import Options
 from deploy.embedded.signals import StopRequested
 
 HERE = Path("/srv/models")
 EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.InstallationMissing((HERE, Path("/c")), Path("/r.txt")), "/srv/models and /c is not there"),
     (errors.InstallationBroken(HERE, "bin/python"), "/srv/models lacks bin/python"),
-    (errors.EngineMissing(HERE, "V-text", Path("/r.txt")), "/srv/models/bin/pip install --no-deps -r /r.txt"),
+    (errors.EngineMissing(HERE, "V-text", OPENVINO), f"/bin/pip install --no-deps -r {OPENVINO.requirements}"),
     (errors.LibpythonMissing(Path("/p"), "libpython3.11.so.1.0"), "apt-get install libpython3.11)"),
     (errors.PortTaken("0.0.0.0", 9001), "--port 9002"),
     (errors.AddressUnusable("nowhere", 9001, "Name or service not known"), "nowhere, port 9001: Name"),
     (errors.RepositoryMissing(HERE), "no model repository at /srv/models"),
     (errors.RepositoryEmpty(HERE), "/srv/models holds no model"),
     (errors.ModelIncomplete(HERE / "V-text", "config.pbtxt"), "V-text is incomplete: /srv/models/V-text has no config"),
+    (
+        errors.ConfigInvalid(HERE / "V-text", "config.pbtxt is not a Triton configuration: 3:1"),
+        "V-text cannot be read: /srv/models/V-text/config.pbtxt is not a Triton configuration: 3:1\nExport it again",
+    ),
     (errors.VariantIncomplete(HERE, "V-text"), "V-text is missing"),
     (errors.EngineUnsupported(HERE / "V-text", "tensorrt"), "V-text is for Triton's tensorrt backend"),
     (errors.EngineUnsupported(HERE / "V-text", "tensorrt", "it is a plan"), "not have:\nit is a plan;\nit runs onnx"),
@@ -39,14 +44,15 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
 
 
 @pytest.mark.parametrize(("error", "said"), EXAMPLES, ids=lambda value: type(value).__name__)
-def test_says_what_happened_and_what_to_do(error: errors.LaunchError, said: str) -> None:
-    assert said in cli.message(error)
+def test_a_message_says_what_is_wrong_and_what_to_do(error: errors.LaunchError, said: str) -> None:
+    assert said in cli.error_message(error)
 
 
 def test_our_own_environment_gets_openvino_by_our_own_script() -> None:
-    said = cli.message(errors.EngineMissing(installation.CHECKOUT / ".venv-triton", "V-text", Path("/r.txt")))
-    assert "model V-text needs OpenVINO" in said
-    assert said.endswith("deploy/environments.py openvino")
+    said = cli.error_message(errors.EngineMissing(installation.CHECKOUT / ".venv-triton", "V-text", OPENVINO))
+    assert "model V-text needs OpenVINO, which" in said
+    assert "lacks. Add it (180 MB):" in said
+    assert said.endswith("deploy/setup.sh openvino")
 
 
 def test_every_error_has_a_message() -> None:
@@ -58,29 +64,29 @@ def test_every_error_has_a_message() -> None:
     assert {type(error) for error, _ in EXAMPLES} == leaves
 
 
-NEWS: list[tuple[events.Event, str]] = [
+EVENTS: list[tuple[events.Event, str]] = [
     (events.TritonDied(-9, 0.5, Path("/log")), "(signal SIGKILL); starting it again in 0.5 s.\nTriton's log: /log"),
-    (events.TritonBack(3.21), "Triton is back, after 3.2 s."),
+    (events.TritonRestarted(3.21), "Triton is back, after 3.2 s."),
     (events.ModelLoaded("V-text", 2), "model V-text: version 2 is served now."),
     (events.ModelRefused("V-text", 2, "it is torn"), "version 2 could not be loaded, and is left out"),
-    (events.ModelGone("V-text"), "model V-text is not in the repository any more"),
-    (events.ModelPassedOver(errors.ModelIncomplete(HERE, "config.pbtxt")), "has no config.pbtxt. Export it again"),
+    (events.ModelRemoved("V-text"), "model V-text is not in the repository any more"),
+    (events.ModelSkipped(errors.ModelIncomplete(HERE, "config.pbtxt")), "has no config.pbtxt. Export it again"),
 ]
 
 
-@pytest.mark.parametrize(("event", "said"), NEWS, ids=lambda value: type(value).__name__)
-def test_tells_what_happens_meanwhile(event: events.Event, said: str) -> None:
-    assert said in cli.news(event)
+@pytest.mark.parametrize(("event", "said"), EVENTS, ids=lambda value: type(value).__name__)
+def test_an_event_has_a_message(event: events.Event, said: str) -> None:
+    assert said in cli.event_message(event)
 
 
 def test_every_event_has_words() -> None:
-    assert {type(event) for event, _ in NEWS} == set(get_args(events.Event))
+    assert {type(event) for event, _ in EVENTS} == set(get_args(events.Event))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None, *arguments: str) -> tuple[int, Options]:
     seen: list[Options] = []
 
-    def serve(options: Options, on_ready: object, tell: object) -> None:
+    def serve(options: Options, on_ready: object, report: object) -> None:
         seen.append(options)
         if outcome:
             raise outcome

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import installation, libpython
+from deploy.embedded.engines import ONNXRUNTIME, OPENVINO
 from deploy.embedded.errors import EngineMissing, InstallationBroken, InstallationMissing, LibpythonMissing
-from deploy.embedded.repository import Model
 
 
 @pytest.fixture
@@ -22,7 +22,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         (site_packages / file).parent.mkdir(parents=True, exist_ok=True)
         (site_packages / file).touch()
-    monkeypatch.setattr(libpython, "ask", lambda python: libpython.Interpreter("3.11", (tmp_path,), site_packages))
+    monkeypatch.setattr(
+        libpython, "inspect_interpreter", lambda python: libpython.Interpreter("3.11", (tmp_path,), site_packages)
+    )
     (tmp_path / "libpython3.11.so.1.0").touch()
     return root
 
@@ -37,7 +39,7 @@ def test_takes_the_first_that_is_there(environment: Path, tmp_path: Path) -> Non
 def test_none_there(tmp_path: Path) -> None:
     with pytest.raises(InstallationMissing) as caught:
         installation.find((tmp_path / "a", tmp_path / "b"))
-    assert caught.value.looked_at == (tmp_path / "a", tmp_path / "b")
+    assert caught.value.candidates == (tmp_path / "a", tmp_path / "b")
     assert caught.value.requirements.is_file()
 
 
@@ -65,22 +67,24 @@ def test_the_checkout_comes_before_the_cache_and_a_choice_before_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PE_TRITON_ENVIRONMENT", raising=False)
-    assert installation.places(tmp_path) == (installation.CHECKOUT / ".venv-triton", tmp_path / "venv-triton")
+    assert installation.candidate_environments(tmp_path) == (
+        installation.CHECKOUT / ".venv-triton",
+        tmp_path / "venv-triton",
+    )
     monkeypatch.setenv("PE_TRITON_ENVIRONMENT", str(tmp_path))
-    assert installation.places(tmp_path) == (tmp_path,)
+    assert installation.candidate_environments(tmp_path) == (tmp_path,)
 
 
-def test_openvino_is_asked_for_where_a_model_needs_it(environment: Path, tmp_path: Path) -> None:
-    models = [Model(f"V-{engine}", tmp_path, engine, b"", (1,), ()) for engine in ("onnxruntime", "openvino")]
+def test_an_optional_engine_is_required_only_by_its_models(environment: Path) -> None:
     lacking = installation.find((environment,))
-    installation.require_engines(lacking, models[:1])
+    lacking.require_engine(ONNXRUNTIME, "V-onnx")
     with pytest.raises(EngineMissing) as caught:
-        installation.require_engines(lacking, models)
+        lacking.require_engine(OPENVINO, "V-openvino")
     assert (caught.value.model, caught.value.environment) == ("V-openvino", environment)
-    assert caught.value.requirements.is_file()
+    assert caught.value.engine is OPENVINO
     (environment / "lib/site-packages/openvino").mkdir()
     (environment / "lib/site-packages/openvino/__init__.py").touch()
-    installation.require_engines(installation.find((environment,)), models)
+    installation.find((environment,)).require_engine(OPENVINO, "V-openvino")
 
 
 def test_an_onnxruntime_for_gpus_is_known(environment: Path) -> None:

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import repository
+from deploy.embedded import model_scan
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
+from export.repository import config_pbtxt
 
 
 @pytest.fixture
@@ -26,32 +27,33 @@ def test_lays_out_what_triton_wants(layout: Layout, installation: Installation) 
 
 def test_shows_a_model_as_it_was_found(layout: Layout, make_repository: Callable[..., Path]) -> None:
     path = make_repository("Tiny-vision", "Tiny-text")
-    text, _ = repository.models(path)
-    layout.show(text)
+    text, _ = model_scan.servable_models(path)
+    layout.publish(text)
     (path / "Tiny-text/2").mkdir()
     (path / "Tiny-text/config.pbtxt").write_text("half")
     shown = layout.models / "Tiny-text"
     assert {entry.name for entry in shown.iterdir()} == {"config.pbtxt", "1"}
-    assert (shown / "config.pbtxt").read_bytes() == text.config
+    assert config_pbtxt.parse((shown / "config.pbtxt").read_bytes()) == text.config
     assert (shown / "1").resolve() == path / "Tiny-text/1"
 
 
 def test_a_full_batch_is_no_warm_up_on_a_cpu(layout: Layout) -> None:
-    _, vision = repository.models(Path(__file__).parents[3] / "model_repository")
-    layout.show(vision)
-    assert vision.config.count(b"model_warmup") == 2
-    assert (layout.models / vision.name / "config.pbtxt").read_bytes().count(b"model_warmup") == 1
+    _, vision = model_scan.servable_models(Path(__file__).parents[3] / "model_repository")
+    layout.publish(vision)
+    assert len(vision.config.model_warmup) == 2
+    served = config_pbtxt.parse((layout.models / vision.name / "config.pbtxt").read_bytes())
+    assert len(served.model_warmup) == 1
 
 
 def test_what_is_not_shown_any_more_leaves_nothing(
     layout: Layout, make_repository: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = make_repository("Tiny-vision", "Tiny-text")
-    for model in repository.models(path) * 2:
-        layout.show(model)
-    assert len(list((tmp_path / "run/views").iterdir())) == 2
-    layout.hide("Tiny-text")
-    layout.hide("Tiny-text")
+    for model in model_scan.servable_models(path) * 2:
+        layout.publish(model)
+    assert len(list((tmp_path / "run/snapshots").iterdir())) == 2
+    layout.withdraw("Tiny-text")
+    layout.withdraw("Tiny-text")
     assert [entry.name for entry in layout.models.iterdir()] == ["Tiny-vision"]
     assert (path / "Tiny-text/1/model.onnx").exists()
-    assert len(list((tmp_path / "run/views").iterdir())) == 1
+    assert len(list((tmp_path / "run/snapshots").iterdir())) == 1

@@ -5,7 +5,7 @@ from deploy.embedded import libpython
 
 
 def test_asks_an_interpreter_about_itself() -> None:
-    interpreter = libpython.ask(Path(sys.executable))
+    interpreter = libpython.inspect_interpreter(Path(sys.executable))
     assert interpreter.version == f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert interpreter.library == f"libpython{interpreter.version}.so.1.0"
     assert interpreter.site_packages.is_dir()

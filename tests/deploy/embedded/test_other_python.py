@@ -1,4 +1,4 @@
-"""The launcher with a Triton environment for the other Python that we support, whose own library must be loaded."""
+"""`pe-serve` with a Triton environment of another Python version, whose own libpython must be loaded."""
 
 import os
 import shutil

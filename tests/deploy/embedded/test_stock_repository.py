@@ -1,4 +1,4 @@
-"""The repository as it lies there, given to Triton itself: a stock container sees it so, and not by way of pe-serve."""
+"""Triton loads the committed repository directly, without `pe-serve`, as a stock container does."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import pytest
 from deploy.embedded import installation
 from deploy.embedded.run_directory import cache
 from deploy.embedded.signals import Signals
-from deploy.embedded.triton import Triton
+from deploy.embedded.triton_process import TritonProcess
 
 pytestmark = pytest.mark.triton
 
 REPOSITORY = Path(__file__).parents[3] / "model_repository"
 
 
-class Stock(Triton):
+class Stock(TritonProcess):
     def _arguments(self) -> list[str]:
         return [
             f"--model-repository={REPOSITORY}" if argument.startswith("--model-repository=") else argument
@@ -22,10 +22,10 @@ class Stock(Triton):
         ]
 
 
-def test_triton_loads_it_unchanged_and_takes_no_notice_of_its_page(tmp_path: Path) -> None:
+def test_triton_loads_it_unchanged_and_ignores_its_page(tmp_path: Path) -> None:
     assert (REPOSITORY / "README.md").is_file()
     with Signals() as signals:
-        triton = Stock(installation.find(installation.places(cache())), [], tmp_path, verbose=False)
+        triton = Stock(installation.find(installation.candidate_environments(cache())), [], tmp_path, verbose=False)
         try:
             triton.wait_until_ready(signals)
             index = triton.index()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import installation, triton
+from deploy.embedded import installation, triton_process
 from deploy.embedded.layout import Layout
 from tests.deploy.images.dockerfile import ROOT, stages
 from tests.deploy.images.machine import Image, Machine
@@ -28,17 +28,17 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.fixture(scope="session")
 def gateway_image(machine: Machine) -> Image:
     """The real one, but for its base."""
-    return machine.build(stages(ROOT / "deploy/gateway.Dockerfile"), machine.python_image())
+    return machine.build(stages(ROOT / "deploy/images/gateway.Dockerfile"), machine.python_image())
 
 
 @pytest.fixture(scope="session")
 def triton_image(machine: Machine) -> Image:
     """A `tritonserver` that is the embedded one, with the backends that it lacks."""
-    found = installation.find(installation.places(Path("/nonexistent")))
+    found = installation.find(installation.candidate_environments(Path("/nonexistent")))
     parts, there = machine.directory / "parts", Path("/opt/parts")
     parts.mkdir()
     layout = Layout(parts, found)
-    environment = triton._environment(found, there / layout.libraries.name)
+    environment = triton_process.process_environment(found, there / layout.libraries.name)
     changed = [f"{name}={value}" for name, value in environment.items() if os.environ.get(name) != value]
     program = machine.directory / "tritonserver"
     program.write_text(
@@ -56,7 +56,7 @@ def triton_image(machine: Machine) -> Image:
 @pytest.fixture(scope="session")
 def export_image(machine: Machine) -> Image:
     """The exporter's environment as the tests have it, run as its Dockerfile says."""
-    (stage,) = stages(ROOT / "deploy/export.Dockerfile")
+    (stage,) = stages(ROOT / "deploy/images/export.Dockerfile")
     image = machine.image_with({})
     for instruction in stage.of("ENV"):
         variables = dict(word.split("=", 1) for word in instruction.words)

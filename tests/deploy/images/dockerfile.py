@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+DOCKERFILES = sorted((ROOT / "deploy/images").glob("*.Dockerfile"))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.bootstrap.tools import PACKAGES, Tools
 from tests.deploy import compose_file
 from tests.deploy.images.dockerfile import ROOT
 from tests.deploy.images.machine import Container, Image, Machine
 from tests.deploy.images.services import seconds, start
+from tests.tools import find_tool
 
 pytestmark = pytest.mark.triton
 
@@ -96,7 +96,7 @@ def test_triton_does_what_the_start_script_asks_for(machine: Machine, stack: dic
 
 def test_the_autoscalers_queries_have_answers(machine: Machine, stack: dict[str, Container]) -> None:
     """As prometheus-adapter would ask them, of a real Prometheus, with labels as a cluster's scraping adds them."""
-    tool = Tools(ROOT, PACKAGES).find("prometheus")
+    tool = find_tool("prometheus")
     config = machine.directory / "prometheus.yaml"
     labels = {"namespace": "perception-encoder", "pod": "perception-encoder-0"}
     target = {"targets": ["triton:8002"], "labels": labels}

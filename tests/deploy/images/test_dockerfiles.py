@@ -64,14 +64,14 @@ def test_nobody_is_root_and_nothing_is_interpreted_by_a_shell(path: Path) -> Non
 
 
 def test_the_exporter_is_built_from_what_serves() -> None:
-    (stage,) = stages(ROOT / "deploy/export.Dockerfile")
+    (stage,) = stages(ROOT / "deploy/images/export.Dockerfile")
     assert stage.base == "nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3"
 
 
 def test_the_gateway_has_no_torch_and_no_compiler() -> None:
-    text = (ROOT / "deploy/gateway.Dockerfile").read_text()
+    text = (ROOT / "deploy/images/gateway.Dockerfile").read_text()
     assert "apt-get" not in text
-    hashed = (ROOT / "constraints/gateway-hashed.txt").read_text()
+    hashed = (ROOT / "constraints/gateway.txt").read_text()
     assert not re.search(r"^(torch|onnx|nvidia|setuptools|pip)\b", hashed, re.MULTILINE)
     for install in re.findall(r"(pip [^&]*?(?:install|wheel) [^&]*)", re.sub(r"\\\n", "", text)):
         if "uninstall" not in install:

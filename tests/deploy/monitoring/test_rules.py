@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from deploy.monitoring.dashboard import FILE
 from gateway.observe.metrics import Metrics
-from gateway.observe.tritons import TritonMetrics
+from gateway.observe.triton_metrics import TritonMetrics
 from gateway.texts.cache import TextCache
 
 FOLDER = FILE.parents[1]

@@ -1,4 +1,4 @@
-"""The app around fakes, driven in process."""
+"""Fixtures: the app with fakes, called in process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ MakeClient = Callable[..., TestClient]
 
 @pytest.fixture
 def make_client() -> Iterator[MakeClient]:
-    """Makes a running app's client; settings are given by field name."""
+    """Create the client of a running app. Settings are given by field name."""
     with ExitStack() as stack:
 
         def make(encoder: FakeEncoder | None = None, fetch: FakeFetch | None = None, **settings: object) -> TestClient:

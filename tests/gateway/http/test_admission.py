@@ -1,8 +1,9 @@
-"""What is refused by a request's head, and what becomes of work that nobody waits for any more."""
+"""Refusal by a request's head, byte budget, eviction, deadlines and cancelled work."""
 
 import asyncio
+import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
@@ -23,13 +24,18 @@ URL = "https://example.com/a.png"
 
 
 class App:
-    """An app on this event loop, with bodies that arrive when the test says so."""
+    """An app on this event loop. The test decides when the parts of a body arrive.
+
+    Attributes:
+        answers: the JSON bodies of the responses, in the order of their ends.
+    """
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        self.answers: list[Any] = []
 
     def post(self, path: str, body: "asyncio.Queue[bytes | None]", headers: dict[str, str]) -> asyncio.Task[int]:
-        """Its status, once answered; None on the queue ends the body."""
+        """Send a request. None on the queue ends the body. The task's result is the status of the response."""
 
         async def request() -> int:
             status = 0
@@ -41,6 +47,8 @@ class App:
             async def send(message: Any) -> None:
                 nonlocal status
                 status = message.get("status", status)
+                if message["type"] == "http.response.body":
+                    self.answers.append(json.loads(message["body"]))
 
             scope = {
                 "type": "http",
@@ -68,7 +76,7 @@ def queue() -> "asyncio.Queue[bytes | None]":
 
 
 class TestBytes:
-    async def test_room_is_taken_by_the_head_alone(self, app: App) -> None:
+    async def test_bytes_are_reserved_by_the_head(self, app: App) -> None:
         first, never = queue(), queue()
         waiting = app.post(TEXT, first, {"content-length": "900"})
         await asyncio.sleep(0.05)
@@ -81,7 +89,7 @@ class TestBytes:
         again.put_nowait(None)
         assert await app.post(TEXT, again, {"content-length": "700"}) == 200
 
-    async def test_what_comes_in_chunks_takes_room_as_it_comes(self, app: App) -> None:
+    async def test_bytes_of_chunks_are_reserved_as_they_arrive(self, app: App) -> None:
         chunked = {"transfer-encoding": "chunked"}
         a, b = queue(), queue()
         first, second = app.post(TEXT, a, chunked), app.post(TEXT, b, chunked)
@@ -102,7 +110,7 @@ class TestBytes:
             body.put_nowait(b" " * 100)
         assert await app.post(TEXT, body, {"transfer-encoding": "chunked", "content-length": "1"}) == 413
 
-    def test_fetched_images_count_together(self, make_client: MakeClient) -> None:
+    def test_fetched_images_share_the_byte_budget(self, make_client: MakeClient) -> None:
         image = flat((1, 2, 3))
         bound = {"max_body_bytes": 1_000, "max_bytes_in_flight": 1_000 + 2 * len(image)}
         client = make_client(fetch=FakeFetch({URL: image}), **bound)
@@ -110,9 +118,9 @@ class TestBytes:
         assert client.post(IMAGE, json=two).status_code == 200
 
         class Held(FakeFetch):
-            async def __call__(self, url: str, take: Any) -> bytes:
-                take(1_000 + len(image))
-                return await super().__call__(url, take)
+            async def __call__(self, url: str, reserve: Any) -> bytes:
+                reserve(1_000 + len(image))
+                return await super().__call__(url, reserve)
 
         client = make_client(fetch=Held({URL: image}), **bound)
         assert client.post(IMAGE, json=two).status_code == 429
@@ -124,8 +132,8 @@ class TestBytes:
 
 
 class TestSlowBodies:
-    async def test_they_keep_nobody_out(self, app: App) -> None:
-        """As many as may be in flight, of which nothing comes: one of them gives way to a request that is whole."""
+    async def test_one_is_evicted_for_a_complete_request(self, app: App) -> None:
+        """The maximum of requests is in flight, and no byte of their bodies arrives."""
         silent = [app.post(TEXT, queue(), {"content-length": "100"}) for _ in range(10)]
         await asyncio.sleep(0.6)
         for _ in range(3):
@@ -135,41 +143,69 @@ class TestSlowBodies:
             assert await app.post(TEXT, body, {}) == 200
         over = [task for task in silent if task.done()]
         assert [await task for task in over] == [429]
+        evicted = {"message": "The server is busy, and this request was slow to arrive. Try again."}
+        assert app.answers.count(evicted) == 1
         for task in silent:
             task.cancel()
 
+    async def test_an_evicted_request_is_overload_and_not_a_deadline(self, app: App) -> None:
+        silent = app.post(TEXT, queue(), {"content-length": "1000"})
+        await asyncio.sleep(0.6)
+        body = queue()
+        body.put_nowait(b" " * 900 + b'{"text": "x"}')
+        body.put_nowait(None)
+        assert await app.post(TEXT, body, {"content-length": "913"}) == 200
+        assert await silent == 429
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app.app), base_url="http://x") as client:
+            metrics = (await client.get("/metrics")).text
+        assert 'pe_refused_total{reason="Overloaded"} 1.0' in metrics
+        assert "DeadlineExceeded" not in metrics
+        assert "pe_in_flight 0.0" in metrics
+        assert "pe_in_flight_bytes 0.0" in metrics
+
+    async def test_a_server_that_stops_cancels_and_does_not_answer(self, app: App) -> None:
+        """Even if the request is evicted in the same iteration of the loop."""
+        silent = [app.post(TEXT, queue(), {"content-length": "100"}) for _ in range(10)]
+        await asyncio.sleep(0.6)
+        waiting = app.post(TEXT, queue(), {"content-length": "100"})
+        await asyncio.sleep(0)
+        for task in silent:
+            task.cancel()
+        await asyncio.wait(silent)
+        assert all(task.cancelled() for task in silent)
+        waiting.cancel()
+        assert app.answers == []
+
 
 class TestDeadline:
-    def test_a_request_can_ask_for_less(self, make_client: MakeClient) -> None:
+    def test_a_request_can_shorten_it(self, make_client: MakeClient) -> None:
         encoder = FakeEncoder(seconds=30)
         answer = make_client(encoder).post(TEXT, json={"text": "x"}, headers={"x-request-timeout": "0.2"})
         assert answer.status_code == 504
         assert answer.json() == {"message": "The request took longer than 0.2 seconds."}
         assert encoder.cancelled == 1
 
-    def test_but_not_for_more(self, make_client: MakeClient) -> None:
+    def test_a_request_cannot_extend_it(self, make_client: MakeClient) -> None:
         client = make_client(FakeEncoder(seconds=30), deadline_seconds=0.3)
-        for asked in ("30", "inf"):
-            answer = client.post(TEXT, json={"text": "x"}, headers={"x-request-timeout": asked})
+        for requested in ("30", "inf"):
+            answer = client.post(TEXT, json={"text": "x"}, headers={"x-request-timeout": requested})
             assert answer.json() == {"message": "The request took longer than 0.3 seconds."}
 
-    @pytest.mark.parametrize("asked", ["0", "-1", "nan", "soon", "1 s", "0x1"])
-    def test_what_is_no_time(self, client: TestClient, asked: str) -> None:
-        answer = client.post(TEXT, json={"text": "x"}, headers={"x-request-timeout": asked})
+    @pytest.mark.parametrize("requested", ["0", "-1", "nan", "soon", "1 s", "0x1"])
+    def test_senseless_times_are_refused(self, client: TestClient, requested: str) -> None:
+        answer = client.post(TEXT, json={"text": "x"}, headers={"x-request-timeout": requested})
         assert answer.status_code == 400
         assert "X-Request-Timeout" in answer.json()["message"]
 
-    def test_a_body_that_does_not_come_is_no_excuse(self, make_client: MakeClient) -> None:
-        def trickle() -> Iterator[bytes]:
-            yield b'{"text": '
-            threading.Event().wait(0.4)
-            yield b'"x"}'
-
-        assert make_client(deadline_seconds=0.2).post(TEXT, content=trickle()).status_code in (200, 504)
+    async def test_it_includes_the_upload(self, app: App) -> None:
+        body = queue()
+        body.put_nowait(b'{"text": ')
+        assert await app.post(TEXT, body, {"x-request-timeout": "0.2"}) == 504
+        assert app.answers == [{"message": "The request took longer than 0.2 seconds."}]
 
 
-async def test_decoding_that_waits_is_dropped_and_its_bytes_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread, held by the first image; the second's request ends while it waits for that thread."""
+async def test_decoding_that_waits_is_cancelled_and_its_source_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first image occupies the only thread. The second request ends while it waits for the thread."""
     begun: list[Any] = []
     free = threading.Event()
     load: Callable[..., Any] = image_embedder._load

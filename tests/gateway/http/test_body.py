@@ -1,4 +1,4 @@
-"""Bodies as they arrive, and JSON as the incumbent reads it: by Python's own parser."""
+"""Reading bodies, and parsing JSON to the same values as Python's own parser, which the incumbent uses."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ async def test_a_body_in_any_number_of_parts(parts: list[bytes]) -> None:
     assert await read_bytes(request_of(*messages)) == b"".join(parts)
 
 
-async def test_a_client_that_leaves_before_the_end() -> None:
+async def test_a_client_that_disconnects_before_the_end() -> None:
     with pytest.raises(ClientDisconnect):
         await read_bytes(request_of(part(b"a", more=True), {"type": "http.disconnect"}))
 
@@ -63,13 +63,13 @@ def test_any_document(value: Any) -> None:
 
 
 @pytest.mark.parametrize("document", [b"", b"{", b'{"a":1,}', b"01", b'"\x01"', b"{}\x00", b"tru"])
-def test_what_is_no_json(document: bytes) -> None:
+def test_invalid_json(document: bytes) -> None:
     with pytest.raises(RequestValidationError) as caught:
         _parse(document)
     assert caught.value.errors()[0]["type"] == "json_invalid"
 
 
 @pytest.mark.parametrize("document", [b"\xff", b"[" * 100_000, b"1" * 5_000])
-def test_what_cannot_even_be_tried(document: bytes) -> None:
+def test_bodies_that_cannot_be_parsed(document: bytes) -> None:
     with pytest.raises(HTTPException):
         _parse(document)

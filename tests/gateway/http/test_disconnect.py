@@ -1,4 +1,4 @@
-"""Over a real socket: in-process clients cannot hang up."""
+"""Clients that disconnect, on real sockets, because in-process clients cannot disconnect."""
 
 import asyncio
 import json

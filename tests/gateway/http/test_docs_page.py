@@ -24,7 +24,7 @@ def test_the_page_and_all_that_it_names_are_served(make_client: MakeClient, pref
 
 
 def test_it_is_one_of_two_pages_at_most(client: TestClient) -> None:
-    """FastAPI's other one would be loaded from elsewhere."""
+    """FastAPI's other page would load files from another host."""
     assert client.get("/redoc").status_code == 404
     assert client.get("/docs/redoc.standalone.js").status_code == 404
 

@@ -1,4 +1,4 @@
-"""What happens to every request around its route: identity, timing, limits, deadlines, and errors nobody foresaw."""
+"""Middlewares: path prefix, request id, timing, limits, overload, unexpected errors and CORS."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ BODY = {"text": "a cat"}
 
 
 def metric(client: TestClient, name: str, **labels: str) -> float:
-    """The value of one time series; 0 for one that is not there yet."""
+    """The value of one time series; 0 if the series does not exist yet."""
     for line in client.get("/metrics").text.splitlines():
         if line.startswith((name + "{", name + " ")):
             found = dict(re.findall(r'(\w+)="([^"]*)"', line))
@@ -35,7 +35,7 @@ def metric(client: TestClient, name: str, **labels: str) -> float:
 
 class TestPrefix:
     @pytest.mark.parametrize("prefix", ["", "/vision"])
-    def test_a_proxy_may_remove_its_path_or_leave_it(self, make_client: MakeClient, prefix: str) -> None:
+    def test_a_proxy_may_remove_the_prefix_or_pass_it_on(self, make_client: MakeClient, prefix: str) -> None:
         client = make_client(root_path="/vision")
         assert client.post(prefix + TEXT, json=BODY).status_code == 200
         assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": "/vision"}]
@@ -43,19 +43,25 @@ class TestPrefix:
         assert client.post(f"{prefix}/v1/embeddings", json={"input": 7}).json()["error"]["type"]
         assert metric(client, "pe_requests_total", route=TEXT, status="200") == 1
 
-    def test_paths_of_others_are_not_found(self, make_client: MakeClient) -> None:
+    def test_other_prefixes_are_not_found(self, make_client: MakeClient) -> None:
         client = make_client(root_path="/vision")
         assert client.post(f"/another{TEXT}", json=BODY).status_code == 404
         assert client.post(f"/visionary{TEXT}", json=BODY).status_code == 404
 
-    def test_none_unless_told(self, client: TestClient) -> None:
+    def test_no_prefix_by_default(self, client: TestClient) -> None:
         assert client.post(f"/vision{TEXT}", json=BODY).status_code == 404
         assert "servers" not in client.get("/openapi.json").json()
 
     @pytest.mark.parametrize("path", ["vision", "/", "/vision/", "/a b", "//x", "/<script>"])
-    def test_what_is_no_path_is_refused(self, path: str) -> None:
+    def test_invalid_prefixes_are_refused(self, path: str) -> None:
         with pytest.raises(ValidationError):
             Settings(root_path=path)
+
+
+def test_the_order_of_middlewares() -> None:
+    app = create_app(Settings(root_path="/vision"), FakeEncoder(), FakeFetch())
+    names = [getattr(middleware.cls, "__name__", "") for middleware in app.user_middleware]
+    assert names == ["Prefix", "Observe", "Cors", "Admission", "Dispatch"]
 
 
 class TestIdentity:
@@ -64,7 +70,7 @@ class TestIdentity:
         assert client.get("/healthz", headers={"x-request-id": given}).headers["x-request-id"] == given
 
     @pytest.mark.parametrize("given", [None, "", "a b", 'x"y', "x" * 200, "{}"])
-    def test_else_one_is_made(self, client: TestClient, given: str | None) -> None:
+    def test_a_new_id_replaces_an_unsafe_one(self, client: TestClient, given: str | None) -> None:
         headers = {} if given is None else {"x-request-id": given}
         assert re.fullmatch("[0-9a-f]{32}", client.get("/healthz", headers=headers).headers["x-request-id"])
 
@@ -87,12 +93,12 @@ class TestTiming:
         assert metric(client, "pe_request_seconds_count", **labels) == 1
         assert metric(client, "pe_in_flight") == 0
 
-    def test_paths_nobody_serves_make_no_time_series(self, client: TestClient) -> None:
+    def test_unknown_paths_make_no_time_series_of_their_own(self, client: TestClient) -> None:
         for path in ("/a", "/b", "/perception_encoder/nope"):
             client.post(path)
         assert metric(client, "pe_requests_total", route="other", status="404") == 3
 
-    def test_one_log_line_a_request_that_nobody_can_forge(
+    def test_one_log_line_for_each_request_that_clients_cannot_forge(
         self, client: TestClient, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.INFO, "gateway.access"):
@@ -126,7 +132,7 @@ class TestBodies:
 
 @pytest.fixture
 async def slow() -> AsyncIterator[tuple[FakeEncoder, httpx2.AsyncClient]]:
-    """Two requests at a time, half a second each, and a deadline that this meets."""
+    """An app for two requests in flight, whose encoder takes half a second."""
     encoder = FakeEncoder(seconds=0.5)
     app = create_app(Settings.model_validate({"max_in_flight": 2, "deadline_seconds": 5}), encoder, FakeFetch())
     transport = httpx2.ASGITransport(app)
@@ -143,7 +149,7 @@ class TestLoad:
         assert refused.headers["retry-after"] == "1"
         assert refused.json() == {"message": "The server is busy. Try again in a moment."}
         assert len(encoder.batches) == 2
-        assert (await client.post(TEXT, json=BODY)).status_code == 200  # room again
+        assert (await client.post(TEXT, json=BODY)).status_code == 200  # There is room again.
 
     async def test_health_is_answered_under_load(self, slow: tuple[FakeEncoder, httpx2.AsyncClient]) -> None:
         _, client = slow
@@ -154,7 +160,7 @@ class TestLoad:
         assert "pe_in_flight 2.0" in (await client.get("/metrics")).text
         await asyncio.gather(*working)
 
-    def test_past_the_deadline_work_is_dropped(self, make_client: MakeClient) -> None:
+    def test_past_the_deadline_work_is_cancelled(self, make_client: MakeClient) -> None:
         encoder = FakeEncoder(seconds=30)
         answer = make_client(encoder, deadline_seconds=0.5).post(TEXT, json=BODY)
         assert answer.status_code == 504
@@ -179,7 +185,9 @@ class TestErrors:
         assert (answer.status_code, answer.json()) == (status, {"message": str(error)})
         assert answer.headers.get("retry-after") == retry_after
 
-    def test_what_nobody_foresaw_tells_nothing(self, make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_unexpected_error_reveals_nothing(
+        self, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
         class Broken(FakeEncoder):
             async def encode_texts(self, *_: Any) -> Any:
                 raise RuntimeError("secret")

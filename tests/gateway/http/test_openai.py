@@ -1,4 +1,4 @@
-"""OpenAI's embeddings route, by hand and by OpenAI's own client."""
+"""OpenAI's routes, called directly and by OpenAI's own client."""
 
 import base64
 from typing import Any
@@ -33,11 +33,11 @@ def test_texts_and_images_mixed(make_client: MakeClient, image: Any) -> None:
     (dog,) = post(client, "a dog").json()["data"]
     assert dog["embedding"] == answer["data"][2]["embedding"]
     assert answer["model"] == "PE-Fake-T8-16"
-    assert answer["usage"] == {"prompt_tokens": 8, "total_tokens": 8}  # start, "a", "cat", end; and the same
+    assert answer["usage"] == {"prompt_tokens": 8, "total_tokens": 8}  # Each text: start, "a", noun, end.
 
 
 def test_a_url_alone_is_a_text(make_client: MakeClient) -> None:
-    """Nothing in OpenAI's interface says that a string may be fetched, so none is."""
+    """OpenAI's API does not say that strings are fetched, so a string is never fetched."""
     encoder = FakeEncoder()
     assert post(make_client(encoder), URL).status_code == 200
     assert encoder.batches == [("texts", 1)]
@@ -109,7 +109,7 @@ class TestOpenAIsClient:
         return openai.OpenAI(base_url="http://testserver/v1", api_key="x", max_retries=0, http_client=client)
 
     def test_embeddings_in_both_encodings(self, official: openai.OpenAI) -> None:
-        # Its default is base64, which it decodes by itself.
+        # The client requests base64 by default, and decodes it.
         compact = official.embeddings.create(model="B", input=["a cat", DATA_URI])
         plain = official.embeddings.create(model="B", input=["a cat", DATA_URI], encoding_format="float")
         assert compact.model == "B"

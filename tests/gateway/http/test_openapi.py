@@ -1,4 +1,4 @@
-"""/openapi.json is valid, says everything, and is true."""
+"""/openapi.json is valid, complete and true."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 from starlette.testclient import TestClient
 
 from gateway import errors
-from gateway.http.errors import STATUS
+from gateway.http.error_responses import STATUS
 from tests.fakes import FakeEncoder
 from tests.gateway.http.conftest import MakeClient
 
@@ -27,7 +27,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def errors_of(document: dict[str, Any], schema: dict[str, Any], value: Any) -> list[str]:
-    whole = {**schema, "components": document["components"]}  # its references lead there
+    whole = {**schema, "components": document["components"]}  # References point to the components.
     return [error.message for error in Draft202012Validator(whole).iter_errors(value)]
 
 

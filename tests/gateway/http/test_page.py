@@ -39,7 +39,7 @@ def test_all_that_it_names_is_served(client: TestClient) -> None:
 
 
 def test_nothing_is_served_that_it_does_not_use(client: TestClient) -> None:
-    """What lies in the folder is in the wheel, too."""
+    """All files of the folder are in the wheel, too."""
     used = client.get("/").text + "".join(path.read_text() for path in STATIC.glob("*.js"))
     for path in STATIC.rglob("*"):
         assert path.is_dir() or path.name == "index.html" or path.name in used, path
@@ -47,7 +47,7 @@ def test_nothing_is_served_that_it_does_not_use(client: TestClient) -> None:
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
 def test_no_file_of_it_names_another_host_or_an_absolute_path(path: Path) -> None:
-    text = re.sub(r"^\s*(//|\*|/\*).*$", "", path.read_text(), flags=re.MULTILINE)  # sources of facts are comments
+    text = re.sub(r"^\s*(//|\*|/\*).*$", "", path.read_text(), flags=re.MULTILINE)  # Comments may name sources.
     text = text.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?://|(?:href|src)=\"/|\burl\(|@import|fetch\([\"'`]/", text)
     if path.suffix == ".html":
@@ -76,7 +76,7 @@ def test_it_can_be_turned_off(make_client: MakeClient) -> None:
 
 def test_it_works_below_a_path_prefix(make_client: MakeClient) -> None:
     client = make_client(root_path="/vision")
-    for prefix in ("/vision", ""):  # whether the proxy removes it or not
+    for prefix in ("/vision", ""):  # The proxy may remove the prefix or pass it on.
         assert client.get(f"{prefix}/").status_code == 200
         assert client.get(f"{prefix}/page/app.js").status_code == 200
 

@@ -1,4 +1,4 @@
-"""Clients that keep a connection to themselves, on real sockets, before an app that refuses what says so unread."""
+"""Clients that occupy a connection, on real sockets. The app refuses requests with a certain header unread."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body unless a header says not to."""
+    """Read the body, unless a header says to refuse the request."""
     if scope["type"] != "http":
         return
     while b"refuse" not in dict(scope["headers"]) and (await receive()).get("more_body"):
@@ -31,7 +31,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(protocol, "_REST_SECONDS", 0.4)
     config = uvicorn.Config(app, port=0, http=Protocol, lifespan="off", log_config=None, timeout_keep_alive=30)
     server = uvicorn.Server(config)
-    # Its signal handlers are the whole process's.
+    # The server's signal handlers would replace pytest's.
     monkeypatch.setattr(server, "capture_signals", contextlib.nullcontext)
     serving = asyncio.create_task(server.serve())
     while not server.started:
@@ -51,7 +51,7 @@ async def connection(port: int) -> AsyncIterator[Connection]:
     writer.close()
 
 
-async def test_a_connection_that_says_nothing_is_closed(connection: Connection) -> None:
+async def test_a_silent_connection_is_closed(connection: Connection) -> None:
     async with asyncio.timeout(10):
         assert await connection[0].read() == b""
 
@@ -66,7 +66,9 @@ async def test_a_head_in_crumbs_is_not_waited_for(connection: Connection) -> Non
 
     sending = asyncio.create_task(crumbs())
     async with asyncio.timeout(10):
-        assert await reader.read() == b""
+        # The server may close while a byte is on its way, which resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
     sending.cancel()
 
 
@@ -80,11 +82,11 @@ async def test_a_head_without_end_is_refused(connection: Connection) -> None:
     assert f"content-length: {len(body)}".encode() in head
 
 
-async def test_who_sends_it_all_the_same_is_cut_off(connection: Connection) -> None:
+async def test_a_client_that_goes_on_sending_it_is_disconnected(connection: Connection) -> None:
     writer = connection[1]
     writer.write(GET)
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(10):  # a TimeoutError where nothing cuts it off
+        async with asyncio.timeout(10):  # TimeoutError if the server does not close the connection.
             while True:
                 writer.write(b"x-more: " + b"a" * 1000 + b"\r\n")
                 await writer.drain()
@@ -96,7 +98,7 @@ async def test_a_large_head_is_taken(connection: Connection) -> None:
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_slow_body_is_the_apps_affair(connection: Connection) -> None:
+async def test_a_slow_body_is_left_to_the_app(connection: Connection) -> None:
     reader, writer = connection
     writer.write(POST + b"\r\n")
     for _ in range(10):
@@ -114,7 +116,7 @@ async def test_a_body_that_was_refused_is_not_waited_for(connection: Connection)
 
 
 async def test_a_connection_goes_on_after_any_whole_request(connection: Connection) -> None:
-    """Also after one that was refused before its body had come, and after a pause longer than a head may take."""
+    """Also after a request that was refused before its body arrived, and after a pause longer than a head may take."""
     reader, writer = connection
     for head, body in ((POST, b" " * 100), (POST + b"refuse: 1\r\n", b" " * 100), (GET, b"")):
         writer.write(head + b"\r\n" + body[:50])

@@ -1,4 +1,4 @@
-"""The three endpoints: one row a case, readable as documentation of what is answered to what."""
+"""Roboflow's three endpoints. The rows of cases also document the responses."""
 
 import base64
 import io
@@ -82,7 +82,7 @@ class TestEmbedImage:
     )
     def test_bad_images(self, client: TestClient, image: Any, cause: str) -> None:
         message = f"Could not load input image. Cause: {cause}"
-        # json.dumps, since a strict encoder would not let the surrogate out
+        # The client's own encoder refuses the surrogate.
         answer = client.post(EMBED_IMAGE, content=json.dumps({"image": image}))
         assert (answer.status_code, answer.json()) == (400, {"message": message})
         answer = client.post(EMBED_IMAGE, content=json.dumps({"image": [IMAGE, image]}))
@@ -106,7 +106,7 @@ class TestEmbedImage:
 
 
 class TestImageFiles:
-    """Image files as they are: no base64, a quarter less traffic."""
+    """Image files without base64, which is a quarter less traffic."""
 
     @pytest.mark.parametrize("content_type", ["image/png", "image/jpeg", "IMAGE/*; q=1"])
     def test_as_the_body(self, client: TestClient, content_type: str) -> None:
@@ -115,7 +115,9 @@ class TestImageFiles:
         close(answer.json()["embeddings"], of_colour(RED))
 
     def test_as_parts_of_a_form_in_order(self, client: TestClient) -> None:
-        big = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)  # over a spooled file's memory
+        big = np.random.default_rng(0).integers(
+            0, 256, (900, 900, 3), np.uint8
+        )  # larger than a spooled file keeps in memory
         files = [("image", (f"{i}.png", flat(c))) for i, c in enumerate((RED, GREEN))]
         files.append(("image", ("big.png", encoded(Image.fromarray(big)))))
         answer = client.post(EMBED_IMAGE, files=files)
@@ -149,10 +151,13 @@ class TestImageFiles:
             assert answer.status_code == 400
         answer = client.post(EMBED_IMAGE, files=[("image", flat(RED)), ("image", b"broken")])
         assert answer.json()["index"] == 1
+        answer = client.post(EMBED_IMAGE, data={"image": [IMAGE["value"], ""]}, files={"other": b"x"})
+        message = "Could not load input image. Cause: Empty image payload."
+        assert (answer.status_code, answer.json()) == (400, {"message": message, "index": 1})
 
 
-class TestForms:
-    """The forms in which embeddings go back."""
+class TestFormats:
+    """Formats of embeddings in responses."""
 
     @pytest.mark.parametrize(
         "accept", ["application/x-npy", "Application/X-NPY, */*", "application/x-npy;q=1, application/json"]
@@ -235,7 +240,7 @@ class TestCompare:
         other, same = make_client(encoder).post(COMPARE, json=body).json()["similarity"]
         assert same == pytest.approx(1, abs=1e-6)
         assert other < 0.99
-        assert encoder.batches == [("texts", 2)]  # the subject is one of the prompts
+        assert encoder.batches == [("texts", 2)]  # The subject is one of the prompts.
 
     @pytest.mark.parametrize(
         ("prompt", "prompt_type", "expected"),

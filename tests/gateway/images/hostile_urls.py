@@ -1,6 +1,6 @@
-"""URLs that must not be fetched: what each tries, and the cause that the client reads. Data for test_fetch.py."""
+"""URLs that must not be fetched, each with its purpose and the expected cause. Data for test_fetch.py."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.images.url_policy import CREDENTIALS, INVALID, NON_GLOBAL, NON_HTTPS, WITHOUT_FQDN
 
@@ -17,7 +17,7 @@ class Resolving(NamedTuple):
 
 
 # Refused by the default policy before any name is looked up.
-REFUSED = [
+REFUSED: Final = [
     # Other schemes
     Hostile("http://images.example.com/cat.jpg", "plain http", NON_HTTPS),
     Hostile("HTTP://images.example.com/cat.jpg", "plain http in capitals", NON_HTTPS),
@@ -32,7 +32,7 @@ REFUSED = [
     Hostile("javascript:alert(1)", "a script", NON_HTTPS),
     Hostile("httpſ://images.example.com/", "ſ is s in lower case to some", INVALID),
     Hostile("view-source:https://images.example.com/", "a browser's scheme", NON_HTTPS),
-    # No URL at all
+    # Not a URL
     Hostile("", "empty", INVALID),
     Hostile(" ", "blank", INVALID),
     Hostile("/etc/passwd", "a path", INVALID),
@@ -55,7 +55,7 @@ REFUSED = [
     Hostile("https://" + "a." * 127 + "example.com/", "a name of more than 253 letters", INVALID),
     Hostile("https://images.example.com/\ud800", "half a character", INVALID),
     Hostile("https://\ud800.example.com/", "half a character in the host", INVALID),
-    # Parsers that disagree
+    # URLs that parsers read differently
     Hostile("https:/\\/images.example.com/", "a backslash among the slashes", INVALID),
     Hostile("https:\\\\images.example.com\\cat.jpg", "backslashes for slashes", INVALID),
     Hostile("https://evil.example.com\\.images.example.com/", "a backslash in the host", INVALID),
@@ -120,7 +120,7 @@ REFUSED = [
     Hostile("https://images.example.com:443:80/", "two ports", INVALID),
     Hostile("https://images.example.com:４４３/", "full-width digits", INVALID),
     Hostile("https://images.example.com:44 3/", "a space in the port", INVALID),
-    # No public name
+    # Not a public name
     Hostile("https://localhost/", "this machine", WITHOUT_FQDN),
     Hostile("https://LOCALHOST/", "this machine in capitals", WITHOUT_FQDN),
     Hostile("https://localhost./", "this machine with a final dot", WITHOUT_FQDN),
@@ -138,7 +138,7 @@ REFUSED = [
     Hostile("https://ｌｏｃａｌｈｏｓｔ/", "this machine in full-width letters", WITHOUT_FQDN),
     Hostile("https://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/", "this machine in circled letters", WITHOUT_FQDN),
     Hostile("https://local\u00adhost/", "this machine with a soft hyphen", WITHOUT_FQDN),
-    # Addresses, in every spelling that some parser takes
+    # Addresses, in every spelling that a parser accepts
     Hostile("https://127.0.0.1/", "loopback", WITHOUT_FQDN),
     Hostile("https://127.0.0.1./", "loopback with a final dot", WITHOUT_FQDN),
     Hostile("https://2130706433/", "loopback in decimal", WITHOUT_FQDN),
@@ -158,9 +158,9 @@ REFUSED = [
     Hostile("https://images.1/", "a numeric top label", WITHOUT_FQDN),
 ]
 
-# Where http, addresses and bare names are allowed: other spellings of an address are still refused, and so is every
-# address that is not of the public internet.
-REFUSED_WHEN_NAMES_ARE_FREE = [
+# Refused even if http, addresses and single labels are allowed: unusual spellings of addresses, and every address that
+# is not routed on the public internet.
+REFUSED_WITH_ANY_NAME: Final = [
     Hostile("ftp://images.example.com/cat.jpg", "neither http nor https", NON_HTTPS),
     Hostile("file:///etc/passwd", "the server's disk", NON_HTTPS),
     Hostile("http://2130706433/", "loopback in decimal", INVALID),
@@ -218,8 +218,8 @@ REFUSED_WHEN_NAMES_ARE_FREE = [
     Hostile("http://[5f00::1]/", "segment routing", NON_GLOBAL),
 ]
 
-# A public name, and what its owner's name server answers.
-RESOLVING = [
+# Public names, with the addresses that their name servers return.
+RESOLVING: Final = [
     Resolving(("127.0.0.1",), "loopback, as localtest.me and many others"),
     Resolving(("169.254.169.254",), "metadata, as 169.254.169.254.nip.io"),
     Resolving(("10.1.2.3",), "private"),

@@ -1,10 +1,10 @@
-"""Against the decoder that the incumbent uses, ``cv2.imdecode(IMREAD_COLOR)``, which inference-sdk brings along.
+"""`decode` gives the pixels of the incumbent's decoder, `cv2.imdecode(IMREAD_COLOR)`. OpenCV comes with inference-sdk.
 
-One thing differs on purpose: of a TIFF with alpha, OpenCV multiplies the colours by it; here alpha is dropped as it is
-for every other format.
+There is one intended difference: OpenCV multiplies the colours of a TIFF by its alpha. `decode` drops alpha in every
+format.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -14,11 +14,11 @@ from PIL import Image
 from gateway.images.decode import decode
 from tests.pictures import PHOTOGRAPHS, encoded
 
-PHOTOGRAPH = Image.open(PHOTOGRAPHS[0]).convert("RGB").resize((160, 120))
-WITH_ALPHA = PHOTOGRAPH.copy()
+PHOTOGRAPH: Final = Image.open(PHOTOGRAPHS[0]).convert("RGB").resize((160, 120))
+WITH_ALPHA: Final = PHOTOGRAPH.copy()
 WITH_ALPHA.putalpha(Image.linear_gradient("L").resize(PHOTOGRAPH.size))
-SIXTEEN_BITS = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 60), np.uint16))
-ROTATED = Image.Exif()
+SIXTEEN_BITS: Final = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 60), np.uint16))
+ROTATED: Final = Image.Exif()
 ROTATED[0x0112] = 6
 
 

@@ -6,7 +6,7 @@ from gateway.images.preprocess import preprocess
 
 
 @pytest.mark.parametrize("size", [(640, 480), (37, 911), (1, 1), (336, 448), (5000, 3)])
-def test_any_image_is_squashed(size: tuple[int, int]) -> None:
+def test_the_aspect_ratio_is_not_kept(size: tuple[int, int]) -> None:
     pixels = preprocess(Image.new("RGB", size, (10, 20, 30)), (48, 64))
     assert pixels.shape == (48, 64, 3)
     assert pixels.dtype == np.uint8
@@ -22,6 +22,6 @@ def test_nothing_is_cropped() -> None:
     assert pixels[:, -1, 2].min() > 200
 
 
-def test_an_image_of_that_size_is_not_touched() -> None:
+def test_an_image_of_the_input_size_is_not_resized() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     np.testing.assert_array_equal(preprocess(Image.fromarray(noise), (32, 32)), noise)

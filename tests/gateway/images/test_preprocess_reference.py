@@ -1,6 +1,6 @@
-"""Pixel for pixel against the reference's transforms, on photographs.
+"""`preprocess` gives the pixels of the reference's transform, on photographs.
 
-By Pillow itself, for the exporter's environment has no other; test_resize.py compares the other with it.
+The exporter's environment has no cykooz-resizer, so Pillow resizes here. test_resize.py compares the two resizers.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.export
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
 @pytest.mark.parametrize("size", [64, 224, 336, 448])
 def test_it_equals_open_clips_transform(path: Path, size: int) -> None:
-    """open_clip builds its transform from the checkpoint's own preprocessing: squash, bilinear, mean and std 0.5."""
+    """open_clip builds its transform from the checkpoint's configuration: squash, bilinear, mean and std 0.5."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     configuration = PreprocessCfg(

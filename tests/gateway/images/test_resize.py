@@ -1,7 +1,8 @@
-"""Against Pillow's own resize, whose values it gives but for rounding."""
+"""`resize` gives the values of Pillow's resize, except for rounding."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from gateway.images import resize as module
 from gateway.images.resize import resize
 from tests.pictures import PHOTOGRAPHS
 
-NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
+NOISE: Final = Image.fromarray(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
 
 
 def differences(image: Image.Image, size: tuple[int, int]) -> NDArray[np.int16]:
-    """How far each value is from Pillow's."""
+    """The absolute difference of each value from Pillow's."""
     expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR)).astype(np.int16)
     resized = resize(image, size)
     assert (resized.mode, resized.size) == ("RGB", size)
@@ -37,23 +38,23 @@ def test_photographs_are_resized_as_pillow_does(path: Path, size: tuple[int, int
     [(1, 1), (2, 3), (223, 225), (224, 1), (1, 224), (5000, 3), (100, 10_000), (100, 10_001), (3, 5000), (1, 100_000)],
     ids=str,
 )
-def test_so_is_noise_of_any_shape(old: tuple[int, int]) -> None:
+def test_noise_of_any_shape_is_resized_as_pillow_does(old: tuple[int, int]) -> None:
     found = differences(NOISE.resize(old, Image.Resampling.NEAREST), (224, 224))
     assert found.max() <= 1
-    assert (found > 0).mean() < 0.02  # the more values one is made of, the less exact are its weights
+    assert (found > 0).mean() < 0.02  # the weights are less exact, the more values contribute to one
 
 
-def test_what_has_that_size_in_one_direction_keeps_it() -> None:
+def test_a_direction_that_has_the_size_already_is_not_resized() -> None:
     assert differences(NOISE, (640, 100)).max() <= 1
     assert differences(NOISE, (100, 480)).max() <= 1
 
 
-def test_a_very_tall_image_goes_down_first() -> None:
-    """Across first, 224 x 400,000 pixels would lie between."""
+def test_a_very_tall_image_is_resized_vertically_first() -> None:
+    """Horizontally first, the intermediate image would have 224 x 400,000 pixels."""
     assert list(module._steps((1, 400_000), (224, 224))) == [(1, 224), (224, 224)]
 
 
-def test_threads_do_not_disturb_each_other() -> None:
+def test_concurrent_threads_get_correct_results() -> None:
     images = [NOISE.rotate(angle) for angle in range(16)]
     expected = [np.asarray(resize(image, (224, 224))) for image in images]
     with ThreadPoolExecutor(8) as pool:
@@ -62,15 +63,15 @@ def test_threads_do_not_disturb_each_other() -> None:
                 np.testing.assert_array_equal(np.asarray(ours), alone)
 
 
-def test_the_image_given_stays_as_it_is() -> None:
+def test_the_input_image_is_not_modified() -> None:
     before = NOISE.tobytes()
     resize(NOISE, (224, 224))
     assert NOISE.tobytes() == before
 
 
-def test_where_there_is_no_wheel_pillow_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module._thread is not None, (
+def test_without_cykooz_resizer_pillow_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module._local is not None, (
         "cykooz-resizer is not installed: all of this file would compare Pillow with itself"
     )
-    monkeypatch.setattr(module, "_thread", None)
+    monkeypatch.setattr(module, "_local", None)
     assert differences(NOISE, (224, 224)).max() == 0

@@ -1,13 +1,13 @@
 import base64
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from gateway.errors import InvalidImage
 from gateway.images.sources import ArrayImage, Base64Image, ImageSource, UrlImage, declared, decode_base64, undeclared
 
-DATA = bytes(range(256))
-PLAIN = base64.b64encode(DATA).decode()
+DATA: Final = bytes(range(256))
+PLAIN: Final = base64.b64encode(DATA).decode()
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ PLAIN = base64.b64encode(DATA).decode()
         ("base64", PLAIN, Base64Image(PLAIN)),
         ("BASE64", PLAIN, Base64Image(PLAIN)),
         ("url", "https://example.com/a.png", UrlImage("https://example.com/a.png")),
-        ("Url", "/etc/passwd", UrlImage("/etc/passwd")),  # fetch refuses it; nobody opens it
+        ("Url", "/etc/passwd", UrlImage("/etc/passwd")),  # never opened as a file; the fetcher refuses it as a URL
         ("numpy", PLAIN, ArrayImage(PLAIN)),
     ],
 )
@@ -54,7 +54,7 @@ def test_declared_refuses(kind: str, value: Any, cause: str) -> None:
         ("https://example.com/a.png", UrlImage("https://example.com/a.png")),
         ("file:///etc/passwd", UrlImage("file:///etc/passwd")),
         (PLAIN, Base64Image(PLAIN)),
-        ("/etc/passwd", Base64Image("/etc/passwd")),  # base64 of nothing that is an image, never a path
+        ("/etc/passwd", Base64Image("/etc/passwd")),  # never opened as a file; decoded as base64 it is not an image
         ("data:image/png;base64," + PLAIN, Base64Image("data:image/png;base64," + PLAIN)),
     ],
 )
@@ -78,7 +78,7 @@ def test_a_bare_string_is_a_url_or_base64(text: str, expected: ImageSource) -> N
         PLAIN[:10] + " !\n" + PLAIN[10:],
     ],
 )
-def test_base64_in_any_spelling(text: str) -> None:
+def test_base64_variants_are_accepted(text: str) -> None:
     assert decode_base64(text) == DATA
 
 
@@ -94,7 +94,7 @@ def test_base64_in_any_spelling(text: str) -> None:
         ("\ud800", "Malformed base64 input image."),
     ],
 )
-def test_base64_that_is_none(text: str, cause: str) -> None:
+def test_invalid_base64_is_refused(text: str, cause: str) -> None:
     with pytest.raises(InvalidImage) as raised:
         decode_base64(text)
     assert raised.value.cause == cause

@@ -1,14 +1,15 @@
 import json
 import logging
 import sys
+from typing import Final
 
 import httpx2
 
-from gateway.observe.logs import Json, Text
+from gateway.observe.logs import JsonFormatter, TextFormatter
 from tests.fake_triton import FakeTriton, served
 from tests.gateway.process import GatewayProcess
 
-FORGED = 'x\nINFO gateway.access {"status": 200}\r\x1b[2J\x9b\u2028y'
+FORGED: Final = 'x\nINFO gateway.access {"status": 200}\r\x1b[2J\x9b\u2028y'
 
 
 def record(message: str, *arguments: object, name: str = "a", error: Exception | None = None) -> logging.LogRecord:
@@ -21,8 +22,10 @@ def record(message: str, *arguments: object, name: str = "a", error: Exception |
     return logging.LogRecord(name, logging.ERROR, "a.py", 1, message, arguments, info)
 
 
-def test_text_makes_one_entry_of_whatever_it_quotes() -> None:
-    text = Text("%(levelname)s %(name)s %(message)s").format(record("odd: %s", FORGED, error=ValueError(FORGED)))
+def test_text_keeps_quoted_lines_within_one_entry() -> None:
+    text = TextFormatter("%(levelname)s %(name)s %(message)s").format(
+        record("odd: %s", FORGED, error=ValueError(FORGED))
+    )
     first, *rest = text.split("\n")
     assert first == "ERROR a odd: x"
     assert len(rest) > 3
@@ -30,8 +33,8 @@ def test_text_makes_one_entry_of_whatever_it_quotes() -> None:
     assert "".join(text.split("\n")).isprintable()
 
 
-def test_json_makes_one_line_of_whatever_it_quotes() -> None:
-    line = Json().format(record("odd: %s", FORGED, error=ValueError(FORGED)))
+def test_json_keeps_quoted_lines_within_one_line() -> None:
+    line = JsonFormatter().format(record("odd: %s", FORGED, error=ValueError(FORGED)))
     assert line.isascii()
     assert line.isprintable()
     entry = json.loads(line)
@@ -40,14 +43,14 @@ def test_json_makes_one_line_of_whatever_it_quotes() -> None:
     assert entry["time"].endswith("Z")
 
 
-def test_a_requests_fields_are_the_lines_own() -> None:
-    entry = json.loads(Json().format(record('{"request_id": "%d", "status": 200}', name="gateway.access")))
+def test_the_access_log_has_the_fields_of_the_request_instead_of_a_message() -> None:
+    entry = json.loads(JsonFormatter().format(record('{"request_id": "%d", "status": 200}', name="gateway.access")))
     assert list(entry) == ["time", "level", "logger", "request_id", "status"]
     assert entry["request_id"] == "%d"
 
 
-async def test_a_damaged_form_makes_one_line() -> None:
-    """Its request's; and not one for each of the parser's complaints."""
+async def test_a_malformed_form_makes_one_line() -> None:
+    """The line of the access log, without the warnings of the multipart parser."""
     async with served(FakeTriton()) as port, GatewayProcess(port) as gateway, httpx2.AsyncClient() as client:
         answer = await client.post(
             f"{gateway.base_url}/perception_encoder/embed_image",

@@ -11,7 +11,7 @@ def entry(value: float = 1) -> TextEmbedding:
     return TextEmbedding(np.full(8, value, np.float32), 3, truncated=False)
 
 
-def served_anew(spec: EncoderSpec, version: str) -> EncoderSpec:
+def with_version(spec: EncoderSpec, version: str) -> EncoderSpec:
     return replace(spec, text=replace(spec.text, version=version))
 
 
@@ -24,19 +24,19 @@ def test_hits_and_misses_are_counted() -> None:
     assert (cache.hits, cache.misses) == (1, 2)
 
 
-def test_variants_do_not_share() -> None:
+def test_each_variant_has_its_own_entries() -> None:
     cache = TextCache(10_000)
     cache.put(fake_spec("A"), "a", entry())
     assert cache.get(fake_spec("B"), "a") is None
 
 
-def test_the_least_recently_used_goes_first_and_bytes_add_up() -> None:
+def test_the_least_recently_used_entry_is_evicted_first_and_bytes_add_up() -> None:
     cache, spec = TextCache(3_000), fake_spec()
     for name in "abcd":
         cache.put(spec, name, entry())
     cache.get(spec, "a")
     before = cache.bytes
-    cache.put(spec, "a", entry(2))  # again, which costs nothing more
+    cache.put(spec, "a", entry(2))  # replaces the entry, so the size stays the same
     assert cache.bytes == before
     for name in "ef":
         cache.put(spec, name, entry())
@@ -47,7 +47,7 @@ def test_the_least_recently_used_goes_first_and_bytes_add_up() -> None:
     assert kept[-1] == "f"
 
 
-def test_what_is_too_large_alone_throws_nothing_out() -> None:
+def test_an_entry_above_the_limit_evicts_nothing() -> None:
     cache, spec = TextCache(3_000), fake_spec()
     cache.put(spec, "a", entry())
     cache.put(spec, "b" * 5_000, entry())
@@ -55,35 +55,46 @@ def test_what_is_too_large_alone_throws_nothing_out() -> None:
     assert not cache.get(spec, "b" * 5_000)
 
 
-def test_zero_turns_it_off() -> None:
+def test_zero_bytes_disable_the_cache() -> None:
     cache, spec = TextCache(0), fake_spec()
     cache.put(spec, "a", entry())
     assert cache.get(spec, "a") is None
     assert cache.bytes == 0
 
 
-def test_a_new_version_empties_it_for_its_variant_alone() -> None:
+def test_a_new_version_evicts_the_entries_of_its_variant_only() -> None:
     cache, spec, other = TextCache(10_000), fake_spec("A"), fake_spec("B")
     for each in (spec, other):
         cache.get(each, "a")
         cache.put(each, "a", entry())
-    assert cache.get(served_anew(spec, "2"), "a") is None
+    assert cache.get(with_version(spec, "2"), "a") is None
     assert cache.get(other, "a")
-    assert cache.get(spec, "a") is None  # back to version 1: it was forgotten
+    assert cache.get(spec, "a") is None  # version 1 again, whose entries were evicted
     assert 0 < cache.bytes < 1_200
 
 
-def test_the_same_description_read_again_empties_nothing() -> None:
+def test_a_new_version_of_the_same_weights_evicts_nothing() -> None:
+    cache, spec = TextCache(10_000), fake_spec()
+    exported = replace(spec, text=replace(spec.text, certificate={"checkpoint_sha256": "a"}))
+    cache.put(exported, "a", entry())
+    fp16 = {"checkpoint_sha256": "a", "precision": "fp16"}
+    assert cache.get(replace(exported, text=replace(exported.text, version="2", certificate=fp16)), "a")
+    assert (
+        cache.get(replace(exported, text=replace(exported.text, certificate={"checkpoint_sha256": "b"})), "a") is None
+    )
+
+
+def test_an_equal_spec_evicts_nothing() -> None:
     cache = TextCache(10_000)
     cache.get(fake_spec(), "a")
     cache.put(fake_spec(), "a", entry())
     assert cache.get(fake_spec(), "a")
 
 
-def test_an_answer_of_the_version_before_is_not_kept() -> None:
+def test_an_embedding_of_the_previous_version_is_not_stored() -> None:
     cache, old = TextCache(10_000), fake_spec()
-    new = served_anew(old, "2")
-    cache.get(old, "a")  # asked for, and while Triton works on it
+    new = with_version(old, "2")
+    cache.get(old, "a")  # a miss, and while Triton embeds the text,
     cache.get(new, "b")  # the version changes
     cache.put(old, "a", entry())
     assert cache.get(new, "a") is None

@@ -1,6 +1,7 @@
-"""Token for token against open_clip's SimpleTokenizer, on the classes of text where tokenizers usually differ."""
+"""The tokens equal those of open_clip's SimpleTokenizer, on texts for which tokenizers often differ."""
 
 import random
+from typing import Final
 
 import numpy as np
 import pytest
@@ -9,19 +10,19 @@ from gateway.texts.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.export
 
-CONTEXT_LENGTH = 32
-WORDS = [
+CONTEXT_LENGTH: Final = 32
+WORDS: Final = [
     *("a photo of", "cat", "dog's", "they'LL", "IT'S", "we've", "l33t", "x" * 50, "naïve", "ﬁsh", "ΟΔΟΣ", "ΑΣ"),
     *("<start_of_text>", "<end_of_text>", "<|endoftext|>", "!<end_of_text>", "<END_OF_TEXT>"),
     *("&amp;lt;", "&#39;", "&nbsp;"),
 ]
-ALPHABETS = [
+ALPHABETS: Final = [
     "abcdefghijklmnopqrstuvwxyz ABC 's 'll 't",
-    "ſΣσςİıßﬁͅ é ñ",  # letters whose case is not one to one
+    "ſΣσςİıßﬁͅ é ñ",  # letters without a one-to-one lower case
     "猫犬한국어русскийعربىहिन्दी ไทย",
     "<start_of_text> <end_of_text> ! ? ... -_",
     "&amp;&lt;&#39;&amp;amp;&nbsp;&#x1F600;",
-    "â€™Ã©Ã¼ï¬",  # UTF-8 taken for Latin-1
+    "â€™Ã©Ã¼ï¬",  # UTF-8 decoded as Latin-1
     "\x00\x01\x1b\u200b\u3000\u2028\t\r\n\u00ad",
     "0123456789½²٣Ⅷ",
     "😀👩‍👩‍👧‍👦🇩🇪🏳️‍🌈",
@@ -43,7 +44,7 @@ def odd_text(rng: random.Random) -> str:
     return rng.choice(["", " "]).join(parts)
 
 
-def test_it_equals_the_reference_on_generated_texts() -> None:
+def test_generated_texts_have_the_tokens_of_the_reference() -> None:
     from open_clip.tokenizer import SimpleTokenizer
 
     reference, ours = SimpleTokenizer(context_length=CONTEXT_LENGTH), Tokenizer(CONTEXT_LENGTH)
@@ -54,7 +55,7 @@ def test_it_equals_the_reference_on_generated_texts() -> None:
     assert different == []
 
 
-def test_the_vocabulary_is_the_references() -> None:
+def test_the_vocabulary_is_that_of_the_reference() -> None:
     import gzip
     from importlib import resources
 

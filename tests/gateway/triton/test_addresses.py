@@ -14,7 +14,7 @@ from gateway.triton.addresses import Address, parse, resolve
         ("dns:///a:1,a:1", [Address("a", 1, True), Address("a", 1, False)]),
     ],
 )
-def test_the_grammar(text: str, expected: list[Address]) -> None:
+def test_parse(text: str, expected: list[Address]) -> None:
     assert parse(text) == expected
     assert parse(",".join(map(str, expected))) == expected
 
@@ -26,12 +26,12 @@ def test_the_grammar(text: str, expected: list[Address]) -> None:
         *("http://triton:8001", "dns://8.8.8.8/triton:8001", "dns:///triton", "ipv4:1.2.3.4:5", "a b:1", "u@h:1"),
     ],
 )
-def test_what_is_not_of_it(text: str) -> None:
+def test_parse_refuses(text: str) -> None:
     with pytest.raises(ValueError):
         parse(text)
 
 
-async def test_a_name_of_many_is_looked_up_and_one_of_one_is_not() -> None:
+async def test_only_dns_entries_are_resolved() -> None:
     targets = await resolve(parse("triton.invalid:1,dns:///127.0.0.1:2,dns:///[::1]:3,127.0.0.1:2"))
     assert targets == ["triton.invalid:1", "127.0.0.1:2", "[::1]:3"]
     with pytest.raises(OSError):

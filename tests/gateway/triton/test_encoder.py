@@ -1,10 +1,10 @@
-"""Against a real gRPC server on loopback; see fake_triton."""
+"""`TritonEncoder` against a gRPC server on loopback; see tests/fake_triton.py."""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import numpy as np
@@ -14,21 +14,23 @@ from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, O
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import CONFIGS, FakeTriton, eventually, served, unit_rows
 
-IMAGES = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
-TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
+IMAGES: Final = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
+TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
 @asynccontextmanager
-async def encoder_of(triton: FakeTriton, call_seconds: float = 5) -> AsyncIterator[TritonEncoder]:
+async def encoder_of(triton: FakeTriton, call_timeout_seconds: float = 5) -> AsyncIterator[TritonEncoder]:
     async with (
         served(triton) as port,
-        TritonEncoder(f"127.0.0.1:{port}", call_seconds=call_seconds, watch_seconds=0.05) as encoder,
+        TritonEncoder(
+            f"127.0.0.1:{port}", call_timeout_seconds=call_timeout_seconds, poll_interval_seconds=0.05
+        ) as encoder,
     ):
         yield encoder
 
 
-class TestWhatIsServed:
-    async def test_it_is_read_from_the_models_configuration(self) -> None:
+class TestSpecs:
+    async def test_are_read_from_the_models_configurations(self) -> None:
         async with encoder_of(FakeTriton(version="3")) as encoder:
             (spec,) = encoder.specs.values()
         assert spec.variant == "V"
@@ -40,7 +42,7 @@ class TestWhatIsServed:
         assert spec.vision.certificate == {"precision": "fp32"}
 
     @pytest.mark.parametrize("missing", ["V-vision", "V-text"])
-    async def test_one_tower_is_no_variant(self, missing: str) -> None:
+    async def test_one_tower_is_not_a_variant(self, missing: str) -> None:
         triton = FakeTriton()
         del triton.configs[missing]
         async with encoder_of(triton) as encoder:
@@ -60,7 +62,7 @@ class TestWhatIsServed:
             ("V-text", "TYPE_INT32", "TYPE_INT64"),
         ],
     )
-    async def test_other_models_are_left_alone(
+    async def test_models_with_other_tensors_are_not_served(
         self, model: str, old: str, new: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         triton = FakeTriton()
@@ -68,7 +70,7 @@ class TestWhatIsServed:
         async with encoder_of(triton) as encoder:
             assert not encoder.specs
         if model == "V-vision":
-            assert "not what this gateway serves" in caplog.text
+            assert "cannot be served" in caplog.text
 
     async def test_changes_are_noticed(self) -> None:
         triton = FakeTriton()
@@ -81,8 +83,10 @@ class TestWhatIsServed:
             triton.configs.clear()
             await eventually(lambda: not encoder.specs)
 
-    async def test_a_triton_that_starts_later_dies_and_returns(self, unused_port: int) -> None:
-        async with TritonEncoder(f"127.0.0.1:{unused_port}", call_seconds=5, watch_seconds=0.05) as encoder:
+    async def test_a_triton_that_starts_late_stops_and_restarts(self, unused_port: int) -> None:
+        async with TritonEncoder(
+            f"127.0.0.1:{unused_port}", call_timeout_seconds=5, poll_interval_seconds=0.05
+        ) as encoder:
             assert not encoder.specs
             async with served(FakeTriton(), unused_port):
                 await eventually(lambda: bool(encoder.specs))
@@ -99,7 +103,7 @@ def unused_port() -> int:
 
 
 class TestInference:
-    async def test_tensors_arrive_and_answers_return(self) -> None:
+    async def test_sends_tensors_and_returns_embeddings(self) -> None:
         triton = FakeTriton()
         async with encoder_of(triton) as encoder:
             images = await encoder.encode_images(encoder.specs["V"], IMAGES)
@@ -125,17 +129,17 @@ class TestInference:
         ],
         ids=["dimension", "rows", "type", "nan", "inf", "overflow", "zero", "length"],
     )
-    async def test_wrong_answers_are_not_passed_on(self, answer: Any) -> None:
+    async def test_invalid_embeddings_raise(self, answer: Any) -> None:
         async with encoder_of(FakeTriton(answer=answer)) as encoder:
             with pytest.raises(EncoderFault):
                 await encoder.encode_texts(encoder.specs["V"], TOKENS)
 
-    async def test_a_call_has_an_end(self) -> None:
-        async with encoder_of(FakeTriton(seconds=30), call_seconds=0.3) as encoder:
+    async def test_a_call_has_a_deadline(self) -> None:
+        async with encoder_of(FakeTriton(seconds=30), call_timeout_seconds=0.3) as encoder:
             with pytest.raises(DeadlineExceeded):
                 await encoder.encode_texts(encoder.specs["V"], TOKENS)
 
-    async def test_cancelling_reaches_triton(self) -> None:
+    async def test_cancelling_a_call_cancels_it_in_triton(self) -> None:
         triton = FakeTriton(seconds=30)
         async with encoder_of(triton) as encoder:
             call = asyncio.create_task(encoder.encode_texts(encoder.specs["V"], TOKENS))
@@ -154,7 +158,9 @@ class TestInference:
             (grpc.StatusCode.INTERNAL, "onnx runtime error 6", EncoderFault),
         ],
     )
-    async def test_tritons_errors(self, code: grpc.StatusCode, message: str, expected: type[ServerError]) -> None:
+    async def test_errors_of_triton_are_translated(
+        self, code: grpc.StatusCode, message: str, expected: type[ServerError]
+    ) -> None:
         async with encoder_of(FakeTriton(abort=(code, message))) as encoder:
             with pytest.raises(expected) as raised:
                 await encoder.encode_texts(encoder.specs["V"], TOKENS)

@@ -1,18 +1,20 @@
+from typing import Final
+
 import grpc
 import pytest
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
-from gateway.http.errors import STATUS
+from gateway.http.error_responses import STATUS
 from gateway.triton.errors import Unsent, translate
 
-C = grpc.StatusCode
-ERRORS = {C.RESOURCE_EXHAUSTED: Overloaded, C.DEADLINE_EXCEEDED: DeadlineExceeded} | dict.fromkeys(
+C: Final = grpc.StatusCode
+ERRORS: Final = {C.RESOURCE_EXHAUSTED: Overloaded, C.DEADLINE_EXCEEDED: DeadlineExceeded} | dict.fromkeys(
     (C.UNAVAILABLE, C.CANCELLED, C.NOT_FOUND), EncoderUnavailable
 )
 
 
 @pytest.mark.parametrize("code", list(C))
-def test_every_status_has_an_error_that_has_an_answer(code: grpc.StatusCode) -> None:
+def test_every_grpc_status_has_an_error_with_an_http_status(code: grpc.StatusCode) -> None:
     error = translate(code, "/secret/path")
     assert type(error) is ERRORS.get(code, EncoderFault)
     assert STATUS[type(error)] in (429, 502, 503, 504)
@@ -30,9 +32,9 @@ def test_every_status_has_an_error_that_has_an_answer(code: grpc.StatusCode) -> 
         ("connections to all backends failing; last error: UNKNOWN", Unsent),
     ],
 )
-def test_unavailable_means_several_things(details: str, expected: type[ServerError]) -> None:
+def test_unavailable_is_translated_by_its_message(details: str, expected: type[ServerError]) -> None:
     assert type(translate(C.UNAVAILABLE, details)) is expected
 
 
-def test_a_status_nobody_knows() -> None:
+def test_an_unknown_status_is_a_fault() -> None:
     assert type(translate(None, None)) is EncoderFault

@@ -1,4 +1,4 @@
-"""Several Tritons, some of which die, hang, stop or change while calls are under way."""
+"""Several Tritons, some of which are killed, hang, stop or change while calls are in flight."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import grpc
 import numpy as np
@@ -17,23 +18,23 @@ from gateway.triton.addresses import Address
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import CONFIGS, FakeTriton, FakeTritonProcess, eventually, served, unit_rows
 
-TOKENS = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
+TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
-def encoder_of(*ports: int | str, call_seconds: float = 10) -> TritonEncoder:
+def encoder_of(*ports: int | str, call_timeout_seconds: float = 10) -> TritonEncoder:
     url = ",".join(port if isinstance(port, str) else f"127.0.0.1:{port}" for port in ports)
-    return TritonEncoder(url, call_seconds=call_seconds, watch_seconds=0.05)
+    return TritonEncoder(url, call_timeout_seconds=call_timeout_seconds, poll_interval_seconds=0.05)
 
 
 async def encode(encoder: TritonEncoder, times: int = 1) -> None:
-    """So many calls at once, each of which must succeed."""
+    """Make several calls at the same time. Each of them must succeed."""
     spec = encoder.specs["V"]
     for rows in await asyncio.gather(*(encoder.encode_texts(spec, TOKENS) for _ in range(times))):
         np.testing.assert_array_equal(rows, unit_rows(TOKENS))
 
 
-class TestSpread:
-    async def test_is_even(self) -> None:
+class TestBalancing:
+    async def test_is_even_between_equal_replicas(self) -> None:
         a, b, c = FakeTriton(), FakeTriton(), FakeTriton()
         async with served(a) as pa, served(b) as pb, served(c) as pc, encoder_of(pa, pb, pc) as encoder:
             for _ in range(30):
@@ -41,7 +42,7 @@ class TestSpread:
             await encode(encoder, times=30)
         assert [len(triton.received) for triton in (a, b, c)] == [20, 20, 20]
 
-    async def test_a_slow_one_gets_less(self) -> None:
+    async def test_a_slow_replica_gets_fewer_calls(self) -> None:
         slow, fast = FakeTriton(seconds=0.2), FakeTriton(seconds=0.02)
         async with served(slow) as ps, served(fast) as pf, encoder_of(ps, pf) as encoder:
 
@@ -52,7 +53,7 @@ class TestSpread:
             await asyncio.gather(*(client() for _ in range(4)))
         assert len(fast.received) > 2 * len(slow.received) > 0
 
-    async def test_one_that_fails_fast_is_left_alone(self) -> None:
+    async def test_a_replica_that_fails_fast_gets_no_more_calls(self) -> None:
         broken, sound = FakeTriton(abort=(grpc.StatusCode.INTERNAL, "no memory")), FakeTriton()
         failed = 0
         async with served(broken) as pb, served(sound) as ps, encoder_of(pb, ps) as encoder:
@@ -64,8 +65,8 @@ class TestSpread:
         assert failed == 3
 
 
-class TestLoss:
-    async def test_kill_9_at_16_in_flight_costs_nothing(self) -> None:
+class TestFailover:
+    async def test_sigkill_at_16_in_flight_fails_no_call(self) -> None:
         with FakeTritonProcess(seconds=0.5) as a, FakeTritonProcess(seconds=0.5) as b:
             async with encoder_of(a.target, b.target) as encoder:
                 calls = asyncio.create_task(encode(encoder, times=16))
@@ -74,10 +75,10 @@ class TestLoss:
                 await calls
                 await encode(encoder, times=16)
 
-    async def test_a_hung_one_gets_no_new_work_and_its_calls_go_elsewhere(
+    async def test_a_hung_replica_gets_no_new_calls_and_its_calls_are_retried(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(replica, "_PATIENCE_SECONDS", 0.5)
+        monkeypatch.setattr(replica, "_POLL_TIMEOUT_SECONDS", 0.5)
         caplog.set_level(logging.INFO)
         with FakeTritonProcess(seconds=0.1) as a, FakeTritonProcess(seconds=0.1) as b:
             async with encoder_of(a.target, b.target) as encoder:
@@ -86,14 +87,14 @@ class TestLoss:
                 assert f"Triton at {a.target} is hung" in caplog.text
                 start = time.monotonic()
                 await encode(encoder, times=4)
-                assert time.monotonic() - start < 5  # and not the ten that a call may last
+                assert time.monotonic() - start < 5  # less than the deadline of 10 s
                 a.signal(signal.SIGCONT)
                 await eventually(lambda: caplog.text.count(f"{a.target} is serving") == 2)
 
-    async def test_a_lone_hung_one_keeps_to_the_deadline_and_is_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(replica, "_PATIENCE_SECONDS", 0.3)
+    async def test_calls_to_a_single_hung_triton_end_at_their_deadline(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(replica, "_POLL_TIMEOUT_SECONDS", 0.3)
         with FakeTritonProcess() as only:
-            async with encoder_of(only.target, call_seconds=1) as encoder:
+            async with encoder_of(only.target, call_timeout_seconds=1) as encoder:
                 only.signal(signal.SIGSTOP)
                 with pytest.raises(DeadlineExceeded):
                     await encode(encoder)
@@ -103,51 +104,51 @@ class TestLoss:
                 await encode(encoder)
 
     @pytest.mark.parametrize(("slow", "hung"), [(1, False), (2, True)])
-    async def test_one_look_unanswered_is_no_verdict(
+    async def test_one_unanswered_poll_does_not_make_a_replica_hung(
         self, slow: int, hung: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(replica, "_PATIENCE_SECONDS", 0.5)
+        monkeypatch.setattr(replica, "_POLL_TIMEOUT_SECONDS", 0.5)
         triton = FakeTriton()
         async with served(triton) as port, encoder_of(port) as encoder:
-            triton.slow_looks = slow
-            await eventually(lambda: not triton.slow_looks)
+            triton.slow_polls = slow
+            await eventually(lambda: not triton.slow_polls)
             await asyncio.sleep(0.8)
             assert ("is hung" in caplog.text) is hung
             await eventually(lambda: "V" in encoder.specs)
 
-    async def test_a_lost_connection_is_noticed_at_once(self) -> None:
-        """Not at the next look, which is an hour away."""
+    async def test_a_lost_connection_is_detected_without_a_poll(self) -> None:
+        """The next poll is an hour away."""
         with FakeTritonProcess() as only:
-            async with TritonEncoder(only.target, watch_seconds=3600) as encoder:
+            async with TritonEncoder(only.target, poll_interval_seconds=3600) as encoder:
                 assert encoder.specs
                 only.signal(signal.SIGKILL)
                 await eventually(lambda: not encoder.specs, seconds=1)
 
     @pytest.mark.parametrize("message", ["Server is stopping", "Socket closed"])
-    async def test_a_lone_one_is_not_asked_twice_by_a_call_that_left(self, message: str) -> None:
+    async def test_a_call_that_was_sent_to_a_single_triton_is_not_retried(self, message: str) -> None:
         triton = FakeTriton(abort=(grpc.StatusCode.UNAVAILABLE, message))
         async with served(triton) as port, encoder_of(port) as encoder:
             with pytest.raises(EncoderUnavailable):
                 await encode(encoder)
-        assert triton.asked == 1
+        assert triton.infer_calls == 1
 
-    async def test_a_stopping_one_is_retried_elsewhere_once(self) -> None:
+    async def test_a_call_is_retried_once_on_another_replica(self) -> None:
         stopping = [FakeTriton(abort=(grpc.StatusCode.UNAVAILABLE, "Server is stopping")) for _ in range(3)]
         a, b, c = map(served, stopping)
         async with a as pa, b as pb, c as pc, encoder_of(pa, pb, pc) as encoder:
             with pytest.raises(EncoderUnavailable):
                 await encode(encoder)
-            assert sum(triton.asked for triton in stopping) == 2
+            assert sum(triton.infer_calls for triton in stopping) == 2
             stopping[1].abort = stopping[2].abort = None
             await encode(encoder, times=9)
 
-    async def test_a_call_that_never_left_waits_for_a_restart(self, unused_tcp_port: int) -> None:
+    async def test_a_call_that_was_never_sent_waits_for_a_restart(self, unused_tcp_port: int) -> None:
         async with encoder_of(unused_tcp_port) as encoder:
             async with served(FakeTriton(), unused_tcp_port):
                 await eventually(lambda: "V" in encoder.specs)
                 spec = encoder.specs["V"]
             the_only = next(iter(encoder._fleet.replicas.values()))
-            encoder._fleet.choose = lambda *_, besides=None, **__: None if besides else the_only  # type: ignore[method-assign]  # as if not noticed yet
+            encoder._fleet.choose = lambda *_, exclude=None, **__: None if exclude else the_only  # type: ignore[method-assign]  # as if the failure were not detected yet
             call = asyncio.create_task(encoder.encode_texts(spec, TOKENS))
             await asyncio.sleep(0.3)
             async with served(FakeTriton(), unused_tcp_port):
@@ -156,8 +157,8 @@ class TestLoss:
                 await encoder.encode_texts(spec, TOKENS)
 
 
-class TestDifferences:
-    async def test_a_replaced_model_is_asked_for_by_its_version(self) -> None:
+class TestVersions:
+    async def test_a_call_names_the_version_of_the_model(self) -> None:
         triton = FakeTriton(version="3")
         async with served(triton) as port, encoder_of(port) as encoder:
             await encode(encoder)
@@ -174,18 +175,18 @@ class TestDifferences:
         assert (len(old.received), len(older.received), len(new.received)) == (6, 3, 3)
         assert set(new.versions) == {"2"}
 
-    async def test_a_certificate_that_changes_under_the_same_version_is_noticed(
+    async def test_a_certificate_that_changes_without_a_new_version_is_detected(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(replica, "_REREAD_SECONDS", 0.1)
+        monkeypatch.setattr(replica, "_CONFIG_REFRESH_SECONDS", 0.1)
         triton = FakeTriton()
         async with served(triton) as port, encoder_of(port) as encoder:
             triton.configs["V-vision"] = re.sub('"fp32"', '"bf16"', CONFIGS["V-vision"])
             await eventually(lambda: encoder.specs["V"].vision.certificate == {"precision": "bf16"})
 
 
-class TestNames:
-    async def test_addresses_come_and_go(self) -> None:
+class TestResolution:
+    async def test_replicas_follow_the_addresses_of_a_name(self) -> None:
         a, b = FakeTriton(seconds=0.3), FakeTriton()
         known: list[str] = []
 
@@ -194,25 +195,27 @@ class TestNames:
                 raise OSError("no such name")
             return list(known)
 
-        encoder = TritonEncoder("dns:///triton:1", watch_seconds=0.05, resolve=resolve, resolve_seconds=0.05)
+        encoder = TritonEncoder(
+            "dns:///triton:1", poll_interval_seconds=0.05, resolve=resolve, resolve_interval_seconds=0.05
+        )
         async with served(a) as pa, served(b) as pb, encoder:
             assert not encoder.specs
             known.append(f"127.0.0.1:{pa}")
             await eventually(lambda: "V" in encoder.specs)
             known.append(f"127.0.0.1:{pb}")
-            await eventually(lambda: len(encoder._fleet.replicas) == 2)
+            await eventually(lambda: [r.state for r in encoder._fleet.replicas.values()] == ["serving"] * 2)
             calls = asyncio.create_task(encode(encoder, times=4))
             await asyncio.sleep(0.1)
             known.pop(0)
             await eventually(lambda: len(encoder._fleet.replicas) == 1)
-            await calls  # those at the one that left, too
+            await calls  # including those on the removed replica
             count = len(a.received)
             await encode(encoder, times=4)
-            known.clear()  # a name server that fails takes nothing away
+            known.clear()  # a failed lookup removes no replica
             await asyncio.sleep(0.2)
             await encode(encoder)
         assert (count, len(a.received), len(b.received)) == (2, 2, 7)
 
-    async def test_a_real_name(self) -> None:
+    async def test_a_dns_entry_is_resolved_by_the_system(self) -> None:
         async with served(FakeTriton()) as port, encoder_of(f"dns:///localhost:{port}") as encoder:
             await encode(encoder)

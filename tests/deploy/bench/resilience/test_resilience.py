@@ -14,7 +14,7 @@ from deploy.bench.resilience.cli import SECTIONS
 
 pytestmark = pytest.mark.triton
 
-# Faults of Triton have tests of their own: tests/e2e/test_two_tritons.py, tests/deploy/embedded/test_keeping.py.
+# Faults of Triton have tests of their own: tests/e2e/test_two_tritons.py and tests/deploy/embedded/test_recovery.py.
 ONLY = tuple(SECTIONS.keys() - {"real", "faults"})
 
 

@@ -1,1 +1,0 @@
-"""What brings a fresh checkout to where it runs: standard library only, since nothing is installed yet."""

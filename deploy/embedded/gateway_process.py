@@ -1,0 +1,84 @@
+"""The gateway as a child process, configured to use the embedded Triton."""
+
+import os
+import sys
+import time
+from typing import Any, Final
+
+from deploy.embedded import probe
+from deploy.embedded.child import Child
+from deploy.embedded.ports import LOOPBACK
+from deploy.embedded.signals import Signals
+
+_START_S: Final = 30.0
+_STOP_S: Final = 45.0  # longer than the gateway's own grace period for requests in flight
+# -P keeps Python from importing a folder named `gateway` in the current directory.
+_COMMAND: Final = (sys.executable, "-P", "-m", "gateway")
+
+
+class GatewayProcess:
+    """A gateway that starts at once and logs to our terminal.
+
+    Args:
+        host: the address to listen on.
+        port: the port to listen on.
+        workers: the number of gateway processes.
+        triton_grpc_port: Triton's gRPC port on loopback.
+    """
+
+    def __init__(self, host: str, port: int, workers: int, triton_grpc_port: int) -> None:
+        self._port = port
+        self._host = reachable_host(host)
+        self._child = Child(
+            "The gateway",
+            _COMMAND,
+            {
+                **os.environ,
+                "HOST": host,
+                "PORT": str(port),
+                "NUM_WORKERS": str(workers),
+                # A gateway of pe-serve usually has no load balancer that needs time to notice the drain.
+                "PE_DRAIN_SECONDS": os.environ.get("PE_DRAIN_SECONDS", "0"),
+                "PE_TRITON_URL": f"{LOOPBACK}:{triton_grpc_port}",
+            },
+            log=None,
+        )
+
+    @property
+    def url(self) -> str:
+        """The base URL for clients on this machine; an IPv6 address stands in brackets."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    def wait_until_ready(self, signals: Signals) -> None:
+        """Wait until `/readiness` is 200.
+
+        Raises:
+            ProcessDied: the gateway ended.
+            ProcessNotReady: the gateway was not ready in time.
+            StopRequested: a stop signal came.
+        """
+        end = time.monotonic() + _START_S
+        while (reply := probe.request("GET", self._host, self._port, "/readiness")) is None or reply[0] != 200:
+            self._child.require_alive()
+            if time.monotonic() > end:
+                raise self._child.not_ready(_START_S)
+            signals.wait(0.05)
+
+    def info(self) -> dict[str, Any]:
+        """Return the body of `/info`; empty if there is no valid response."""
+        reply = probe.request("GET", self._host, self._port, "/info")
+        return reply[1] if reply and isinstance(reply[1], dict) else {}
+
+    def require_alive(self) -> None:
+        """Raise `ProcessDied` if the gateway ended."""
+        self._child.require_alive()
+
+    def stop(self, signals: Signals) -> None:
+        """Stop the gateway and wait until it drained, or was killed for taking too long."""
+        self._child.stop(signals, patience=_STOP_S)
+
+
+def reachable_host(host: str) -> str:
+    """Return the address by which clients on this machine reach a server that listens on `host`."""
+    return {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)

