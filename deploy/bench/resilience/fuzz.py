@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from deploy.bench.harness import client, processes
 from deploy.bench.harness.figures import Figure, at_most, exactly, observed
-from deploy.bench.resilience import generated_requests, strategies
+from deploy.bench.resilience import documented_requests, strategies
 from deploy.bench.resilience.soak import growth
 from deploy.bench.resilience.testbed import Testbed
 
@@ -57,7 +57,7 @@ def measure(testbed: Testbed) -> list[Figure]:
                 memory.append(processes.memory_mb(gateway.pid)["now"])
         for each in clients:
             each.result()
-        documented = generated_requests.measure(gateway.url, testbed.effort.examples)
+        documented = documented_requests.measure(gateway.url, testbed.effort.examples)
         right = client.post(gateway.url, client.IMAGE, {"image": client.grey(33)})
     testbed.stub.behave()
     if found.bad or any(figure.met is False for figure in documented):

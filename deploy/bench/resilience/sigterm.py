@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from deploy.bench.harness import client
 from deploy.bench.harness.figures import Figure, at_most, exactly, observed
-from deploy.bench.resilience.readiness_watch import Poll
+from deploy.bench.resilience.health_poll import Poll
 from deploy.bench.resilience.testbed import Testbed
 
 _CLIENTS: Final = 16

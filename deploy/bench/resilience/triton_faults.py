@@ -12,7 +12,7 @@ from typing import Any, Final
 from deploy.bench.harness import client, processes
 from deploy.bench.harness.figures import Figure, at_most, exactly
 from deploy.bench.harness.stack import Stack
-from deploy.bench.resilience.readiness_watch import Poll
+from deploy.bench.resilience.health_poll import Poll
 from deploy.bench.resilience.testbed import Testbed, serve_stub
 from deploy.embedded import ports
 

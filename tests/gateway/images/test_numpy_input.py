@@ -241,7 +241,10 @@ CALLS: Final[list[tuple[Any, tuple[Any, ...]]]] = [
 ATTACKS: Final = [
     # Calls
     *(
-        Attack(f"{function}, protocol {protocol}", pickle.dumps(_Calling(function, *arguments), protocol))
+        Attack(
+            f"{getattr(function, '__qualname__', function)}, protocol {protocol}",
+            pickle.dumps(_Calling(function, *arguments), protocol),
+        )
         for protocol in (0, 2, 4, 5)
         for function, arguments in CALLS
     ),

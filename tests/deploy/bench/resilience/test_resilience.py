@@ -14,8 +14,7 @@ from deploy.bench.resilience.cli import SECTIONS
 
 pytestmark = pytest.mark.triton
 
-# Killed and hung Tritons have tests of their own: tests/e2e/test_two_tritons.py and
-# tests/deploy/embedded/test_recovery.py.
+# Faults of Triton have tests of their own: tests/e2e/test_two_tritons.py and tests/deploy/embedded/test_recovery.py.
 ONLY = tuple(SECTIONS.keys() - {"real", "faults"})
 
 
