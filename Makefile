@@ -1,6 +1,8 @@
 # Each target first brings its environments up to date: a fresh machine needs nothing installed by hand.
-# Another Python than the first one on the path, 3.11 to 3.13: make PYTHON=python3.12 serve
+# Another Python than the first one on the path: make PYTHON=python3.12 serve
 export PYTHON ?= python3
+# Without bytecode, pytest compiles every test again in every run.
+unexport PYTHONDONTWRITEBYTECODE
 setup = deploy/setup.sh
 
 serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
@@ -11,12 +13,12 @@ hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
-test: check ; @.venv/bin/pytest -m "not export and not gpu" \
-	&& .venv-export/bin/pytest -m "export and not gpu" $$(grep -rlE --include='*.py' "mark\.export" tests)
-# Write constraints/ anew after a change of the dependencies; `deploy/pins.sh --upgrade` takes the newest versions.
-pins:   ; @$(setup) test && deploy/pins.sh
+test: check ; @.venv/bin/pytest -m "not export" \
+	&& .venv-export/bin/pytest -m export $$(grep -rlE --include='*.py' "mark\.export" tests)
+# Writes constraints/ again after a change of the dependencies; `deploy/pins.sh --upgrade` takes the newest versions.
+pins:   ; @$(setup) bench && deploy/pins.sh
 # Known vulnerabilities of all that is pinned. Fails where the database cannot be reached.
-audit:  ; @$(setup) test && for pins in constraints/*.txt; do \
+audit:  ; @$(setup) bench && for pins in constraints/*.txt; do \
 	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r $$pins || exit; done
 
 .PHONY: serve bench hold check test pins audit

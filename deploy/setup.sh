@@ -50,6 +50,7 @@ missing_packages() {
   "$python" -c 'import ensurepip' 2>/dev/null || echo "python$version-venv"
   case $1 in
     serve|openvino|bench|test)
+      [ "$version" = 3.13 ] ||  # Triton then runs with another Python, which brings its library
       # Triton's Python stub links the shared library of Python, which Debian packs apart.
       "$python" -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(sysconfig.get_config_var("LIBDIR") + "/libpython%d.%d.so.1.0" % sys.version_info[:2]))' ||
@@ -90,8 +91,13 @@ ensure_uv() {
 
 make_environment() {
   local environment=$1 pins=$2 base=$python started=$SECONDS uv=(.tools/uv/bin/uv --quiet)
-  # The embedded Triton's stub needs numpy 1.26, which has no wheels for Python 3.13: uv finds or downloads a 3.12.
-  case $pins:$version in triton*:3.13) base=3.12 ;; esac
+  # The embedded Triton's stub needs numpy 1.26, which has no wheels for Python 3.13: uv finds a 3.12, or downloads one.
+  case $pins:$version in triton*:3.13)
+    base=3.12
+    "${uv[@]}" python find "$base" >/dev/null 2>&1 || "${uv[@]}" python install "$base" ||
+      fail "the embedded Triton needs Python 3.11 or 3.12, because its stub needs numpy 1.26. None was found, and none
+could be downloaded. Install one, and name it: make PYTHON=/path/to/python3.12 serve" ;;
+  esac
   if [ -e "$environment" ] && [ ! -e "$environment/pyvenv.cfg" ]; then
     fail "$PWD/$environment is in the way: it is no environment. Remove it, and run this again."
   fi
@@ -120,7 +126,7 @@ make_environments() {
   done < <(environments_of "$1")
   if [ "$1" = test ]; then deploy/test_tools.sh & jobs=$((jobs + 1)); fi
   while [ "$jobs" -gt 0 ]; do
-    wait -n || fail "the messages above say why. Check the network and the disk; then run this again."
+    wait -n || fail "see above. Check the network and the disk, then run this again: it continues from here."
     jobs=$((jobs - 1))
   done
 }

@@ -23,7 +23,7 @@ def model(request: pytest.FixtureRequest) -> dict[str, Any]:
     return compose_file.load({**compose_file.defaults(), "COMPOSE_PROFILES": request.param})
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_fits_the_schema_of_the_compose_specification(model: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "compose.json").write_text(json.dumps(model))
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]

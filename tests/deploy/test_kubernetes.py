@@ -15,7 +15,7 @@ import yaml
 
 from gateway.settings import Settings
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"

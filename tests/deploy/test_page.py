@@ -16,7 +16,7 @@ from tests.deploy import compose_file
 from tests.deploy.compose_file import ROOT
 from tests.deploy.test_kubernetes import EXPORTING, KUSTOMIZE, SERVING, render
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "deploy/README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

@@ -24,7 +24,7 @@ NOWHERE: Final = {
     "UV_NO_CACHE": "1",
 }
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

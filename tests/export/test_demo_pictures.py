@@ -35,6 +35,8 @@ from export.demo.pictures import (
 )
 from export.demo.questions import questions
 
+pytestmark = pytest.mark.slow
+
 
 def scenes(number: int) -> Iterator[tuple[np.random.Generator, Scene]]:
     for seed in range(number):

@@ -35,7 +35,7 @@ def test_phases() -> None:
     assert phase(drain) == (True, True, True)  # No request is in flight.
 
 
-@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
     """Requests take 3 s. The drain serves for 1 s, and refuses afterwards."""
@@ -86,7 +86,7 @@ async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
     assert "Traceback" not in gateway.log
 
 
-@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_second_signal_ends_it_at_once(workers: int) -> None:
     triton = FakeTriton()

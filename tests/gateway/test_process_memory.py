@@ -61,7 +61,7 @@ def seen():
 """
 
 
-@pytest.mark.process
+@pytest.mark.slow
 @glibc
 def test_memory_of_large_images_returns_to_the_system() -> None:
     """Growth in MB after five times two images."""
@@ -70,14 +70,14 @@ def test_memory_of_large_images_returns_to_the_system() -> None:
     assert grown["default"] > 3 * grown["set"], grown
 
 
-@pytest.mark.process
+@pytest.mark.slow
 @glibc
 def test_large_blocks_are_mapped_while_serving() -> None:
     assert _output_of(MAPPED + SERVES) == 1
     assert _output_of(MAPPED + "print(seen())") == 0
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_objects_made_before_serving_are_not_collected() -> None:
     assert _output_of(COLLECTED + SERVES) < 10_000  # of several hundred thousand
 

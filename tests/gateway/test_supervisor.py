@@ -14,7 +14,7 @@ import pytest
 from tests.fake_triton import FakeTriton, eventually, served
 from tests.gateway.process import GatewayProcess
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 
 def workers_of(gateway: GatewayProcess) -> set[int]:

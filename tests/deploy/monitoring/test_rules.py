@@ -12,7 +12,7 @@ from gateway.observe.metrics import Metrics
 from gateway.observe.triton_metrics import TritonMetrics
 from gateway.texts.cache import TextCache
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 FOLDER = FILE.parents[1]
 ALERTS = [rule for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]

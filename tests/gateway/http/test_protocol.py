@@ -11,6 +11,8 @@ import uvicorn
 from gateway.http import protocol
 from gateway.http.protocol import MAX_HEAD_BYTES, Protocol
 
+pytestmark = pytest.mark.slow
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
 

@@ -50,7 +50,7 @@ def test_the_access_log_has_the_fields_of_the_request_instead_of_a_message() -> 
     assert entry["request_id"] == "%d"
 
 
-@pytest.mark.process
+@pytest.mark.slow
 async def test_a_malformed_form_makes_one_line() -> None:
     """The line of the access log, without the warnings of the multipart parser."""
     async with served(FakeTriton()) as port, GatewayProcess(port) as gateway, httpx2.AsyncClient() as client:

@@ -18,6 +18,8 @@ from gateway.triton.readiness import Readiness, TowerReadiness
 from tests.fake_triton import FakeTriton, FakeTritonProcess, eventually, served
 from tests.fakes import fake_spec
 
+pytestmark = pytest.mark.slow
+
 WINDOW: Final = 0.3
 TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 

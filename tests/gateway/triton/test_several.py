@@ -18,6 +18,8 @@ from gateway.triton.addresses import Address
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import CONFIGS, FakeTriton, FakeTritonProcess, eventually, served, unit_rows
 
+pytestmark = pytest.mark.slow
+
 TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
