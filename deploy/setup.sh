@@ -152,7 +152,15 @@ is_complete "$1" && exit
 mkdir -p .tools
 exec 9>.tools/lock
 flock --nonblock 9 || { say "Waiting for another run that is setting up this checkout ..."; flock 9; }
-trap 'trap - EXIT; say "Interrupted: run the same command again, and it continues from here."; kill 0' INT TERM
+interrupted() {
+  trap '' INT TERM  # or the signal to the whole process group, uv among it, would come back here
+  trap - EXIT
+  say "Interrupted: run the same command again, and it continues from here."
+  kill 0
+  wait || true
+  exit 130
+}
+trap interrupted INT TERM
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 install_packages "$1"
 ensure_uv

@@ -31,8 +31,10 @@ pytestmark = pytest.mark.slow
 def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     (copy / "deploy").mkdir(parents=True)
-    for name in ("deploy/setup.sh", "deploy/test_tools.sh", "pyproject.toml"):
+    for name in ("deploy/setup.sh", "deploy/test_tools.sh", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
+    for name in ("gateway", "export"):
+        (copy / name).mkdir()
     shutil.copytree(ROOT / "constraints", copy / "constraints")
     return copy
 
