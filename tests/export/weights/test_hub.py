@@ -151,7 +151,7 @@ def test_pe_export_from_the_hub_keeps_to_the_commit_it_recorded(random_checkpoin
         assert f"{REPOSITORY} at main, from the hub or its cache" in result.stderr
         assert commits(models) == [COMMIT]
         certificate = json.loads((models / "PE-Demo-T8-64-text/1/parity.json").read_text())
-        assert certificate["inputs"]["checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
+        assert certificate["inputs"]["space"]["checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
 
         hub.commit = newer  # main moves on
         result = client(EXPORT_DEMO, str(models), home=home, HF_ENDPOINT=hub.url)
