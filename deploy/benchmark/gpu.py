@@ -165,7 +165,7 @@ class OnnxRuntimeRun:
 
 def export(variant: Variant, precision: Precision, checkpoint: Path, repository: Path) -> tuple[Path, Certificate]:
     """The vision tower's graph, by the way that every export takes, and its certificate."""
-    order = pipeline.Order(
+    order = pipeline.ExportRequest(
         variant=variant,
         checkpoint=checkpoint,
         checkpoint_source=checkpoint.name,

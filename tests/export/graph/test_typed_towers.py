@@ -15,7 +15,7 @@ from export.errors import GraphError
 from export.graph import onnx_graph
 from export.graph.forms import FORMS
 from export.graph.spec import GraphForm, Precision
-from export.graph.typed_towers import typed
+from export.graph.typed_towers import typed_tower
 from export.parity import torch_reference
 from export.repository.triton_config import INPUTS
 from export.samples import samples
@@ -36,7 +36,7 @@ def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower
     opened = open_checkpoint(random_checkpoint)
     network = load_tower(DEMO, tower, opened)
     expected = torch_reference(network)(inputs)
-    actual = torch_reference(typed(network, precision, FORMS["elementary"]))(inputs)
+    actual = torch_reference(typed_tower(network, precision, FORMS["elementary"]))(inputs)
     assert actual.dtype == np.float32
     parity.require(parity.compare(expected, actual), precision)
 
@@ -49,7 +49,7 @@ def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path)
         tokens[row, ends] = 49407
     network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
     expected = torch_reference(network)(tokens)
-    actual = torch_reference(typed(network, "fp32", FORMS["elementary"]))(tokens)
+    actual = torch_reference(typed_tower(network, "fp32", FORMS["elementary"]))(tokens)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -59,7 +59,7 @@ def graph_of(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     @cache
     def export(tower: Tower, precision: Precision, form: GraphForm) -> onnx.ModelProto:
-        network = typed(load_tower(DEMO, tower, open_checkpoint(random_checkpoint)), precision, FORMS[form])
+        network = typed_tower(load_tower(DEMO, tower, open_checkpoint(random_checkpoint)), precision, FORMS[form])
         example = torch.from_numpy(samples(DEMO, tower)[:2])
         path = tmp_path_factory.mktemp("graph") / "model.onnx"
         graph = onnx_graph.export_graph(network, INPUTS[tower][0], example, path)
@@ -124,7 +124,7 @@ def test_an_mlp_of_other_parts_is_refused(random_checkpoint: Path) -> None:
     network: Any = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
     network.text.transformer.resblocks[1].mlp.append(torch.nn.ReLU())
     with pytest.raises(GraphError, match="a block's MLP is not Perception Encoder's"):
-        typed(network, "fp32", FORMS["elementary"])
+        typed_tower(network, "fp32", FORMS["elementary"])
 
 
 def test_every_engines_first_precision_is_its_default_and_in_the_tolerances() -> None:
