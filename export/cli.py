@@ -70,7 +70,7 @@ def _export(options: argparse.Namespace) -> int:
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     checkpoint, source, digest = _weights(options, variant)
     pipeline.run(
-        pipeline.Order(
+        pipeline.ExportRequest(
             variant=variant,
             checkpoint=checkpoint,
             checkpoint_source=source,

@@ -1,4 +1,7 @@
-"""Take each tower from checkpoint to repository: load, export, build, prove, publish. Nothing unproven is published."""
+"""Export each tower from its checkpoint to the repository: load, export, build, compare with torch, publish.
+
+No artifact is published without the comparison, except with `--unverified`.
+"""
 
 import gc
 from dataclasses import dataclass, field
@@ -14,7 +17,7 @@ from export.files import readable_size, sha256_of
 from export.graph import onnx_graph
 from export.graph.forms import FORMS
 from export.graph.spec import Precision
-from export.graph.typed_towers import release, typed
+from export.graph.typed_towers import release_weights, typed_tower
 from export.progress import Progress
 from export.repository import triton_config
 from export.repository.certificate import (
@@ -34,15 +37,15 @@ from export.weights.checkpoint import load_tower, open_checkpoint, read_logit_sc
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be exported, and where to."""
+class ExportRequest:
+    """What to export, from which weights, and into which repository."""
 
     variant: Variant
     checkpoint: Path
     checkpoint_source: str
-    """Where the weights are from, in words that may be published: no directory of this machine."""
+    """Origin of the weights, for the certificate. It names no directory of this machine."""
     checkpoint_sha256: str
-    """What the file's digest must be; empty if the source states none."""
+    """Expected SHA-256 of the file; empty if the source publishes none."""
     repository: Path
     command: str
     """The command line, which the certificate records."""
@@ -50,71 +53,73 @@ class Order:
     engine: Engine = field(default_factory=lambda: ENGINES["onnx"])
     precision: Precision = "fp32"
     unverified: bool = False
-    """Publish even what nothing on this machine can run."""
+    """Publish an artifact that nothing on this machine can run."""
     towers: tuple[Tower, ...] = TOWERS
     force: bool = False
     """Export again even if nothing has changed."""
 
 
-def run(order: Order, progress: Progress) -> None:
-    """Export every tower of the order, one at a time.
+def run(request: ExportRequest, progress: Progress) -> None:
+    """Export every tower of the request, one at a time.
 
     Raises:
         ExportError: one tower failed. Towers that were published before it stay published.
     """
-    repository = Repository(order.repository)
+    repository = Repository(request.repository)
     repository.require_writable()
-    target = order.engine.target(order.max_batch_size)
-    runtime = order.engine.runtime(order.precision)
-    if runtime is None and not order.unverified:
+    target = request.engine.target(request.max_batch_size)
+    runtime = request.engine.runtime(request.precision)
+    if runtime is None and not request.unverified:
         raise ParityError(
-            f"nothing here can prove {order.engine.name} in {order.precision}; "
-            f"{order.engine.missing_runtime(order.precision)}"
+            f"nothing here can prove {request.engine.name} in {request.precision}; "
+            f"{request.engine.missing_runtime(request.precision)}"
         )
-    space = EmbeddingSpace(order.variant.name, _checked_digest(order, progress))
-    for tower in order.towers:
+    space = EmbeddingSpace(request.variant.name, _checked_digest(request, progress))
+    for tower in request.towers:
         inputs = Inputs(
             space=space,
             tower=tower,
-            engine=order.engine.name,
-            precision=order.precision,
-            form=order.engine.form,
+            engine=request.engine.name,
+            precision=request.precision,
+            form=request.engine.form,
             opset=onnx_graph.OPSET,
-            code_sha256=code_digest(order.engine.name),
+            code_sha256=code_digest(request.engine.name),
             libraries=graph_library_versions(),
             target=target,
         )
-        if not order.force and _is_current(order, tower, repository, inputs, progress):
+        if not request.force and _is_current(request, tower, repository, inputs, progress):
             continue
         with repository.staging() as staging:
             staged = staging / "version"
             staged.mkdir()
-            certificate = _make(order, tower, staged, inputs, runtime, progress)
+            certificate = _make(request, tower, staged, inputs, runtime, progress)
             size = readable_size(sum(path.stat().st_size for path in staged.iterdir()))
-            model = order.variant.model_name(tower)
-            version = repository.publish(model, staged, _config(order, tower, certificate))
+            model = request.variant.model_name(tower)
+            version = repository.publish(model, staged, _config(request, tower, certificate))
         progress.say(f"{model}/{version}  {size}, {_summary(certificate)}")
 
 
-def _checked_digest(order: Order, progress: Progress) -> str:
+def _checked_digest(request: ExportRequest, progress: Progress) -> str:
     """Hash the checkpoint, and compare the digest with the one that its source states."""
-    size = readable_size(order.checkpoint.stat().st_size)
-    with progress.step("weights", "hash", f"{order.checkpoint.name}, {size}"):
-        digest = sha256_of(order.checkpoint)
-    if order.checkpoint_sha256 not in ("", digest):
-        file = order.checkpoint.resolve()  # the file in the hub's cache: deleting the link to it would not help
+    size = readable_size(request.checkpoint.stat().st_size)
+    with progress.step("weights", "hash", f"{request.checkpoint.name}, {size}"):
+        digest = sha256_of(request.checkpoint)
+    if request.checkpoint_sha256 not in ("", digest):
+        file = request.checkpoint.resolve()  # The hub's cache holds a link. Deleting the link would leave the file.
         raise CheckpointError(f"{file} is not what was published: its sha256 is {digest}; delete it and try again")
     return digest
 
 
-def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inputs, progress: Progress) -> bool:
-    """Check whether the newest version was made from the same inputs and is whole; then renew its configuration."""
-    model = order.variant.model_name(tower)
+def _is_current(
+    request: ExportRequest, tower: Tower, repository: Repository, inputs: Inputs, progress: Progress
+) -> bool:
+    """Check whether the newest version has equal inputs and undamaged files. If so, rewrite its configuration."""
+    model = request.variant.model_name(tower)
     version = repository.latest_version(model)
     directory = repository.version_directory(model, version)
     try:
         certificate = Certificate.read(directory)
-    except RepositoryError:  # there is no version yet, or another release made it
+    except RepositoryError:  # There is no version yet, or another release wrote the certificate.
         return False
     if changed := inputs.differences(certificate.inputs):
         progress.say(f"{model}/{version}  exporting again, changed: {', '.join(changed)}")
@@ -122,7 +127,7 @@ def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inpu
     if damaged := certificate.damaged_files(directory):
         progress.say(f"{model}/{version}  exporting again, damaged: {', '.join(damaged)}")
         return False
-    config = _config(order, tower, certificate)
+    config = _config(request, tower, certificate)
     if repository.read_config(model) != config:
         repository.write_config(model, config)
         progress.say(f"{model}/{version}  configuration rewritten")
@@ -132,43 +137,45 @@ def _is_current(order: Order, tower: Tower, repository: Repository, inputs: Inpu
 
 
 def _make(
-    order: Order, tower: Tower, staged: Path, inputs: Inputs, runtime: Runtime | None, progress: Progress
+    request: ExportRequest, tower: Tower, staged: Path, inputs: Inputs, runtime: Runtime | None, progress: Progress
 ) -> Certificate:
-    """Fill `staged` with the artifact, its answers and its certificate, or raise."""
+    """Write the artifact, torch's answers and the certificate into `staged`."""
     progress.seconds.clear()
     progress.peak_memory_bytes.clear()
     _free_memory()
     before = resident_memory.resident_bytes()
-    weights = readable_size(4 * order.variant.parameters[tower])
+    weights = readable_size(4 * request.variant.parameters[tower])
     with progress.step(tower, "load", f"{weights} in FP32") as advance:
-        checkpoint = open_checkpoint(order.checkpoint)
-        network = load_tower(order.variant, tower, checkpoint, advance)
+        checkpoint = open_checkpoint(request.checkpoint)
+        network = load_tower(request.variant, tower, checkpoint, advance)
         logit_scale, notice = read_logit_scale(checkpoint), checkpoint.notice
         del checkpoint
-    test_inputs = samples(order.variant, tower)
+    test_inputs = samples(request.variant, tower)
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
         expected = parity.embed_all(parity.torch_reference(network), test_inputs, advance)
-    with progress.step(tower, "export", order.precision):
-        typed_network = typed(network, order.engine.graph_precision(order.precision), FORMS[order.engine.form])
-        del network  # the typed tower holds its weights now, or casts of them
+    with progress.step(tower, "export", request.precision):
+        typed_network = typed_tower(
+            network, request.engine.graph_precision(request.precision), FORMS[request.engine.form]
+        )
+        del network  # The typed tower holds the weights or casts of them.
         input_name, _ = triton_config.INPUTS[tower]
         scratch = staged.with_name("graph")
         scratch.mkdir()
         graph = onnx_graph.export_graph(
             typed_network, input_name, torch.from_numpy(test_inputs[:2]), scratch / "model.onnx"
         )
-    release(typed_network)  # the runtime opens its own copy of the weights next: never hold two
+    release_weights(typed_network)  # The runtime opens its own copy of the weights next.
     _free_memory()
-    request = BuildRequest(
+    build_request = BuildRequest(
         tower=tower,
         graph=graph.path,
         files=graph.files,
         output=staged,
-        input_shape=order.variant.input_shape(tower),
-        max_batch_size=order.max_batch_size,
+        input_shape=request.variant.input_shape(tower),
+        max_batch_size=request.max_batch_size,
         target=inputs.target,
     )
-    files = order.engine.build(request, progress)
+    files = request.engine.build(build_request, progress)
     figures = None
     if runtime is not None:
         with (
@@ -180,13 +187,13 @@ def _make(
     answers = parity.Answers(test_inputs, expected).write(staged)
     certificate = Certificate(
         inputs=inputs,
-        checkpoint_source=order.checkpoint_source,
+        checkpoint_source=request.checkpoint_source,
         logit_scale=logit_scale,
-        notice=order.variant.notice or notice,
+        notice=request.variant.notice or notice,
         parity=figures,
         min_cosine_required=parity.MIN_COSINE[inputs.precision],
         runtime=runtime.description if runtime else "",
-        command=order.command,
+        command=request.command,
         files={file.name: sha256_of(file) for file in (*files, answers)},
         versions=all_versions(),
         measured=Measured(
@@ -204,15 +211,15 @@ def _free_memory() -> None:
     resident_memory.trim()
 
 
-def _config(order: Order, tower: Tower, certificate: Certificate) -> str:
+def _config(request: ExportRequest, tower: Tower, certificate: Certificate) -> str:
     """Write the model's `config.pbtxt`."""
     config = triton_config.describe(
-        order.variant,
+        request.variant,
         tower,
-        order.engine,
-        order.precision,
+        request.engine,
+        request.precision,
         file=certificate.artifact,
-        max_batch_size=order.max_batch_size,
+        max_batch_size=request.max_batch_size,
         parameters=certificate.parameters(),
     )
     return to_text(config)

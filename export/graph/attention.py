@@ -1,7 +1,7 @@
 """Attention in place of timm's and torch's modules, with the same weights, by the operators of a `Form`.
 
-Query, key and value are three products, so that no runtime has to cut one result into three; and the value's bias,
-which attention passes on as it is (its weights add up to 1), is made part of the output's.
+Query, key and value are three products, so that no runtime has to split one result into three. The bias of the
+value is folded into the bias of the output: attention weights add up to 1, so attention passes the bias on unchanged.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from export.graph.forms import Form
 
 
 class SelfAttention(nn.Module):
-    """x [N, S, W] -> [N, S, W], of which `out` makes the block's change.
+    """Attend within x [N, S, W]; the caller applies `out` to the result [N, S, W].
 
     With rotary positions for a vision tower, causal for a text tower.
     """
@@ -63,7 +63,7 @@ def vision_attention(attention: Any, rotary: Tensor, form: Form) -> SelfAttentio
         raise GraphError("the vision tower's attention is not Perception Encoder's")
     heads = attention.num_heads
     rewritten = SelfAttention(attention.qkv, attention.proj, heads, form, causal=False, rotary=rotary)
-    if form.halves:
+    if form.halves_apart:
         for linear in (rewritten.query, rewritten.key):
             _separate_halves(linear, heads)
     return rewritten
@@ -98,7 +98,7 @@ def _split(qkv: nn.Linear) -> list[nn.Linear]:
 
 
 def _separate_halves(linear: nn.Linear, heads: int) -> None:
-    """Reorder within each head from pairs (x0, y0, x1, y1, ...) to halves (x0, x1, ..., y0, y1, ...).
+    """Reorder within each head from pairs (x0, y0, x1, y1, ...) to halves_apart (x0, x1, ..., y0, y1, ...).
 
     Products of query and key stay the same, and a rotation becomes two slices instead of a strided shuffle.
     """

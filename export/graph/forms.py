@@ -1,4 +1,4 @@
-"""What the graph's operators look like: two forms of the same mathematics, chosen by what a runtime documents.
+"""The graph's operators in two forms of the same mathematics. Each engine uses the form that its runtime documents.
 
     fused        onnxruntime's own operators (docs/ContribOperators.md), on the CPU and CUDA; OpenVINO reads them too.
                  MultiHeadAttention is flash attention: on CUDA for FP16 since release 1.16, BF16 since 1.24, on the CPU
@@ -6,8 +6,8 @@
                  memory that a block takes besides its matrix products
     elementary   MatMul, Softmax, Mul, Add, LayerNormalization: every parser knows them, and TensorRT fuses them
 
-onnx's own `Attention` (opset 23) is not used: onnxruntime has had it on CUDA only since 1.24, and there refuses to be
-told the precision of its softmax.
+onnx's own `Attention` (opset 23) is not used: onnxruntime has it on CUDA only since 1.24, and its CUDA kernel refuses
+an explicit precision of the softmax.
 """
 
 from collections.abc import Mapping
@@ -28,31 +28,31 @@ _ROTARY_WIDTH = 1024
 class Form(Protocol):
     """The operators that have more than one form."""
 
-    halves: bool
-    """Whether `rotate` finds a head's real parts first and its imaginary ones after them; else they are neighbours."""
+    halves_apart: bool
+    """Whether `rotate` takes a head's real parts first and its imaginary parts after them. Otherwise they alternate."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
-        """softmax(q k^T / sqrt(d)) v: query [N, S, W], key and value [N, T, W] -> [N, S, W]."""
+        """Compute softmax(q k^T / sqrt(d)) v: query [N, S, W], key and value [N, T, W] -> [N, S, W]."""
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        """What `rotate` takes, made of FP32 [S, d / 2] for heads of d numbers."""
+        """Build the table for `rotate` from FP32 cosines and sines [S, d / 2], for heads of d numbers."""
 
     def rotate(self, x: Tensor, table: Tensor) -> Tensor:
-        """x [N, S, W] in `dtype` -> the same, each head's pairs turned by their token's angles."""
+        """Rotate the pairs of each head of x [N, S, W] by the angles of their token; shape and dtype stay."""
 
     def add_norm(self, x: Tensor, inputs: Tensor, linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-        """x FP32 [N, S, W], inputs [N, S, V] -> x + linear(inputs), and the norm of that, both FP32."""
+        """Return x + linear(inputs) and its norm, both FP32 [N, S, W]; x is FP32 [N, S, W], inputs are [N, S, V]."""
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
-    """[N, S, W] -> [N, S, heads, d]."""
+    """Reshape [N, S, W] to [N, S, heads, d]."""
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
 class Elementary:
-    """What every parser knows, and torch can run."""
+    """Operators that every parser knows. Torch can run this form."""
 
-    halves = True
+    halves_apart = True
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
         # The softmax is in FP32.
@@ -84,29 +84,29 @@ class Elementary:
 
 
 class Fused:
-    """What onnxruntime has in one; it can be exported, not run by torch."""
+    """Operators of onnxruntime that replace several elementary ones. Torch can export this form but not run it."""
 
-    halves = False
+    halves_apart = False
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
         return _operator("MultiHeadAttention", query, key, value, num_heads=heads, unidirectional=int(causal))
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # [2, S, width / 2]: as many heads together as may count as one, for pairs that are neighbours stay neighbours
+        # [2, S, width / 2]. Pairs are neighbours, so several heads can be rotated as one wider head.
         fitting = _ROTARY_WIDTH // (2 * cosine.shape[-1])
         together = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= max(1, fitting))
         return torch.stack((cosine, sine)).repeat(1, 1, together).to(dtype)
 
     def rotate(self, x: Tensor, table: Tensor) -> Tensor:
         cosine, sine = table.unbind(0)
-        # Written out for each input: onnxruntime would take the number of the first alone, but OpenVINO (2026.4) then
-        # turns all tokens like the first.
+        # Positions are given for each input. onnxruntime also accepts the first position alone, but OpenVINO (2026.4)
+        # then rotates all tokens like the first.
         positions = torch.arange(x.shape[1]).expand(x.shape[0], -1)
         count = x.shape[-1] // (2 * table.shape[-1])
         return _operator("RotaryEmbedding", x, positions, cosine, sine, num_heads=count, interleaved=1)
 
     def add_norm(self, x: Tensor, inputs: Tensor, linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-        # The bias is added by the same operator as the sum, and in FP32: one pass less.
+        # The operator adds the bias together with the sum, in FP32. This saves one pass over memory.
         change = F.linear(inputs, linear.weight).float()
         normed, _, _, total = torch.onnx.ops.symbolic_multi_out(
             "com.microsoft::SkipLayerNormalization",
@@ -120,7 +120,7 @@ class Fused:
 
 
 def _operator(name: str, x: Tensor, *others: Tensor, **attributes: Any) -> Tensor:
-    """One of onnxruntime's operators, whose result is like its first input."""
+    """Insert one of onnxruntime's operators. Its result has the dtype and shape of `x`."""
     result: Tensor = torch.onnx.ops.symbolic(
         f"com.microsoft::{name}", (x, *others), attributes, dtype=x.dtype, shape=x.shape, version=1
     )

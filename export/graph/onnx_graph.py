@@ -1,4 +1,4 @@
-"""Tower -> ONNX file: named tensors, only the batch axis dynamic, checked by onnx's own checker.
+"""Export a tower to an ONNX file with named tensors and a dynamic batch axis, verified by onnx's own checker.
 
 `OPSET` is documented by every runtime in reach: onnxruntime since 1.17 (its compatibility table), so Triton >= 24.02
 and the embedded server, and TensorRT's parser since 10. Operators beyond it are another matter: see `forms`.
@@ -7,6 +7,7 @@ and the embedded server, and TensorRT's parser since 10. Operators beyond it are
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import onnx
 import onnx_ir
@@ -15,16 +16,16 @@ from torch import Tensor, nn
 
 from export.errors import GraphError
 
-OPSET = 20
-OUTPUT = "embedding"
+OPSET: Final = 20
+OUTPUT: Final = "embedding"
 
-# A protobuf file ends at 2 GB; well below that, where a second copy in memory begins to hurt, weights move beside it.
-_EXTERNAL_DATA_ABOVE_BYTES = 256 * 2**20
+# A protobuf file cannot exceed 2 GB. The limit here is lower, because saving in one file copies the weights in memory.
+_EXTERNAL_DATA_ABOVE_BYTES: Final = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """An exported file; `files` are its parts, the graph first, all in one directory."""
+    """An exported graph. `files` lists the graph and then its weights file, if any, all in one directory."""
 
     path: Path
     files: tuple[Path, ...]
@@ -36,10 +37,16 @@ class OnnxGraph:
 
 
 def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path) -> OnnxGraph:
-    """Write `path` (and `path`.data beside it when large) for a tower that takes `example`, [N >= 2, ...].
+    """Write a tower as an ONNX graph, and large weights as `path`.data beside it.
 
-    The graph's input is `input_name`, its output `embedding`; GraphError if torch cannot trace the tower or the checker
-    finds fault with the result.
+    Args:
+        tower: the module to trace.
+        input_name: name of the graph's input. The output is always `embedding`.
+        example: an input [N, ...] with N >= 2.
+        path: the file to write.
+
+    Raises:
+        GraphError: torch cannot trace the tower, or onnx's checker refuses the graph.
     """
     try:
         with warnings.catch_warnings():
@@ -88,7 +95,7 @@ def _name_output(model: onnx_ir.Model) -> None:
 
 
 def _strip_provenance(model: onnx_ir.Model) -> None:
-    """Drop what torch notes on every node (source lines, paths on this machine): it is no part of the model."""
+    """Remove the source lines and local paths that torch records on every node."""
     model.doc_string = None
     model.metadata_props.clear()
     model.graph.doc_string = None

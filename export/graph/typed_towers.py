@@ -1,7 +1,7 @@
-"""The two towers written out for export: the weights and mathematics of `towers`, with the precision in every tensor.
+"""The two towers for export: the weights and mathematics of `towers`, with an explicit dtype for every tensor.
 
 Lower precision is mixed as Meta's reference runs it (autocast): matrix products in FP16 or BF16; the residual stream,
-norms, softmax and the final L2 norm in FP32. The graph says so itself, so every runtime does the same.
+norms, softmax and the final L2 norm in FP32. The graph itself contains the casts, so every runtime does the same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ _DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch
 
 
 class Block(nn.Module):
-    """The parts of one transformer block; the last product of attention and MLP is what it adds to the stream."""
+    """Hold the parts of one transformer block. Attention and MLP each end in a product that is added to the stream."""
 
     def __init__(self, norm1: nn.LayerNorm, attention: SelfAttention, norm2: nn.LayerNorm, mlp: nn.Module) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The FP32 stream x [N, S, W] -> the norm of what the blocks made of it; their products are in `dtype`.
+    """Apply all blocks and the tower's last norm to the FP32 stream x [N, S, W]; matrix products are in `dtype`.
 
-    Each sum is taken together with the norm that follows it, which for the last is the tower's own.
+    Each sum is computed together with the norm that follows it. The last sum is followed by `last_norm`.
     """
 
     def __init__(self, blocks: Iterable[Block], last_norm: nn.LayerNorm, form: Form, dtype: torch.dtype) -> None:
@@ -59,7 +59,7 @@ class TypedVisionTower(nn.Module):
     def __init__(self, trunk: Any, form: Form, dtype: torch.dtype) -> None:
         super().__init__()
         if trunk.reg_token is not None or any(block.gamma_1 is not None for block in trunk.blocks):
-            raise GraphError("the vision tower has parts that Perception Encoder's has not")
+            raise GraphError("the vision tower has parts that Perception Encoder's does not have")
         self.patches = _patch_projection(trunk.patch_embed.proj)
         self.patch_size, self.class_token, self.positions = (
             trunk.patch_embed.patch_size[0],
@@ -77,7 +77,7 @@ class TypedVisionTower(nn.Module):
         self.blocks = Blocks(blocks, trunk.norm, form, dtype)
 
     def forward(self, image: Tensor) -> Tensor:
-        # Cast first: TensorRT takes UINT8 only as an input, and only a Cast may read it.
+        # TensorRT accepts UINT8 only for inputs, and only a Cast may read it. So the cast comes first.
         pixels = ((image.to(torch.float32) / 255 - 0.5) / 0.5).to(self.dtype)
         # [N, H, W, 3] -> [N, patches, pixels of a patch]
         rows, columns, size = image.shape[1] // self.patch_size, image.shape[2] // self.patch_size, self.patch_size
@@ -108,8 +108,9 @@ class TypedTextTower(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.blocks(self.table(tokens).float() + self.positions)
-        # The first end token. The reference takes the highest number's place, and the end token's is the highest; but
-        # GPUs have no argmax of integers, and a number so high is not exact in BF16, while these weights are.
+        # The position of the first end token. The reference takes the argmax of the tokens, because the end token is
+        # the highest number. GPU runtimes have no argmax of integers, and 49407 is not exact in BF16. The weights of
+        # `from_the_end` are exact.
         end = ((tokens == self.table.num_embeddings - 1) * self.from_the_end).argmax(dim=-1)
         x = x.gather(1, end[:, None, None].expand(-1, 1, x.shape[-1]))[:, 0]
         x = x.to(self.dtype) @ self.projection
@@ -117,7 +118,10 @@ class TypedTextTower(nn.Module):
 
 
 def _patch_projection(convolution: nn.Conv2d) -> nn.Linear:
-    """The convolution, as wide as its stride, as a matrix product over a patch's pixels [row, column, channel]."""
+    """Turn the patch convolution into a matrix product over a patch's pixels [row, column, channel].
+
+    The two are equal because the convolution's kernel is as wide as its stride.
+    """
     weight = convolution.weight.data.permute(0, 2, 3, 1).flatten(1)
     with torch.device("meta"):
         projection = nn.Linear(weight.shape[1], weight.shape[0], bias=convolution.bias is not None)
@@ -127,8 +131,14 @@ def _patch_projection(convolution: nn.Conv2d) -> nn.Linear:
     return projection
 
 
-def typed(tower: VisionTower | TextTower, precision: Precision, form: Form) -> TypedVisionTower | TypedTextTower:
-    """The tower in `precision`. It takes the weights over: `tower` is of no use afterwards."""
+def typed_tower(tower: VisionTower | TextTower, precision: Precision, form: Form) -> TypedVisionTower | TypedTextTower:
+    """Build a tower for export whose matrix products are in `precision`.
+
+    The new tower shares or casts the weights of `tower` in place. Do not use `tower` afterwards.
+
+    Raises:
+        GraphError: the tower has parts that Perception Encoder does not have.
+    """
     dtype = _DTYPES[precision]
     written: TypedVisionTower | TypedTextTower
     if isinstance(tower, VisionTower):
@@ -144,7 +154,7 @@ def typed(tower: VisionTower | TextTower, precision: Precision, form: Form) -> T
     return written.eval().requires_grad_(False)
 
 
-def release(tower: nn.Module) -> None:
-    """Give the weights' memory back. The exporter's caches outlive the tower and hold on to its parameters."""
+def release_weights(tower: nn.Module) -> None:
+    """Free the memory of the weights. The exporter's caches keep references to the parameters after the export."""
     for parameter in tower.parameters():
         parameter.data = torch.empty(0)

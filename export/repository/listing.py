@@ -44,7 +44,7 @@ def _repository_rows(repository: Repository) -> Iterator[Sequence[str]]:
         try:
             certificate = Certificate.read(directory)
         except RepositoryError:
-            yield (name, "-", "-", "unreadable", "-", "-")
+            yield (name, "-", "-", "unreadable: export again", "-", "-")
             continue
         inputs, figures = certificate.inputs, certificate.parity
         yield (

@@ -3,8 +3,12 @@
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.export.graph_replay import GraphReplay
 
 VARIANT = "PE-Demo-T8-64"
 
@@ -34,3 +38,14 @@ def exported(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     repository = tmp_path_factory.mktemp("exported") / "models"
     assert main([VARIANT, "--checkpoint", str(random_checkpoint), "--repository", str(repository)]) == 0
     return repository
+
+
+@pytest.fixture
+def replay(exported: Path, monkeypatch: pytest.MonkeyPatch) -> "GraphReplay":
+    """Exports of `random_checkpoint` in FP32 for onnxruntime take the graphs of `exported` instead of tracing anew."""
+    from export.graph import onnx_graph
+    from tests.export.graph_replay import GraphReplay
+
+    stand_in = GraphReplay(exported)
+    monkeypatch.setattr(onnx_graph, "export_graph", stand_in)
+    return stand_in

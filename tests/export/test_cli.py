@@ -106,6 +106,7 @@ def test_another_batch_size_changes_the_configuration_alone(repository: Path, ra
     assert config_of(repository, "PE-Demo-T8-64-vision").max_batch_size == 3
 
 
+@pytest.mark.usefixtures("replay")
 @pytest.mark.parametrize("certificate", ["", '{"inputs": {}}'], ids=["torn", "another release's"])
 def test_a_model_without_a_certificate_to_trust_is_exported_anew(
     repository: Path, random_checkpoint: Path, certificate: str
@@ -115,6 +116,7 @@ def test_a_model_without_a_certificate_to_trust_is_exported_anew(
     assert (repository / "PE-Demo-T8-64-text" / "2" / "parity.json").is_file()
 
 
+@pytest.mark.usefixtures("replay")
 def test_a_damaged_model_is_replaced_by_a_new_version(repository: Path, random_checkpoint: Path) -> None:
     graph = repository / "PE-Demo-T8-64-text" / "1" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
@@ -170,6 +172,7 @@ def test_an_engine_is_exported_only_in_what_it_has(
     assert capsys.readouterr().err == "pe-export: openvino has no fp16, only bf16, fp32\n"
 
 
+@pytest.mark.usefixtures("replay")
 def test_what_nothing_here_can_run_is_published_only_when_told(
     tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +192,7 @@ def test_what_nothing_here_can_run_is_published_only_when_told(
     assert certificate["runtime"] == ""
 
 
+@pytest.mark.usefixtures("replay")
 def test_below_the_tolerance_nothing_is_published(
     tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

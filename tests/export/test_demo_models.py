@@ -1,8 +1,12 @@
 """The committed demo models are what `pe-export PE-Demo-T8-64` makes of the committed checkpoint."""
 
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
@@ -53,6 +57,50 @@ def test_outputs_are_the_same(again: Path, tower: str) -> None:
 def test_configurations_are_the_same(again: Path, tower: str) -> None:
     model = f"{DEMO.name}-{tower}"
     assert config_of(COMMITTED, model) == config_of(again, model)
+
+
+def operators_of(repository: Path, model: str) -> Counter[tuple[str, str]]:
+    """Count a graph's nodes by domain and operator."""
+    graph = onnx.load(repository / model / "1" / "model.onnx").graph
+    return Counter((node.domain, node.op_type) for node in graph.node)
+
+
+def tensors_of(repository: Path, model: str) -> list[tuple[str, int, list[int | str]]]:
+    """Name, data type and shape of each input and output; a dynamic axis is its name."""
+    graph = onnx.load(repository / model / "1" / "model.onnx").graph
+    return [
+        (
+            value.name,
+            value.type.tensor_type.elem_type,
+            [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim],
+        )
+        for value in (*graph.input, *graph.output)
+    ]
+
+
+def certificate_of(repository: Path, model: str) -> dict[str, Any]:
+    certificate: dict[str, Any] = json.loads((repository / model / "1" / "parity.json").read_text())
+    return certificate
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_graphs_have_the_same_operators(again: Path, tower: str) -> None:
+    model = f"{DEMO.name}-{tower}"
+    assert operators_of(COMMITTED, model) == operators_of(again, model)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_graphs_take_and_give_the_same_tensors(again: Path, tower: str) -> None:
+    model = f"{DEMO.name}-{tower}"
+    assert tensors_of(COMMITTED, model) == tensors_of(again, model)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_todays_code_and_libraries_made_them(again: Path, tower: str) -> None:
+    """Fails after a change of the exporter's code: run `pe-export` in an empty directory and commit its models."""
+    committed, made = (certificate_of(repository, f"{DEMO.name}-{tower}") for repository in (COMMITTED, again))
+    assert committed["inputs"] == made["inputs"]
+    assert committed["command"] == "pe-export PE-Demo-T8-64"
 
 
 def test_they_fit_the_repository() -> None:

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.engines.onnx import onnxruntime_session
+from export.engines.onnx import OnnxEngine, onnxruntime_session
 from export.errors import ParityError
+from tests.export.model_config import parsed
 
 pytestmark = pytest.mark.export
 
@@ -32,3 +33,26 @@ def test_other_errors_pass_unchanged(exported: Path) -> None:
     path = exported / "PE-Demo-T8-64-text" / "1" / "model.onnx"
     with pytest.raises(ZeroDivisionError), onnxruntime_session(path):
         _ = 1 / 0
+
+
+def test_nothing_ties_the_model_to_a_device() -> None:
+    for tower in ("vision", "text"):
+        config = parsed(tower)
+        assert [(group.count, group.kind) for group in config.instance_group] == [(1, 0)]  # KIND_AUTO
+        assert not config.HasField("version_policy")
+
+
+def test_onnx_has_nothing_of_cuda() -> None:
+    config = parsed("vision")
+    assert not config.HasField("optimization")
+    assert not config.default_model_filename
+
+
+def test_bf16_cannot_be_proven_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    engine = OnnxEngine()
+    assert engine.runtime("bf16") is None
+    assert engine.missing_runtime("bf16").startswith("onnxruntime has no bf16 on a CPU: ")
+    runtime = engine.runtime("fp32")
+    assert runtime is not None
+    assert runtime.description.endswith("CPUExecutionProvider")

@@ -1,4 +1,6 @@
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from export.errors import GraphError
 from export.graph import onnx_graph
 from export.graph.forms import FORMS
 from export.graph.spec import GraphForm, Precision
-from export.graph.typed_towers import typed
+from export.graph.typed_towers import typed_tower
 from export.parity import torch_reference
 from export.repository.triton_config import INPUTS
 from export.samples import samples
@@ -23,6 +25,7 @@ from export.weights.checkpoint import load_tower, open_checkpoint
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 DEMO = find_variant("PE-Demo-T8-64")
+GraphOf = Callable[[Tower, Precision, GraphForm], onnx.ModelProto]
 HALVES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 
 
@@ -33,7 +36,7 @@ def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower
     opened = open_checkpoint(random_checkpoint)
     network = load_tower(DEMO, tower, opened)
     expected = torch_reference(network)(inputs)
-    actual = torch_reference(typed(network, precision, FORMS["elementary"]))(inputs)
+    actual = torch_reference(typed_tower(network, precision, FORMS["elementary"]))(inputs)
     assert actual.dtype == np.float32
     parity.require(parity.compare(expected, actual), precision)
 
@@ -46,16 +49,23 @@ def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path)
         tokens[row, ends] = 49407
     network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
     expected = torch_reference(network)(tokens)
-    actual = torch_reference(typed(network, "fp32", FORMS["elementary"]))(tokens)
+    actual = torch_reference(typed_tower(network, "fp32", FORMS["elementary"]))(tokens)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def graph_of(checkpoint: Path, tower: Tower, precision: Precision, form: GraphForm, path: Path) -> onnx.ModelProto:
-    opened = open_checkpoint(checkpoint)
-    network = typed(load_tower(DEMO, tower, opened), precision, FORMS[form])
-    example = torch.from_numpy(samples(DEMO, tower)[:2])
-    graph = onnx_graph.export_graph(network, INPUTS[tower][0], example, path / "model.onnx")
-    return onnx.shape_inference.infer_shapes(onnx.load(graph.path))
+@pytest.fixture(scope="module")
+def graph_of(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> GraphOf:
+    """Export a tower's graph, or return the one that an earlier test exported."""
+
+    @cache
+    def export(tower: Tower, precision: Precision, form: GraphForm) -> onnx.ModelProto:
+        network = typed_tower(load_tower(DEMO, tower, open_checkpoint(random_checkpoint)), precision, FORMS[form])
+        example = torch.from_numpy(samples(DEMO, tower)[:2])
+        path = tmp_path_factory.mktemp("graph") / "model.onnx"
+        graph = onnx_graph.export_graph(network, INPUTS[tower][0], example, path)
+        return onnx.shape_inference.infer_shapes(onnx.load(graph.path))
+
+    return export
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -66,10 +76,8 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("tower", TOWERS)
-def test_the_graph_says_its_precision_itself(
-    random_checkpoint: Path, tmp_path: Path, tower: Tower, precision: Precision
-) -> None:
-    model = graph_of(random_checkpoint, tower, precision, "elementary", tmp_path)
+def test_the_graph_says_its_precision_itself(graph_of: GraphOf, tower: Tower, precision: Precision) -> None:
+    model = graph_of(tower, precision, "elementary")
     types, half = types_of(model), HALVES[precision]
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", "Gelu"):
@@ -85,14 +93,15 @@ def test_the_graph_says_its_precision_itself(
     assert {tensor.data_type for tensor in weights} == {half}
 
 
-def test_fp32_graph_has_no_other_precision(random_checkpoint: Path, tmp_path: Path) -> None:
-    model = graph_of(random_checkpoint, "vision", "fp32", "fused", tmp_path)
+def test_fp32_graph_has_no_other_precision(exported: Path) -> None:
+    path = exported / DEMO.model_name("vision") / "1" / "model.onnx"
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
     assert not set(types_of(model).values()) & set(HALVES.values())
 
 
-def test_every_block_has_onnxruntimes_own_operators(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_every_block_has_onnxruntimes_own_operators(graph_of: GraphOf) -> None:
     for tower, blocks, rotations in (("vision", 4, 8), ("text", 3, 0)):
-        model = graph_of(random_checkpoint, tower, "fp16", "fused", tmp_path)  # type: ignore[arg-type]
+        model = graph_of(tower, "fp16", "fused")  # type: ignore[arg-type]
         operators = Counter(node.op_type for node in model.graph.node)
         pools = tower == "vision"
         assert operators["MultiHeadAttention"] == blocks + pools
@@ -102,8 +111,8 @@ def test_every_block_has_onnxruntimes_own_operators(random_checkpoint: Path, tmp
         assert {entry.domain for entry in model.opset_import} == {"", "com.microsoft"}
 
 
-def test_the_stream_of_a_fused_graph_is_fp32(random_checkpoint: Path, tmp_path: Path) -> None:
-    model = graph_of(random_checkpoint, "vision", "fp16", "fused", tmp_path)
+def test_the_stream_of_a_fused_graph_is_fp32(graph_of: GraphOf) -> None:
+    model = graph_of("vision", "fp16", "fused")
     types = types_of(model)
     for node in model.graph.node:
         if node.op_type == "SkipLayerNormalization":  # with FP16 it would add up squares in FP16
@@ -115,7 +124,7 @@ def test_an_mlp_of_other_parts_is_refused(random_checkpoint: Path) -> None:
     network: Any = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
     network.text.transformer.resblocks[1].mlp.append(torch.nn.ReLU())
     with pytest.raises(GraphError, match="a block's MLP is not Perception Encoder's"):
-        typed(network, "fp32", FORMS["elementary"])
+        typed_tower(network, "fp32", FORMS["elementary"])
 
 
 def test_every_engines_first_precision_is_its_default_and_in_the_tolerances() -> None:

@@ -93,7 +93,7 @@ def test_what_pe_export_did_not_make_is_pointed_at(repository: Path, capsys: pyt
     status, said = check(repository, capsys)
     assert status == 1
     assert "no certificate" in said["resnet"]
-    assert "not a certificate that this version wrote" in said[f"{TEXT}/1"]
+    assert "was not written by this version of pe-export: export the model again" in said[f"{TEXT}/1"]
 
 
 def test_a_model_moved_under_another_name_is_found(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def test_a_model_without_certificate_is_not_passed_off_as_ours(
     (tmp_path / "clip" / "1" / "parity.json").write_text("not json")
     rows = listed(tmp_path, capsys)
     assert ["resnet/7", "-", "-", "no", "certificate", "-", "-"] in rows
-    assert ["clip/1", "-", "-", "unreadable", "-", "-"] in rows
+    assert ["clip/1", "-", "-", "unreadable:", "export", "again", "-", "-"] in rows
 
 
 def test_an_empty_repository_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

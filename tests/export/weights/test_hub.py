@@ -29,10 +29,14 @@ except CheckpointError as error:
 # The command itself, for a variant that is small enough: the demo's row, as if it were published.
 EXPORT_DEMO = """
 import dataclasses, sys
+from pathlib import Path
 from export import cli, variants
+from export.graph import onnx_graph
+from tests.export.graph_replay import GraphReplay
+onnx_graph.export_graph = GraphReplay(Path(sys.argv[1]))  # tracing is slow, and is not what is tested here
 published = dataclasses.replace(variants.find_variant("PE-Demo-T8-64"), hub_repository="timm/PE-Core-T-16-384")
 variants.VARIANTS = {published.name: published}
-sys.exit(cli.main(["PE-Demo-T8-64", "--from", "hub", "--towers", "text", "--repository", *sys.argv[1:]]))
+sys.exit(cli.main(["PE-Demo-T8-64", "--from", "hub", "--towers", "text", "--repository", *sys.argv[2:]]))
 """
 
 
@@ -142,38 +146,44 @@ def commits(models: Path) -> list[str]:
     return [source.removeprefix(f"{REPOSITORY}@").removesuffix(f"/{FILE}") for source in sources]
 
 
-def test_pe_export_from_the_hub_keeps_to_the_commit_it_recorded(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_pe_export_from_the_hub_keeps_to_the_commit_it_recorded(
+    random_checkpoint: Path, exported: Path, tmp_path: Path
+) -> None:
     models, home, newer = tmp_path / "models", tmp_path / "home", "beef" + "0" * 36
     content = random_checkpoint.read_bytes()
     with serve(Hub(REPOSITORY, FILE, content)) as hub:
-        result = client(EXPORT_DEMO, str(models), home=home, HF_ENDPOINT=hub.url)
+        result = client(EXPORT_DEMO, str(exported), str(models), home=home, HF_ENDPOINT=hub.url)
         assert result.returncode == 0, result.stderr
         assert f"{REPOSITORY} at main, from the hub or its cache" in result.stderr
         assert commits(models) == [COMMIT]
         certificate = json.loads((models / "PE-Demo-T8-64-text/1/parity.json").read_text())
-        assert certificate["inputs"]["checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
+        assert certificate["inputs"]["space"]["checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
 
         hub.commit = newer  # main moves on
-        result = client(EXPORT_DEMO, str(models), home=home, HF_ENDPOINT=hub.url)
+        result = client(EXPORT_DEMO, str(exported), str(models), home=home, HF_ENDPOINT=hub.url)
         assert result.returncode == 0, result.stderr
         assert f"{REPOSITORY} at {COMMIT} (exported before; --revision main: the newest)" in result.stderr
         assert "PE-Demo-T8-64-text/1  up to date" in result.stderr
-        result = client(EXPORT_DEMO, str(models), "--force", home=home, HF_ENDPOINT=hub.url)
+        result = client(EXPORT_DEMO, str(exported), str(models), "--force", home=home, HF_ENDPOINT=hub.url)
         assert result.returncode == 0, result.stderr
         assert commits(models) == [COMMIT, newer]
 
 
 def test_bytes_that_are_not_the_published_ones_are_found_by_their_digest(
-    random_checkpoint: Path, tmp_path: Path
+    random_checkpoint: Path, exported: Path, tmp_path: Path
 ) -> None:
     content = random_checkpoint.read_bytes()
     with serve(Hub(REPOSITORY, FILE, content, sent=content[:-1] + b"\0")) as hub:
-        result = client(EXPORT_DEMO, str(tmp_path / "models"), home=tmp_path / "home", HF_ENDPOINT=hub.url)
+        result = client(
+            EXPORT_DEMO, str(exported), str(tmp_path / "models"), home=tmp_path / "home", HF_ENDPOINT=hub.url
+        )
         assert result.returncode == 1
         assert not list((tmp_path / "models").iterdir())
         [line] = [line for line in result.stderr.splitlines() if "is not what was published: its sha256 is" in line]
         # What it says to delete is what has to go, for the next run to succeed.
         Path(line.removeprefix("pe-export: ").partition(" is not what")[0]).unlink()
         hub.sent = None
-        result = client(EXPORT_DEMO, str(tmp_path / "models"), home=tmp_path / "home", HF_ENDPOINT=hub.url)
+        result = client(
+            EXPORT_DEMO, str(exported), str(tmp_path / "models"), home=tmp_path / "home", HF_ENDPOINT=hub.url
+        )
     assert result.returncode == 0, result.stderr

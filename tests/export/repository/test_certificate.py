@@ -1,0 +1,126 @@
+"""What makes pe-export export again, what does not, and what a certificate of another version leads to."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.cli import main
+from export.engines import ENGINES
+from export.repository import certificate as certificates
+from export.repository.certificate import Certificate, EmbeddingSpace, Inputs
+from tests.export.graph_replay import GraphReplay
+
+pytestmark = pytest.mark.export
+
+VARIANT, TEXT = "PE-Demo-T8-64", "PE-Demo-T8-64-text"
+# The certificate of 0.1 had the variant and the digest among the other inputs, and no digest of the code.
+INPUTS_OF_0_1 = {
+    "variant": VARIANT,
+    "tower": "text",
+    "checkpoint_sha256": "0" * 64,
+    "engine": "onnx",
+    "precision": "fp32",
+    "graph": 1,
+    "target": "",
+}
+
+
+@pytest.fixture
+def repository(exported: Path, tmp_path: Path) -> Path:
+    """A copy to write to."""
+    return Path(shutil.copytree(exported, tmp_path / "models"))
+
+
+def change(repository: Path, **values: Any) -> None:
+    """Change fields of the text model's certificate."""
+    path = repository / TEXT / "1" / "parity.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def export(repository: Path, checkpoint: Path, *options: str) -> int:
+    arguments = [VARIANT, "--checkpoint", str(checkpoint), "--repository", str(repository), "--towers", "text"]
+    return main([*arguments, *options])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("code_sha256", "0" * 64, "exporter's code"),
+        ("libraries", {"torch": "1.0"}, "library versions"),
+        ("precision", "fp16", "precision"),
+        ("opset", 19, "opset"),
+        ("space", {"variant": VARIANT, "checkpoint_sha256": "0" * 64}, "weights"),
+    ],
+)
+def test_another_input_makes_pe_export_export_again(
+    repository: Path,
+    random_checkpoint: Path,
+    replay: GraphReplay,
+    capsys: pytest.CaptureFixture[str],
+    field: str,
+    value: Any,
+    words: str,
+) -> None:
+    inputs = json.loads((repository / TEXT / "1" / "parity.json").read_text())["inputs"]
+    change(repository, inputs={**inputs, field: value})
+    assert export(repository, random_checkpoint) == 0
+    assert f"{TEXT}/1  exporting again, changed: {words}\n" in capsys.readouterr().err
+    assert replay.exports == 1
+    assert Certificate.read(repository / TEXT / "2").inputs == Inputs(
+        **{**inputs, "space": EmbeddingSpace(**inputs["space"])}
+    )
+
+
+def test_another_release_with_equal_code_exports_nothing(
+    repository: Path, random_checkpoint: Path, replay: GraphReplay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = json.loads((repository / TEXT / "1" / "parity.json").read_text())["versions"]
+    change(repository, versions={**versions, "perception-encoder-server": "0.0.7", "numpy": "1.0"})
+    assert export(repository, random_checkpoint) == 0
+    assert f"{TEXT}/1  configuration rewritten" in capsys.readouterr().err
+    assert replay.exports == 0
+    assert not (repository / TEXT / "2").exists()
+    # The configuration names the release that made the artifact, not the one that looked at it.
+    assert '"0.0.7"' in (repository / TEXT / "config.pbtxt").read_text()
+
+
+def test_a_certificate_of_0_1_is_reported_and_then_replaced(
+    repository: Path, random_checkpoint: Path, replay: GraphReplay, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(repository, inputs=INPUTS_OF_0_1)
+    assert main(["check", "--repository", str(repository)]) == 1
+    assert "was not written by this version of pe-export: export the model again" in capsys.readouterr().out
+    assert main(["list", "--repository", str(repository)]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{TEXT}/1")]
+    assert "unreadable: export again" in line
+    assert export(repository, random_checkpoint) == 0
+    assert replay.exports == 1
+    assert Certificate.read(repository / TEXT / "2")
+    capsys.readouterr()
+    assert main(["check", "--repository", str(repository)]) == 0
+
+
+def test_the_embedding_space_is_variant_and_weights_alone(exported: Path) -> None:
+    made = Certificate.read(exported / TEXT / "1").inputs
+    other = replace(made, precision="bf16", engine="openvino", form="elementary", code_sha256="", libraries={})
+    assert other != made
+    assert other.space == made.space
+    assert Certificate.read(exported / f"{VARIANT}-vision" / "1").inputs.space == made.space
+    assert EmbeddingSpace(VARIANT, "0" * 64) != made.space
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_code_of_graph_checkpoint_and_engine_is_in_the_digest(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    digested: list[str] = []
+    monkeypatch.setattr(certificates, "digest_of_modules", lambda names: digested.extend(names) or "")
+    certificates.code_digest(engine)
+    assert digested == ["export.graph", "export.weights.checkpoint", *ENGINES[engine].sources]
+
+
+def test_another_engines_own_code_changes_only_its_digest() -> None:
+    assert certificates.code_digest("onnx") == certificates.code_digest("openvino")
+    assert certificates.code_digest("onnx") != certificates.code_digest("tensorrt")
