@@ -18,7 +18,7 @@ _NAME = re.compile(r"\$\{(\w+)")
 
 
 class UnsetVariableError(Exception):
-    """A ``${NAME:?}`` without a value."""
+    """A `${NAME:?}` without a value."""
 
 
 def defaults() -> dict[str, str]:
@@ -73,7 +73,7 @@ def _filled_in(node: Any, variables: Mapping[str, str]) -> Any:
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """``${NAME}``, ``${NAME:-default}`` and ``${NAME:?}``, which may stand within each other; ``$$`` is a dollar."""
+    """`${NAME}`, `${NAME:-default}` and `${NAME:?}`, which may stand within each other; `$$` is a dollar."""
     done = ""
     while text:
         if text.startswith("$$"):
