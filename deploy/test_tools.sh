@@ -23,7 +23,7 @@ trap 'rm -rf "$work"' EXIT
 if [ ${#missing[@]} -gt 0 ]; then
   command -v apt-get >/dev/null || { echo "The tests run programs of ${missing[*]}. Put them on the path." >&2; exit 1; }
   [ "$(id -u)" != 0 ] || apt-get update -qq >/dev/null 2>&1 || true
-  (cd "$work" && apt-get download -qq $(printf '%s\n' "${missing[@]}" | sort -u))
+  (cd "$work" && apt-get -o APT::Sandbox::User=root download -qq $(printf '%s\n' "${missing[@]}" | sort -u))
   for archive in "$work"/*.deb; do dpkg-deb --extract "$archive" .tools; done
 fi
 if [ ! -x .tools/kustomize ]; then

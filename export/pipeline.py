@@ -33,7 +33,7 @@ from export.repository.config_pbtxt import to_text
 from export.repository.store import Repository
 from export.samples import samples
 from export.variants import TOWERS, Tower, Variant
-from export.weights.checkpoint import load_tower, open_checkpoint, read_logit_scale
+from export.weights.checkpoint import architecture_digest, load_tower, open_checkpoint, read_logit_scale
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def run(request: ExportRequest, progress: Progress) -> None:
             precision=request.precision,
             form=request.engine.form,
             opset=onnx_graph.OPSET,
+            architecture_sha256=architecture_digest(request.variant),
             code_sha256=code_digest(request.engine.name),
             libraries=graph_library_versions(),
             target=target,
@@ -119,7 +120,9 @@ def _is_current(
     directory = repository.version_directory(model, version)
     try:
         certificate = Certificate.read(directory)
-    except RepositoryError:  # There is no version yet, or another release wrote the certificate.
+    except RepositoryError as error:
+        if version:
+            progress.say(f"{model}/{version}  exporting again: {error}")
         return False
     if changed := inputs.differences(certificate.inputs):
         progress.say(f"{model}/{version}  exporting again, changed: {', '.join(changed)}")

@@ -47,6 +47,8 @@ class Inputs:
     precision: Precision
     form: GraphForm
     opset: int
+    architecture_sha256: str
+    """Digest of open_clip's configuration of the variant."""
     code_sha256: str
     """Digest of the syntax trees of the code that makes the artifact; rewording a comment does not change it."""
     libraries: Mapping[str, str]
@@ -60,7 +62,12 @@ class Inputs:
         return [_IN_WORDS.get(name, name) for name in names]
 
 
-_IN_WORDS: Final = {"space": "weights", "code_sha256": "exporter's code", "libraries": "library versions"}
+_IN_WORDS: Final = {
+    "space": "weights",
+    "architecture_sha256": "architecture",
+    "code_sha256": "exporter's code",
+    "libraries": "library versions",
+}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ Two layouts are understood, told apart by their own keys:
 A file is read as data only: safetensors, or torch's format with `weights_only=True`, whose unpickler runs no code.
 """
 
+import hashlib
+import json
 import math
 import pickle
 import warnings
@@ -77,15 +79,29 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return opened
 
 
-def build_tower(variant: Variant, tower: Tower) -> nn.Module:
-    """The tower's architecture, randomly initialised, in evaluation mode, as open_clip builds it."""
+def architecture_digest(variant: Variant) -> str:
+    """Hash open_clip's configuration of a variant: layers, widths, heads and input sizes.
+
+    Returns:
+        A SHA-256 in hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(_architecture(variant), sort_keys=True).encode()).hexdigest()
+
+
+def _architecture(variant: Variant) -> dict[str, Any]:
     if variant.bundled_checkpoint is not None:
         from export.demo import architecture
 
         architecture.register()
-    config = get_model_config(variant.architecture)
+    config: dict[str, Any] | None = get_model_config(variant.architecture)
     if config is None:
         raise CheckpointError(f"this open_clip has no {variant.architecture}: install open_clip_torch >= 3.3")
+    return config
+
+
+def build_tower(variant: Variant, tower: Tower) -> nn.Module:
+    """Build a tower as open_clip does: randomly initialised, in evaluation mode."""
+    config = _architecture(variant)
     build = _build_vision_tower if tower == "vision" else _build_text_tower
     built: nn.Module = build(config["embed_dim"], config["vision_cfg" if tower == "vision" else "text_cfg"])
     return built.eval().requires_grad_(False)

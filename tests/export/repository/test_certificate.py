@@ -53,6 +53,7 @@ def export(repository: Path, checkpoint: Path, *options: str) -> int:
         ("libraries", {"torch": "1.0"}, "library versions"),
         ("precision", "fp16", "precision"),
         ("opset", 19, "opset"),
+        ("architecture_sha256", "0" * 64, "architecture"),
         ("space", {"variant": VARIANT, "checkpoint_sha256": "0" * 64}, "weights"),
     ],
 )
