@@ -12,8 +12,8 @@ bench:  ; @$(setup) bench && .venv/bin/pe-bench speed
 hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
-# The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
-test: check ; @.venv/bin/pytest -m "not export" \
+# Three at a time on two cores, because most of them wait for servers to start. The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
+test: check ; @.venv/bin/pytest -n 3 -m "not export" \
 	&& .venv-export/bin/pytest -m export $$(grep -rlE --include='*.py' "mark\.export" tests)
 # Writes constraints/ again after a change of the dependencies; `deploy/pins.sh --upgrade` takes the newest versions.
 pins:   ; @$(setup) bench && deploy/pins.sh

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.installation import REQUIREMENTS
+from deploy.embedded.installation import CHECKOUT
 from tests.running import PeServe
 
 OTHER = "3.11" if sys.version_info[:2] == (3, 12) else "3.12"
@@ -34,10 +34,10 @@ def test_serves_from_an_environment_for_the_other_python(
     other_python: str, tmp_path: Path, pe_serve: Callable[..., PeServe], make_repository: Callable[..., Path]
 ) -> None:
     environment = tmp_path / "venv-triton"
-    subprocess.run([other_python, "-m", "venv", environment], check=True)
-    constraints = REQUIREMENTS.parents[2] / "constraints/triton.txt"
-    install = ["install", "--quiet", "--no-deps", "-r", str(REQUIREMENTS), "-c", str(constraints)]
-    subprocess.run([environment / "bin/pip", *install], check=True)
+    uv = [CHECKOUT / ".tools/uv/bin/uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--python", other_python, environment], check=True)
+    sync = ["pip", "sync", "--require-hashes", "--python", environment / "bin/python"]
+    subprocess.run([*uv, *sync, CHECKOUT / "constraints/triton.txt"], check=True)
     run = pe_serve("--repository", make_repository("Tiny-vision", "Tiny-text"), PE_TRITON_ENVIRONMENT=str(environment))
     run.wait_until_ready()
     stubs = [pid for pid, command in run.processes().items() if "python_backend_stub" in command]
