@@ -34,10 +34,10 @@ def test_serves_from_an_environment_for_the_other_python(
     other_python: str, tmp_path: Path, pe_serve: Callable[..., PeServe], make_repository: Callable[..., Path]
 ) -> None:
     environment = tmp_path / "venv-triton"
-    uv = [CHECKOUT / ".tools/uv/bin/uv", "--quiet"]
-    subprocess.run([*uv, "venv", "--python", other_python, environment], check=True)
-    sync = ["pip", "sync", "--require-hashes", "--python", environment / "bin/python"]
-    subprocess.run([*uv, *sync, CHECKOUT / "constraints/triton.txt"], check=True)
+    uv = CHECKOUT / ".tools/uv/bin/uv"
+    subprocess.run([uv, "--quiet", "venv", "--python", other_python, environment], check=True)
+    sync = ["--quiet", "pip", "sync", "--require-hashes", "--python", str(environment / "bin/python")]
+    subprocess.run([uv, *sync, CHECKOUT / "constraints/triton.txt"], check=True)
     run = pe_serve("--repository", make_repository("Tiny-vision", "Tiny-text"), PE_TRITON_ENVIRONMENT=str(environment))
     run.wait_until_ready()
     stubs = [pid for pid, command in run.processes().items() if "python_backend_stub" in command]
