@@ -4,8 +4,9 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -18,8 +19,8 @@ _TAIL_LINES: Final = 20
 _GRACE_S: Final = 3.0
 # The kernel takes a moment to tear down a large process, which keeps its memory mapped until then.
 _KILLED_S: Final = 5.0
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_PR_SET_CHILD_SUBREAPER: Final = 36
+_END_WITH_PARENT: Final = Path(__file__).with_name("end_with_parent.py")
+_PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -43,13 +44,12 @@ class Child:
         output = None if log is None else log.open("wb")
         try:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-S", _END_WITH_PARENT, str(os.getpid()), *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output and subprocess.STDOUT,
                 process_group=0,
-                preexec_fn=_end_with(os.getpid()),
             )
         finally:
             if output is not None:
@@ -134,13 +134,3 @@ def _signal_group(group: int, signum: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _end_with(parent: int) -> Callable[[], None]:
-    def before_exec() -> None:
-        # The kernel sends SIGTERM when the parent dies, even by SIGKILL, but not if it died before this call.
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
