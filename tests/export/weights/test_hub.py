@@ -112,7 +112,7 @@ def test_what_the_hub_lacks_is_one_line(
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (401, "is not to be had: the hub answers 401 (`hf auth login` helps where an account is needed)"),
+        (401, "cannot be downloaded: the hub answers 401 (`hf auth login` helps where an account is needed)"),
         (403, "is not in the local cache, and the hub answers 403: pass --checkpoint FILE"),
         (404, "is not in the local cache, and the hub answers 404: pass --checkpoint FILE"),
         (501, "is not in the local cache, and the hub answers 501: pass --checkpoint FILE"),
@@ -129,7 +129,10 @@ def test_a_download_that_never_arrives_whole_is_one_line(hub: Hub, tmp_path: Pat
     hub.break_after, hub.always_break = 1000, True
     result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url)
     assert result.returncode == 1
-    assert f"CheckpointError: {REPOSITORY}/{FILE} at main did not arrive whole: " in result.stderr.splitlines()[-1]
+    assert (
+        f"CheckpointError: the download of {REPOSITORY}/{FILE} at main is incomplete: "
+        in result.stderr.splitlines()[-1]
+    )
     assert "Traceback" not in result.stderr
 
 
