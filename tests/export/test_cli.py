@@ -236,7 +236,7 @@ def test_a_repository_that_cannot_be_written_is_said_before_the_work(
 ) -> None:
     (tmp_path / "models").write_text("in the way")
     assert run(tmp_path / "models", random_checkpoint) == 1
-    assert "cannot make the repository" in capsys.readouterr().err
+    assert "cannot create the repository" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -48,17 +48,17 @@ def test_one_changed_byte_is_found(repository: Path, capsys: pytest.CaptureFixtu
     path.write_bytes(content)
     status, said = check(repository, capsys)
     assert status == 1
-    assert said[f"{TEXT}/1"] == f"FAILED  {file}: missing, or not as exported"
+    assert said[f"{TEXT}/1"] == f"FAILED  {file}: missing, or changed since the export"
     assert said["PE-Demo-T8-64-vision/1"].startswith("ok")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ('name: "tokens"', 'name: "input_ids"', "input is not what was exported"),
-        ("dims: 32", "dims: 77", "input is not what was exported"),
-        ('string_value: "fp32"', 'string_value: "fp16"', "parameters is not what was exported"),
-        ('backend: "onnxruntime"', 'backend: "tensorrt"', "backend is not what was exported"),
+        ('name: "tokens"', 'name: "input_ids"', "the field input differs from the export"),
+        ("dims: 32", "dims: 77", "the field input differs from the export"),
+        ('string_value: "fp32"', 'string_value: "fp16"', "the field parameters differs from the export"),
+        ('backend: "onnxruntime"', 'backend: "tensorrt"', "the field backend differs from the export"),
         ("max_batch_size", "max_bach_size", "is not a Triton configuration"),
     ],
 )
@@ -100,7 +100,7 @@ def test_a_model_moved_under_another_name_is_found(repository: Path, capsys: pyt
     (repository / TEXT).rename(repository / "mine")
     status, said = check(repository, capsys)
     assert status == 1
-    assert said["mine/1"] == f"FAILED  the directory holds {TEXT}"
+    assert said["mine/1"] == f"FAILED  the directory contains another model, {TEXT}"
 
 
 def test_a_repository_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
