@@ -15,12 +15,12 @@ TEXT = "PE-Demo-T8-64-text"
 
 @pytest.fixture
 def repository(exported: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy of the repository that a test may damage."""
     return Path(shutil.copytree(exported, tmp_path / "models"))
 
 
 def check(repository: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
-    """The exit status, and what was said of each model."""
+    """Run `pe-export check`. Return the exit status and the line of each model."""
     status = main(["check", "--repository", str(repository)])
     said = (line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     return status, {model: verdict for model, verdict in said}  # noqa: C416 - dict() would lose the types
@@ -74,7 +74,7 @@ def test_a_configuration_that_no_longer_fits_is_found(
 
 
 def test_answers_other_than_the_recorded_are_found(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Hashes that match prove nothing about what the graph computes: it is run."""
+    """Matching hashes do not show what the graph computes, so the check runs the graph."""
     directory = repository / TEXT / "1"
     with np.load(directory / "parity.npz") as stored:
         inputs, expected = stored["inputs"], stored["expected"]

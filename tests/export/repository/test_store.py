@@ -129,7 +129,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def unprivileged(read_only: Path) -> Iterator[None]:
-    """Not root, who may write anywhere, but nobody (65534 on every Linux)."""
+    """Become the user nobody (65534 on every Linux), because root may write anywhere."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65_534)
