@@ -111,7 +111,8 @@ def _checked_digest(request: ExportRequest, progress: Progress) -> str:
     with progress.step("weights", "hash", f"{request.checkpoint.name}, {size}"):
         digest = sha256_of(request.checkpoint)
     if request.checkpoint_sha256 not in ("", digest):
-        file = request.checkpoint.resolve()  # The hub's cache holds a link, and the file must be deleted.
+        # The hub's cache holds a link. Deleting only the link would keep the damaged file.
+        file = request.checkpoint.resolve()
         raise CheckpointError(f"{file} is not what was published: its sha256 is {digest}; delete it and try again")
     return digest
 
