@@ -3,6 +3,7 @@
 import math
 import resource
 import socket
+from typing import Final
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -13,13 +14,20 @@ from gateway.http.app import create_app
 from gateway.http.context import context_of
 from gateway.http.protocol import Protocol
 from gateway.http.server import Server
+from gateway.images.confined.messages import Limits
+from gateway.images.confined.pool import DecodePool
 from gateway.images.fetch import FetchPolicy, ImageFetcher
 from gateway.observe import logs, tracing
+from gateway.observe.decode_metrics import DecodeMetrics
 from gateway.observe.triton_metrics import TritonMetrics
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
 from gateway.triton import addresses
 from gateway.triton.encoder import TritonEncoder
+
+# Pillow holds four bytes a pixel, and up to three copies while it converts.
+_BYTES_PER_PIXEL: Final = 16
+_MEMORY_BESIDE_PIXELS: Final = 128 * 2**20
 
 
 def check(settings: Settings) -> None:
@@ -62,7 +70,8 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     encoder = TritonEncoder(
         settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracer
     )
-    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracer)
+    decoder = DecodePool(settings.decode_workers, decode_limits(settings), DecodeMetrics(registry).count_lost)
+    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), decoder, registry, tracer)
     server = Server(uvicorn_config(settings, app), context_of(app).drain, interruptible=listener is None)
     process_memory.freeze_garbage_collector()
     server.run(None if listener is None else [listener])
@@ -101,3 +110,9 @@ def fetch_policy(settings: Settings) -> FetchPolicy:
         timeout_seconds=settings.url_timeout_seconds,
         max_bytes=settings.max_body_bytes,
     )
+
+
+def decode_limits(settings: Settings) -> Limits:
+    """Build the limits of a process that decodes images."""
+    memory_bytes = settings.decode_memory_bytes or settings.max_image_pixels * _BYTES_PER_PIXEL + _MEMORY_BESIDE_PIXELS
+    return Limits(settings.max_image_pixels, memory_bytes, settings.decode_seconds)

@@ -129,11 +129,23 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds to keep serving after SIGTERM while `/readiness` reports 503.",
     )
-    decode_threads: int = Field(
+    decode_workers: int = Field(
         default_factory=_available_cpus,
-        validation_alias="PE_DECODE_THREADS",
+        validation_alias="PE_DECODE_WORKERS",
         ge=1,
-        description="Threads that decode and resize images. They release Python's lock while they work.",
+        description="Processes that decode and resize images, of each of `NUM_WORKERS`.",
+    )
+    decode_seconds: float = Field(
+        default=5,
+        validation_alias="PE_DECODE_SECONDS",
+        gt=0,
+        description="Maximum CPU seconds to decode one image. Above, its process is killed, and the reply is 400.",
+    )
+    decode_memory_bytes: int | None = Field(
+        default=None,
+        validation_alias="PE_DECODE_MEMORY_BYTES",
+        ge=2**20,
+        description="Memory for one image. Unset: 16 bytes for each of `PE_MAX_IMAGE_PIXELS`, and 128 MiB.",
     )
 
     text_cache_bytes: int = Field(

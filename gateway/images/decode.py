@@ -18,7 +18,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 Image.init()
 # A client's bytes reach only these decoders. Pillow's other decoders are rarely used and rarely fuzzed.
-_FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF") if f in Image.OPEN)
+FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF") if f in Image.OPEN)
 # Pillow hands pixels to numpy in many small copies, which fragment the heap. So a gray image is converted in bands.
 _BAND_PIXELS: Final = 1 << 18
 
@@ -35,7 +35,7 @@ def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
         InvalidImage: the image is damaged, truncated, too large, or of an unknown format.
     """
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
             raise InvalidImage(f"The image has {width}x{height} pixels; at most {max_pixels} are allowed.")

@@ -1,41 +1,30 @@
-"""Embed images: fetch, decode, preprocess, encode."""
+"""Embed images: fetch, decode and resize, encode."""
 
-import asyncio
-import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-from PIL import Image
 
 from gateway.arrays import stacked
 from gateway.concurrency import gather
 from gateway.encoder import Embeddings, Encoder, EncoderSpec, Pixels
 from gateway.errors import InvalidImage
-from gateway.images.decode import decode
+from gateway.images.decoder import Decoder, LoadedSource
 from gateway.images.fetch import Fetch
-from gateway.images.numpy_input import read_array
-from gateway.images.preprocess import preprocess
-from gateway.images.sources import ArrayImage, Base64Image, EncodedImage, ImageSource, UrlImage, decode_base64
+from gateway.images.sources import ArrayImage, EncodedImage, ImageSource, UrlImage
 from gateway.in_flight import InFlightLimiter
 from gateway.observe.stages import Stages
 
 # Images of a long list go to Triton in groups of this size, while later images are still being decoded.
 _GROUP_SIZE: Final = 8
 
-LoadedSource = EncodedImage | Base64Image | ArrayImage
-
-_NOT_AN_IMAGE: Final = "Data is not image."
-
 
 class ImageEmbedder:
     """Embed images by an encoder's vision towers.
 
     Args:
-        pool: decodes and preprocesses.
+        decoder: decodes and resizes.
         limiter: its byte budget includes fetched images.
-        max_pixels: of one image.
         allow_arrays: whether an image may be a numpy array.
     """
 
@@ -43,16 +32,14 @@ class ImageEmbedder:
         self,
         encoder: Encoder,
         fetch: Fetch,
-        pool: Executor,
+        decoder: Decoder,
         limiter: InFlightLimiter,
-        max_pixels: int,
         allow_arrays: bool,
     ) -> None:
         self._encoder = encoder
         self._fetch = fetch
-        self._pool = pool
+        self._decoder = decoder
         self._limiter = limiter
-        self._max_pixels = max_pixels
         self._allow_arrays = allow_arrays
 
     async def embed(self, spec: EncoderSpec, images: Sequence[ImageSource], stages: Stages) -> Embeddings:
@@ -83,61 +70,17 @@ class ImageEmbedder:
                 with self._limiter.reserve() as reservation:
                     with stages.measure("fetch"):
                         data = await self._fetch(source.url, reservation.add)
-                    return await self._prepare(EncodedImage(data), image_size, stages)
+                    return await self._decode(EncodedImage(data), image_size, stages)
             if isinstance(source, ArrayImage) and not self._allow_arrays:
                 raise InvalidImage("NumPy image type is not supported in this configuration of `inference`.")
-            return await self._prepare(source, image_size, stages)
+            return await self._decode(source, image_size, stages)
         except InvalidImage as error:
             error.index = source.index
             raise
 
-    async def _prepare(self, source: LoadedSource, image_size: tuple[int, int], stages: Stages) -> Pixels:
-        """Decode and preprocess in a thread.
-
-        If the request is cancelled before a thread is free, the job does not run and its source is released at once.
-        """
-        job = _Job(source, self._max_pixels, image_size)
-        try:
-            prepared = await asyncio.get_running_loop().run_in_executor(self._pool, job)
-        finally:
-            job.source = None  # A cancelled job remains in the pool's queue until a thread discards it.
-        stages.add("queue", prepared.queue_seconds)
-        stages.add("decode", prepared.decode_seconds)
-        stages.add("preprocess", prepared.preprocess_seconds)
-        return prepared.pixels
-
-
-class _Prepared(NamedTuple):
-    pixels: Pixels
-    queue_seconds: float
-    decode_seconds: float
-    preprocess_seconds: float
-
-
-class _Job:
-    """Decode and preprocess one image, and measure both."""
-
-    def __init__(self, source: LoadedSource, max_pixels: int, image_size: tuple[int, int]) -> None:
-        self.source: LoadedSource | None = source
-        self._max_pixels = max_pixels
-        self._image_size = image_size
-        self._queued_at = time.perf_counter()
-
-    def __call__(self) -> _Prepared:
-        start = time.perf_counter()
-        source = self.source
-        assert source is not None, "a cancelled job was run"
-        image = _load(source, self._max_pixels)
-        loaded = time.perf_counter()
-        pixels = preprocess(image, self._image_size)
-        return _Prepared(pixels, start - self._queued_at, loaded - start, time.perf_counter() - loaded)
-
-
-def _load(source: LoadedSource, max_pixels: int) -> Image.Image:
-    match source:
-        case EncodedImage(data):
-            return decode(data, max_pixels, _NOT_AN_IMAGE)
-        case Base64Image(text):
-            return decode(decode_base64(text), max_pixels, "Malformed base64 input image.")
-        case ArrayImage(text):
-            return Image.fromarray(read_array(decode_base64(text), max_pixels))
+    async def _decode(self, source: LoadedSource, image_size: tuple[int, int], stages: Stages) -> Pixels:
+        decoded = await self._decoder.decode(source, image_size)
+        stages.add("queue", decoded.queue_seconds)
+        stages.add("decode", decoded.decode_seconds)
+        stages.add("preprocess", decoded.preprocess_seconds)
+        return decoded.pixels

@@ -1,19 +1,10 @@
 """Image sources: each way in which a client may send an image, converted from Roboflow's wire types."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pybase64
-import regex
-
 from gateway.errors import InvalidImage
-
-_DATA_URI: Final = regex.compile(r"\s*data:[^,;]*(?:;[^,;]*)*?;base64,", regex.IGNORECASE)
-_OUTSIDE_ALPHABET: Final = regex.compile(rb"[^A-Za-z0-9+/]+")
-_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +86,3 @@ def undeclared(text: str, index: int | None = None) -> ImageSource:
     if not text:
         raise InvalidImage("Empty image payload.", index)
     return UrlImage(text, index) if "://" in text[:16] else Base64Image(text, index)
-
-
-def decode_base64(text: str) -> bytes:
-    """Decode base64. Accepts a data URI's prefix, white space, the URL-safe alphabet, and missing padding.
-
-    Raises:
-        InvalidImage: the text is empty, or is not base64.
-    """
-    if not text.isascii():
-        raise InvalidImage("Malformed base64 input image.")
-    if text[:5].lower() == "data:" or text[:1].isspace():
-        head = _DATA_URI.match(text)
-        text = text[head.end() :] if head else text
-    try:
-        # Padded base64 without other characters is the common case, and decodes without a copy of the text.
-        decoded = pybase64.b64decode(text, validate=True)
-    except binascii.Error:
-        data = _OUTSIDE_ALPHABET.sub(b"", text.encode("ascii").translate(_URL_SAFE))
-        try:
-            decoded = base64.b64decode(data + b"=" * (-len(data) % 4))
-        except binascii.Error:
-            raise InvalidImage("Malformed base64 input image.") from None
-    if not decoded:
-        raise InvalidImage("Empty image payload.")
-    return decoded

@@ -86,7 +86,8 @@ def _role(command: str, variant: str) -> str | None:
     if re.match(r"\S*tritonserver ", command):
         return "tritonserver"
     # With several workers, the first gateway process starts the others through multiprocessing.
-    return "gateway" if " -m gateway" in command or "multiprocessing" in command else None
+    # The processes that decode images are below a gateway process, and are measured with it.
+    return "gateway" if re.search(r" -m gateway( |$)", command) or "multiprocessing" in command else None
 
 
 @contextmanager
