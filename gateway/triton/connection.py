@@ -14,7 +14,10 @@ from gateway.observe.tracing import Metadata
 from gateway.triton import models
 from gateway.triton.errors import translate
 
-_CHANNEL: Final = [
+# Options of every channel to a Triton, also those of `deploy`.
+CHANNEL_OPTIONS: Final = [
+    # Otherwise gRPC sends even calls to 127.0.0.1 to the proxy that `http_proxy` or `https_proxy` names.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # By default, gRPC waits 1 s and later up to 2 minutes before it reconnects, which is too long after a restart.
@@ -33,11 +36,11 @@ class Connection:
     """Calls one Triton. Create and close it on the event loop that uses it. All calls raise only `ServerError`.
 
     Args:
-        target: `host:port`.
+        target: `host:port`, or `unix:/path`.
     """
 
     def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL)
+        self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._calls: set[Any] = set()  # inference calls in flight
 
