@@ -110,7 +110,9 @@ def start(
         StackFailed: it did not start, or does not serve the variant.
     """
     log = directory / "pe-serve.txt"
-    command = [sys.executable, "-m", "deploy.embedded.cli", "--port", "0", "--repository", str(repository), *options]
+    # The benchmarks read Triton's statistics and metrics by HTTP, and perf_analyzer knows no sockets.
+    command = [sys.executable, "-m", "deploy.embedded.cli", "--port=0", "--triton-ports=0,0,0", *options]
+    command += ["--repository", str(repository)]
     process = spawn(command, environment or {}, log)
     try:
         url = _ready(process, log)
