@@ -104,11 +104,6 @@ class PeServe:
         (target,) = set(re.findall(r"--grpc-address=(\S+) --grpc-port=(\d+)", " ".join(self.processes().values())))
         return ":".join(target)
 
-    def triton_http(self) -> str:
-        """Return the HTTP endpoint of its Triton, `host:port`. There is none without `--triton-ports`."""
-        (endpoint,) = set(re.findall(r"--http-address=(\S+) --http-port=(\d+)", " ".join(self.processes().values())))
-        return ":".join(endpoint)
-
     def shared_memory(self) -> list[Path]:
         """Return the shared-memory segments of its stubs."""
         names = re.findall(r"\S+_shm_region_\S+", " ".join(self.processes().values()))
