@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         default="127.0.0.1:8001",
         validation_alias="PE_TRITON_URL",
-        description="Triton's gRPC address: `host:port`, or several with commas, or all of a name by `dns:///name:port`.",
+        description="Triton's gRPC address: `host:port`, `unix:/path`, several with commas, or `dns:///name:port`.",
     )
     api_keys: Annotated[frozenset[SecretStr], NoDecode] = Field(
         default=frozenset(),

@@ -36,6 +36,7 @@ class PeServe:
         self, directory: Path, *arguments: str | Path, command: Sequence[str] = PE_SERVE, **environment: str
     ) -> None:
         self._mark = f"PE_TEST_RUN={uuid.uuid4()}"
+        self.directory = directory
         self._output = directory / "output.txt"
         name, value = self._mark.split("=")
         with self._output.open("wb") as output:
@@ -98,10 +99,10 @@ class PeServe:
         )
         return pid
 
-    def triton_port(self) -> int:
-        """Return the gRPC port of its Triton."""
-        (port,) = {int(port) for port in re.findall(r"--grpc-port=(\d+)", " ".join(self.processes().values()))}
-        return port
+    def triton(self) -> str:
+        """Return the gRPC target of its Triton."""
+        (target,) = set(re.findall(r"--grpc-address=(\S+) --grpc-port=(\d+)", " ".join(self.processes().values())))
+        return ":".join(target)
 
     def shared_memory(self) -> list[Path]:
         """Return the shared-memory segments of its stubs."""

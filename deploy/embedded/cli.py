@@ -13,6 +13,7 @@ from deploy.embedded import banner
 from deploy.embedded import engine_choice as choice
 from deploy.embedded import errors as e
 from deploy.embedded import events as ev
+from deploy.embedded.endpoints import Endpoints, PortEndpoints
 from deploy.embedded.engines import OPENVINO_BF16, Engine, installable_names
 from deploy.embedded.installation import CHECKOUT, Installation
 from deploy.embedded.launcher import Options, serve
@@ -34,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
 
-    def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
+    def on_ready(url: str, info: dict[str, Any], found: Installation, triton: Endpoints) -> None:
         engine = OPENVINO_BF16.engine
         install = None if engine.backend in found.engines else _install_command(found.environment, engine)
         advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, _command())
-        print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
+        ports = triton if isinstance(triton, PortEndpoints) else None
+        print(banner.banner(url, info, options.host in _LOCAL, advice, ports), flush=True)
 
     def report(event: ev.Event) -> None:
         print(f"pe-serve: {event_message(event)}", file=sys.stderr, flush=True)
@@ -92,14 +94,26 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         help="what runs ONNX models (default: %(default)s; the variable PE_ONNX_ENGINE, else auto: OpenVINO in BF16 on "
         "a CPU that is faster in BF16, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
     )
+    parser.add_argument(
+        "--triton-ports",
+        type=_triton_ports,
+        nargs="?",
+        const="8000,8001,8002",
+        default=os.environ.get("PE_TRITON_PORTS") or None,
+        metavar="HTTP,GRPC,METRICS",
+        help="let Triton listen on ports of 127.0.0.1 (%(const)s unless others are given; 0 takes a free one), for "
+        "tritonclient, perf_analyzer and Prometheus. Every user of this machine can connect to them. (default: the "
+        "variable PE_TRITON_PORTS, else a Unix socket that only this user can open)",
+    )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)
     # argparse does not check a default value, which comes from the variable.
     if parsed.engine not in choice.OPTIONS:
         parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(choice.OPTIONS)}")
     return Options(
-        parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine
-    )
+        parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine,
+        parsed.triton_ports,
+    )  # fmt: skip
 
 
 def _install_command(environment: Path, engine: Engine) -> str:
@@ -114,6 +128,18 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65_535:
         raise ValueError
     return port
+
+
+def _triton_ports(text: str) -> tuple[int, int, int]:
+    try:
+        http, grpc, metrics = (_port(part) for part in text.split(","))
+    except ValueError as error:
+        message = f"{text!r} is not three ports HTTP,GRPC,METRICS, such as 8000,8001,8002"
+        raise argparse.ArgumentTypeError(message) from error
+    given = [port for port in (http, grpc, metrics) if port]
+    if len(set(given)) < len(given):
+        raise argparse.ArgumentTypeError(f"{text!r} names a port twice; each endpoint needs a port of its own")
+    return http, grpc, metrics
 
 
 def error_message(error: e.LaunchError) -> str:
@@ -139,6 +165,17 @@ def error_message(error: e.LaunchError) -> str:
             return (
                 f"Triton needs {library}, which {python} does not bring along.\n"
                 f"Install it (Debian, Ubuntu: apt-get install {package}), or use a Python built with --enable-shared."
+            )
+        case e.PortTaken(host, port, "--triton-ports"):
+            return (
+                f"port {port} on {host}, which Triton is to use, is in use by another program.\n"
+                f"Stop that one, or let Triton take free ports: {_command()} --triton-ports 0,0,0"
+            )
+        case e.SocketDirectoryImpossible(reasons):
+            tried = "".join(f"\n  {parent}: {reason}" for parent, reason in reasons.items())
+            return (
+                f"there is no directory for Triton's socket:{tried}\n"
+                "Set TMPDIR to a directory of your own with a short path."
             )
         case e.PortTaken(host, port):
             return (

@@ -76,10 +76,11 @@ class AddressError(LaunchError):
 
 @dataclass(eq=False)
 class PortTaken(AddressError):
-    """Another program listens on the port."""
+    """Another program listens on the port, which `option` of the command line names."""
 
     host: str
     port: int
+    option: str = "--port"
 
 
 @dataclass(eq=False)
@@ -89,6 +90,13 @@ class AddressUnusable(AddressError):
     host: str
     port: int
     reason: str
+
+
+@dataclass(eq=False)
+class SocketDirectoryImpossible(AddressError):
+    """No directory can hold Triton's socket; `reasons` says why for each that was tried."""
+
+    reasons: dict[Path, str]
 
 
 class RepositoryError(LaunchError):

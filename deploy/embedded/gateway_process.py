@@ -23,10 +23,10 @@ class GatewayProcess:
         host: the address to listen on.
         port: the port to listen on.
         workers: the number of gateway processes.
-        triton_grpc_port: Triton's gRPC port on loopback.
+        triton: Triton's gRPC target.
     """
 
-    def __init__(self, host: str, port: int, workers: int, triton_grpc_port: int) -> None:
+    def __init__(self, host: str, port: int, workers: int, triton: str) -> None:
         self._port = port
         self._host = reachable_host(host)
         self._child = Child(
@@ -39,7 +39,7 @@ class GatewayProcess:
                 "NUM_WORKERS": str(workers),
                 # A gateway of pe-serve usually has no load balancer that needs time to notice the drain.
                 "PE_DRAIN_SECONDS": os.environ.get("PE_DRAIN_SECONDS", "0"),
-                "PE_TRITON_URL": f"{LOOPBACK}:{triton_grpc_port}",
+                "PE_TRITON_URL": triton,
             },
             log=None,
         )

@@ -2,8 +2,8 @@
 
 Triton does not read the model repository directly. Each model that it sees is a snapshot: a `config.pbtxt` of our own
 (`served_config.py`) and links to the versions that a scan found complete. Triton polls `models/` every second (control
-mode "poll"), and a snapshot appears there by one rename. Control mode "explicit" would let every process of this
-machine request a load, and a load request can bring along code that Triton runs.
+mode "poll"), and a snapshot appears there by one rename. Control mode "explicit" would let whoever can connect to
+Triton request a load, and a load request can bring along code that Triton runs.
 """
 
 import os

@@ -37,10 +37,15 @@ def free(count: int) -> tuple[int, ...]:
     raise OSError(errno.EADDRINUSE, f"no {count} free ports on {LOOPBACK}")
 
 
-def require_bindable(host: str, port: int) -> None:
+def require_bindable(host: str, port: int, option: str = "--port") -> None:
     """Check that a server could listen on an address now.
 
     A name such as localhost may resolve to several addresses. One usable address is enough.
+
+    Args:
+        host: the address.
+        port: the port; 0 stands for any.
+        option: the option of the command line that names the port, for the error.
 
     Raises:
         PortTaken: another program listens there.
@@ -60,7 +65,7 @@ def require_bindable(host: str, port: int) -> None:
                 listener.listen(1)
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise PortTaken(host, port) from error
+                    raise PortTaken(host, port, option) from error
                 refusals.append(error)
     if len(refusals) == len(found):
         raise AddressUnusable(host, port, refusals[0].strerror or str(refusals[0])) from refusals[0]

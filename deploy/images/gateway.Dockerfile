@@ -28,5 +28,5 @@ ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 9001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
-  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT', 9001)}/readiness\", timeout=4)"]
+  CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('PORT', 9001)), timeout=4); c.request('GET', '/readiness'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["pe-gateway"]

@@ -16,6 +16,11 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.EngineMissing(HERE, "V-text", OPENVINO), f"/bin/pip install --no-deps -r {OPENVINO.requirements}"),
     (errors.LibpythonMissing(Path("/p"), "libpython3.11.so.1.0"), "apt-get install libpython3.11)"),
     (errors.PortTaken("0.0.0.0", 9001), "--port 9002"),
+    (errors.PortTaken("127.0.0.1", 8001, "--triton-ports"), "--triton-ports 0,0,0"),
+    (
+        errors.SocketDirectoryImpossible({Path("/run"): "it is full"}),
+        "Triton's socket:\n  /run: it is full\nSet TMPDIR",
+    ),
     (errors.AddressUnusable("nowhere", 9001, "Name or service not known"), "nowhere, port 9001: Name"),
     (errors.RepositoryMissing(HERE), "no model repository at /srv/models"),
     (errors.RepositoryEmpty(HERE), "/srv/models holds no model"),
@@ -106,6 +111,32 @@ def test_defaults_are_this_checkout_and_this_machine_only(monkeypatch: pytest.Mo
     options = run(monkeypatch, None)[1]
     assert (options.host, options.port, options.verbose) == ("127.0.0.1", 9001, False)
     assert options.repository == Path(cli.__file__).parents[2] / "model_repository"
+
+
+@pytest.mark.parametrize(
+    ("variable", "arguments", "ports"),
+    [
+        ("", [], None),
+        ("", ["--triton-ports"], (8000, 8001, 8002)),
+        ("1,2,3", [], (1, 2, 3)),
+        ("1,2,3", ["--triton-ports=0,0,0"], (0, 0, 0)),
+    ],
+)
+def test_triton_has_ports_only_where_asked(
+    monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str], ports: tuple[int, int, int] | None
+) -> None:
+    monkeypatch.setenv("PE_TRITON_PORTS", variable)
+    assert run(monkeypatch, None, *arguments)[1].triton_ports == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("8001", "not three ports"), ("1,2,65536", "not three ports"), ("a,b,c", "not three"), ("1,0,1", "a port twice")],
+)
+def test_refuses_what_are_no_ports_for_triton(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([f"--triton-ports={text}"])
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
