@@ -62,7 +62,8 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     encoder = TritonEncoder(
         settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracer
     )
-    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracer)
+    fetcher = ImageFetcher(fetch_policy(settings), max_fetches=settings.max_fetches)
+    app = create_app(settings, encoder, fetcher, registry, tracer)
     server = Server(uvicorn_config(settings, app), context_of(app).drain, interruptible=listener is None)
     process_memory.freeze_garbage_collector()
     server.run(None if listener is None else [listener])
