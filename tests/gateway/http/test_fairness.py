@@ -21,7 +21,10 @@ IMAGE: Final = "/perception_encoder/embed_image"
 COMPARE: Final = "/perception_encoder/compare"
 BODY: Final = {"text": "a cat"}
 PICTURE: Final = flat((1, 2, 3))
-POLICY: Final = FetchPolicy(allow_non_https=True, allow_without_fqdn=True, allow_non_global_addresses=True)
+# No fetch times out while a test runs.
+POLICY: Final = FetchPolicy(
+    allow_non_https=True, allow_without_fqdn=True, allow_non_global_addresses=True, timeout_seconds=300
+)
 LOCKED: Final = "first-key, second-key"
 
 
@@ -58,14 +61,14 @@ class Served:
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{series} "))
 
     async def until(self, series: str, value: float) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.metric(series) != value:
                 await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
 async def serving(encoder: FakeEncoder | None = None, fetch: ImageFetcher | None = None, **settings: Any) -> Any:
-    encoder, chosen = encoder or FakeEncoder(), Settings.model_validate(settings)
+    encoder, chosen = encoder or FakeEncoder(), Settings.model_validate({"deadline_seconds": 300, **settings})
     app = create_app(chosen, encoder, fetch or ImageFetcher(POLICY, max_fetches=chosen.max_fetches))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
@@ -139,7 +142,7 @@ class TestServersThatHang:
         async with serving() as served, image_server(b"") as url:
             client = await served.client()
             async with running([client.post(IMAGE, json=image(*[url] * 64)) for _ in range(40)]) as lists:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while served.limiter.admitted < 40 or served.limiter.count:
                         await asyncio.sleep(0.01)
                 assert 200 < served.limiter.fetches.total < 256
@@ -152,7 +155,7 @@ class TestServersThatHang:
             client = await served.client()
             async with running([client.post(IMAGE, json=image(url)) for _ in range(16)]):
                 await served.until("pe_fetches_in_flight", 16)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while len(heads) < 8:
                         await asyncio.sleep(0.01)
                 await asyncio.sleep(0.1)
