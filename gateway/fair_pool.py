@@ -32,7 +32,7 @@ class FairPool:
 
     def fits(self, client: Hashable, size: int = 1) -> bool:
         """Whether the client may take `size` more units."""
-        held = self.held(client)
+        held = self._held.get(client, 0)
         return (
             held + size <= self.limit
             and self.total + size <= self._all
@@ -48,12 +48,14 @@ class FairPool:
 
     def take(self, client: Hashable, size: int = 1) -> None:
         """Give units to the client. The caller has asked `fits`."""
-        self._held[client] = self.held(client) + size
+        self._held[client] = self._held.get(client, 0) + size
         self.total += size
 
     def give_back(self, client: Hashable, size: int = 1) -> None:
         """Take units back from the client."""
         self.total -= size
-        self._held[client] -= size
-        if not self._held[client]:
+        left = self._held[client] - size
+        if left:
+            self._held[client] = left
+        else:
             del self._held[client]

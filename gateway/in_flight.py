@@ -69,19 +69,21 @@ class RequestReservation(Reservation):
         cancel: ends the request with the error that is passed to it.
     """
 
+    # The defaults are the class's, because most requests need nothing else.
+    _received_bytes = 0
+    _over = False
+    _has_place = True
+    _working = 0
+    _waiting_for_servers = 0
+    _place_granted: asyncio.Event | None = None
+    _fetch_slots: asyncio.Semaphore | None = None
+    _fetches_to_begin = 0
+    _fetches_held = 0
+
     def __init__(self, limiter: "InFlightLimiter", client: Hashable, cancel: Callable[[GatewayError], None]) -> None:
         super().__init__(limiter, client)
         self._cancel = cancel
         self._admitted_at = time.monotonic()
-        self._received_bytes = 0
-        self._over = False
-        self._has_place = True
-        self._place_granted: asyncio.Event | None = None
-        self._working = 0
-        self._waiting_for_servers = 0
-        self._fetches_to_begin = 0
-        self._fetches_held = 0
-        self._fetch_slots: asyncio.Semaphore | None = None
 
     def body_received(self, size: int, more: bool) -> None:
         """Count `size` bytes of the body as received. After the last ones the request cannot be evicted any more."""
@@ -224,7 +226,8 @@ class RequestReservation(Reservation):
     def _leave(self) -> None:
         self._has_place = False
         self._limiter.places.give_back(self.client)
-        self._limiter.admit_waiting()
+        if self._limiter.waiting:
+            self._limiter.admit_waiting()
 
 
 _request: ContextVar[RequestReservation] = ContextVar("request")

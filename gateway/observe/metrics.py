@@ -90,6 +90,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._known_fetches = 0
         lookups = Counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"], registry=registry)
         self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
         self._cache_bytes = Gauge(
@@ -120,7 +121,9 @@ class Metrics:
         """Set the gauges of requests, bytes and fetches in flight."""
         self._in_flight.set(limiter.count)
         self._in_flight_bytes.set(limiter.bytes)
-        self._fetches.set(limiter.fetches.total)
+        if (fetches := limiter.fetches.total) != self._known_fetches:
+            self._fetches.set(fetches)
+            self._known_fetches = fetches
 
     def record(self, request: FinishedRequest) -> None:
         """Count one finished request."""
