@@ -16,9 +16,10 @@ from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import EncoderUnavailable, InvalidInput, UnknownVariant
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.sources import ImageSource
+from gateway.in_flight import current_request
 from gateway.observe.stages import Stages
 from gateway.similarity import cosine
-from gateway.texts.embedder import TextEmbedder
+from gateway.texts.embedder import TextEmbedder, TextEmbeddings
 
 # The incumbent's default variant. It answers where several variants are loaded and the request names none.
 PREFERRED_VARIANT: Final = "PE-Core-L14-336"
@@ -126,10 +127,15 @@ class EmbeddingService:
             return Embedded(*await self._texts.embed(spec, list(texts.values()), stages))
         async with task_group() as group:
             of_images = group.create_task(self._images.embed(spec, list(images.values()), stages))
-            of_texts = group.create_task(self._texts.embed(spec, list(texts.values()), stages))
+            of_texts = group.create_task(self._embed_texts(spec, list(texts.values()), stages))
         embeddings = np.empty((len(items), spec.embed_dim), np.float32)
         embeddings[list(images)] = of_images.result()
         embeddings[list(texts)] = of_texts.result().embeddings
         text_places = list(texts)
         truncated = [text_places[i] for i in of_texts.result().truncated]
         return Embedded(embeddings, truncated, of_texts.result().tokens)
+
+    async def _embed_texts(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> TextEmbeddings:
+        """Embed texts while images of the same request may be waiting for other servers."""
+        async with current_request().working():
+            return await self._texts.embed(spec, texts, stages)

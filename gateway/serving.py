@@ -70,8 +70,9 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     encoder = TritonEncoder(
         settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracer
     )
+    fetcher = ImageFetcher(fetch_policy(settings), max_fetches=settings.max_fetches)
     decoder = DecodePool(settings.decode_workers, decode_limits(settings), DecodeMetrics(registry).count_lost)
-    app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), decoder, registry, tracer)
+    app = create_app(settings, encoder, fetcher, decoder, registry, tracer)
     server = Server(uvicorn_config(settings, app), context_of(app).drain, interruptible=listener is None)
     process_memory.freeze_garbage_collector()
     server.run(None if listener is None else [listener])

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 CommaList = Annotated[frozenset[str], NoDecode]
 
 LogFormat = Literal["text", "json"]
+ClientIdentity = Literal["key", "address", "none"]
 
 
 def _available_cpus() -> int:
@@ -85,13 +86,24 @@ class Settings(BaseSettings):
         default=64,
         validation_alias="PE_MAX_IN_FLIGHT",
         ge=1,
-        description="Maximum requests in flight. More are refused with 429 instead of queued.",
+        description="Maximum requests in flight for one client; for all together a quarter more. Above: 429, no queue.",
     )
     max_bytes_in_flight: int = Field(
         default=256 * 2**20,
         validation_alias="PE_MAX_BYTES_IN_FLIGHT",
         ge=1,
-        description="Maximum bytes of bodies and fetched images in flight. Above, a request is refused with 429.",
+        description="Maximum bytes of bodies and images in flight for one client; for all a quarter more. Above: 429.",
+    )
+    max_fetches: int = Field(
+        default=256,
+        validation_alias="PE_MAX_FETCHES",
+        ge=1,
+        description="Maximum images being fetched by URL for one client; for all together a quarter more. Above: 429.",
+    )
+    client_identity: ClientIdentity = Field(
+        default="key",
+        validation_alias="PE_CLIENT_IDENTITY",
+        description="What tells clients apart: the API `key` (without keys the address), the `address`, or `none`.",
     )
     max_items: int = Field(
         default=64,

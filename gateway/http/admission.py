@@ -56,7 +56,8 @@ class Admission:
         if context.drain.refusing:
             raise Stopping("The server is being stopped. Try again in a moment.")
         try:
-            with CancelScope() as cancel_scope, context.limiter.admit(cancel_scope.cancel) as reservation:
+            client = context.clients.by_head(scope)
+            with CancelScope() as cancel_scope, context.limiter.admit(cancel_scope.cancel, client) as reservation:
                 receive = self._bounded(scope, receive, reservation, record)
                 context.metrics.set_in_flight(context.limiter)
                 record.authenticated = context.keys.check_head(scope)

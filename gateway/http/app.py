@@ -15,6 +15,7 @@ from gateway.drain import Drain
 from gateway.encoder import Encoder
 from gateway.http import docs, error_responses, health, openai, openapi, page, roboflow
 from gateway.http.admission import Admission
+from gateway.http.clients import Clients
 from gateway.http.context import Context, attach
 from gateway.http.dispatch import Dispatch
 from gateway.http.keys import ApiKeys
@@ -112,16 +113,25 @@ def _create_context(
     registry: CollectorRegistry | None,
 ) -> Context:
     cache = TextCache(settings.text_cache_bytes)
-    limiter = InFlightLimiter(settings.max_in_flight, settings.max_bytes_in_flight)
-    images = ImageEmbedder(encoder, fetch, decoder, limiter, settings.allow_numpy_input)
+    metrics = Metrics(cache, registry)
+    limiter = InFlightLimiter(
+        settings.max_in_flight,
+        settings.max_bytes_in_flight,
+        settings.max_fetches,
+        fair=settings.client_identity != "none",
+    )
+    limiter.on_change = lambda: metrics.set_in_flight(limiter)
+    keys = ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open)
+    images = ImageEmbedder(encoder, fetch, decoder, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     return Context(
         service=EmbeddingService(encoder, images, texts, settings.max_items, settings.default_variant),
         encoder=encoder,
-        metrics=Metrics(cache, registry),
+        metrics=metrics,
         limiter=limiter,
         drain=Drain(limiter, settings.drain_seconds, settings.deadline_seconds),
-        keys=ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open),
+        keys=keys,
+        clients=Clients(settings.client_identity, keys),
         max_items=settings.max_items,
         max_body_bytes=settings.max_body_bytes,
         deadline_seconds=settings.deadline_seconds,

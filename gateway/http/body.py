@@ -18,6 +18,7 @@ from gateway.http.context import context_of
 from gateway.http.headers import is_json
 from gateway.http.record import record_of
 from gateway.images.sources import EncodedImage, ImageSource, item_indices, undeclared
+from gateway.in_flight import current_request
 
 MULTIPART: Final = "multipart/form-data"
 
@@ -52,7 +53,8 @@ async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
             is wrong with the body.
         RequestValidationError: the body is not JSON, or not an object of the form of `wire`.
         HTTPException: 400, the bytes cannot be read as text.
-        ClientDisconnect, PayloadTooLarge, Overloaded: as for `read_bytes`.
+        ClientDisconnect, PayloadTooLarge: as for `read_bytes`.
+        Overloaded: as for `read_bytes`, or the client that the key belongs to has its share already.
     """
     data = await read_bytes(request)
     record = record_of(request.scope)
@@ -62,8 +64,11 @@ async def read_json(request: Request, wire: type[_Wire]) -> _Wire:
             value = _parse(data) if is_json(request.scope) else data.decode("latin-1")
     finally:
         if not record.authenticated:
-            context_of(request.app).keys.check_body(value)
+            context = context_of(request.app)
+            key = context.keys.check_body(value)
             record.authenticated = True
+            if (client := context.clients.by_body(key)) is not None:
+                current_request().identify(client)
     try:
         # `from_attributes` gives FastAPI's error types: `model_attributes_type` for a value that is not an object.
         return wire.model_validate(value, from_attributes=True)

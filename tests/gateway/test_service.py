@@ -30,8 +30,15 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+@pytest.fixture(autouse=True)
+def admitted() -> Iterator[None]:
+    """The test runs as an admitted request."""
+    with InFlightLimiter(9, 1_000_000).admit(lambda error: None):
+        yield
+
+
 def service_of(encoder: FakeEncoder, pool: ThreadPoolExecutor, cache_bytes: int = 0) -> EmbeddingService:
-    images = ImageEmbedder(encoder, FakeFetch(), InlineDecoder(), InFlightLimiter(9, 1_000_000), allow_arrays=False)
+    images = ImageEmbedder(encoder, FakeFetch(), InlineDecoder(), allow_arrays=False)
     texts = TextEmbedder(encoder, TextCache(cache_bytes), pool, max_characters=1_000_000)
     return EmbeddingService(encoder, images, texts, max_items=64)
 
