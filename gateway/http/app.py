@@ -116,6 +116,7 @@ def _create_context(
         drain=Drain(limiter, settings.drain_seconds, settings.deadline_seconds),
         keys=ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open),
         max_items=settings.max_items,
+        max_text_characters=settings.max_text_characters,
         max_body_bytes=settings.max_body_bytes,
         deadline_seconds=settings.deadline_seconds,
         instance_id=secrets.token_hex(3),

@@ -24,6 +24,7 @@ class Context:
         drain: the process's drain.
         keys: API-key authentication.
         max_items: images, texts or prompts in one request.
+        max_text_characters: characters of one text.
         max_body_bytes: bytes of one request's body.
         deadline_seconds: seconds that one request may last.
         instance_id: identifies this process; new after each start.
@@ -37,6 +38,7 @@ class Context:
     drain: Drain
     keys: ApiKeys
     max_items: int
+    max_text_characters: int
     max_body_bytes: int
     deadline_seconds: float
     instance_id: str

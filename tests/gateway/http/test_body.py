@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from gateway.http.body import _parse, read_bytes
+from gateway.http.body import read_bytes
+from gateway.http.decode_json import _loads as _parse
 
 
 def request_of(*messages: Message) -> Request:

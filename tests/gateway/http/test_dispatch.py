@@ -153,7 +153,7 @@ def test_a_key_is_needed_even_if_the_endpoint_reads_no_body() -> None:
 
     @router.post("/careful")
     async def careful(request: Request) -> Response:
-        await read_json(request, roboflow.EmbedTextRequest)
+        await read_json(request, roboflow.EmbedTextRequest, roboflow.EmbedTextFields)
         return Response("secret")
 
     app = create_app(Settings.model_validate({"api_keys": "key"}), FakeEncoder(), FakeFetch())
