@@ -29,6 +29,8 @@ class EscapedString:
                 raise ValueError("invalid escape in a JSON string")
             # Some encoders write each slash of base64 as `\/`.
             piece = match.group().replace(rb"\/", b"/")
+            if not piece.isascii():
+                raise ValueError("a character that is not ASCII")
             if b"\\" in piece:
                 piece = _DECODER.decode(f'"{piece.decode("ascii")}"').encode("ascii")
             pieces.append(piece)

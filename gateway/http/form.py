@@ -23,6 +23,8 @@ MULTIPART: Final = "multipart/form-data"
 _MAX_OTHER_PARTS: Final = 64
 # Delimiters that end no part. A file can contain them by chance, and the parser takes microseconds for each.
 _MAX_STRAY_DELIMITERS: Final = 1000
+# In one header. Names of files may have some, and each takes a microsecond.
+_MAX_SEMICOLONS: Final = 32
 # Longer texts are images in base64, and no URLs.
 _MAX_URL_BYTES: Final = 64 * 2**10
 
@@ -46,7 +48,7 @@ async def read_parts(request: Request, name: str) -> list[ImageSource]:
     parts = _Parts(name.encode(), max_items)
     max_delimiters = max_items + _MAX_OTHER_PARTS + _MAX_STRAY_DELIMITERS
     try:
-        _, options = parse_options_header(header(request.scope, b"content-type"))
+        options = _options(header(request.scope, b"content-type").encode("latin-1"))
         parser = MultipartParser(boundary := options.get(b"boundary", b""), parts.callbacks())
         if not boundary:
             raise FormParserError("no boundary")
@@ -73,6 +75,13 @@ def _source(part: "_Part", index: int | None) -> ImageSource:
     if part.is_file:
         return EncodedImage(part.data, index)
     return undeclared(part.data.decode() if len(part.data) <= _MAX_URL_BYTES else part.data, index)
+
+
+def _options(value: bytes) -> dict[bytes, bytes]:
+    """The parameters of a header, by their names in lower case."""
+    if value.count(b";") > _MAX_SEMICOLONS:
+        raise FormParserError("too many parameters")
+    return parse_options_header(value)[1]
 
 
 class _Part:
@@ -129,7 +138,7 @@ class _Parts:
             self._part.disposition = self._value
 
     def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._part.disposition)
+        options = _options(self._part.disposition)
         if (name := options.get(b"name")) is None:
             raise FormParserError("a part without a name")
         self._part.is_file = b"filename" in options

@@ -15,8 +15,8 @@ import msgspec
 from gateway.errors import InvalidInput, PayloadTooLarge
 from gateway.json_string import EscapedString, LongString
 
-# Bytes of the longest string that stays in the document.
-_MAX_SHORT: Final = 1024
+# Strings of more bytes than this do not stay in the document.
+_MAX_SHORT: Final = 2048
 # Each string takes about 0.1 µs of a decoder, and each name of an object 0.3 µs.
 MAX_QUOTES: Final = 40_000
 # Longer strings are not needed as `str` for anything but texts. URLs of this length are signed ones.
@@ -24,8 +24,8 @@ _MAX_URL: Final = 64 * 2**10
 # JSON writes a character as 12 bytes at most: two escapes.
 _BYTES_PER_CHARACTER: Final = 12
 
-# From outside a string: everything up to a string that is long, has escapes or does not end here.
-_SHORT_STRINGS: Final = re.compile(rb'(?:[^"]++|"[^"\\]{0,%d}")*+' % _MAX_SHORT, re.DOTALL)
+# From outside a string: everything up to a string that may be long, has many escapes or does not end here.
+_SHORT_STRINGS: Final = re.compile(rb'(?:[^"]++|"[^"\\]{0,1024}+(?:\\.[^"\\]{0,62}+){0,16}+")*+', re.DOTALL)
 _TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
@@ -168,7 +168,7 @@ def _decode(content: bytes | bytearray) -> str:
     quoted = b'"' + content + b'"'
     try:
         return msgspec.json.decode(quoted, type=str)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass  # Lone surrogates are strings to Python, and so to the incumbent.
     try:
         text: str = json.loads(quoted, strict=False)

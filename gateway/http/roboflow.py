@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -43,6 +44,9 @@ from gateway.http.roboflow_wire import (
 )
 from gateway.images.sources import EncodedImage, ImageSource, declared, item_indices, undeclared
 from gateway.service import Embedded
+
+# The response repeats the names.
+_MAX_NAME_CHARACTERS: Final = 512 * 2**10
 
 # -- routes
 
@@ -188,6 +192,8 @@ async def _candidates(
         items = [ImageFields(type=_text("type", prompt["type"]), value=_text("value", prompt["value"]))]
     elif isinstance(prompt, dict):
         names = await strings.texts(list(prompt))
+        if sum(map(len, names)) > _MAX_NAME_CHARACTERS:
+            raise InvalidInput(f"The names in `prompt` have more than {_MAX_NAME_CHARACTERS} characters.")
         items = [item for item in prompt.values() if isinstance(item, ImageFields | str)]
     else:
         items = prompt if isinstance(prompt, list) else [prompt]
