@@ -1,6 +1,6 @@
 """Bodies that cost a careless server seconds: for each route, what its parser does worst."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -159,6 +159,3 @@ def forms(sizes: tuple[int, ...] = SIZES) -> Iterator[Body]:
         yield Body("options", IMAGE, b"A", "multipart/form-data" + ";" * 60_000)
         yield Body("quoted options", IMAGE, b"A", "multipart/form-data; a=" + '";' * 30_000)
         yield Body("urlencoded", IMAGE, b"a=b&" * (size // 4), "application/x-www-form-urlencoded")
-
-
-Corpus = Callable[[], Iterator[Body]]

@@ -189,7 +189,8 @@ async def _candidates(
     names: list[str] | None = None
     items: Sequence[ImageFields | str]
     if isinstance(prompt, dict) and is_image(prompt):
-        items = [ImageFields(type=_text("type", prompt["type"]), value=_text("value", prompt["value"]))]
+        value = prompt["value"]
+        items = [ImageFields(type=_text("type", prompt["type"]), value=value if isinstance(value, str) else None)]
     elif isinstance(prompt, dict):
         names = await strings.texts(list(prompt))
         if sum(map(len, names)) > _MAX_NAME_CHARACTERS:

@@ -146,7 +146,7 @@ class CompareFields(_Fields, kw_only=True):
         if isinstance(prompt, list) and len({type(item) for item in prompt}) > 1:
             raise ValueError("Expected either texts or images")
         if isinstance(prompt, dict):
-            items = [prompt["type"], prompt["value"]] if is_image(prompt) else prompt.values()
+            items = [prompt["type"]] if is_image(prompt) else prompt.values()
             if not all(isinstance(item, ImageFields | str) for item in items):
                 raise ValueError("Expected texts or images")
 

@@ -24,7 +24,7 @@ MODELS: list[tuple[type[BaseModel], type[WireStruct]]] = [
     (openai.EmbeddingsRequest, openai.EmbeddingsFields),
 ]
 # Not "null", which the decoder reads as null where a number or a boolean is due.
-ODD = st.sampled_from(
+ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, 1, -5, 2.5, 1e300, float("nan"), "", "a", "5", "true", "yes", "\ud800", [], {}, [[]], ["a", 1]]
 )
 NAMES = st.sampled_from(["type", "value", "a", "\ud800"])
