@@ -1,6 +1,7 @@
 """Measure the CPU time of each callback of an event loop."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ class Callbacks:
 def measured() -> Iterator[Callbacks]:
     """Measure every callback of asyncio's own loop during the block."""
     found = Callbacks()
+    # As the gateway does at its start: a full collection would take as long as the tests' own objects need.
+    gc.collect()
+    gc.freeze()
     run = asyncio.Handle._run
 
     def timed(handle: Any) -> None:
@@ -37,3 +41,4 @@ def measured() -> Iterator[Callbacks]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio.Handle, "_run", timed)
         yield found
+    gc.unfreeze()

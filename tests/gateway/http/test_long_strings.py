@@ -103,6 +103,14 @@ def test_escapes_are_decoded_in_pieces(text: str, times: int) -> None:
     assert EscapedString(content).ascii() == (text * times).encode()
 
 
+@pytest.mark.parametrize("escape", [b"\\\\", b"\\/", b"\\n", b"\\u0041", b"\\\\/", b"\\\\\\/"])
+def test_escapes_between_two_pieces(escape: bytes) -> None:
+    """A piece has 64 kB."""
+    for size in range(65_536 - 14, 65_536 + 1):
+        content = b"A" * size + escape * 20_000
+        assert EscapedString(content).ascii() == json.loads(b'"' + content + b'"').encode()
+
+
 @pytest.mark.parametrize("content", [b"a\\", b"\\x", b"\\u00g0", b"\\u12", b"\xff", "é".encode(), b"\\u00e9"])
 def test_invalid_escapes(content: bytes) -> None:
     with pytest.raises(ValueError):
