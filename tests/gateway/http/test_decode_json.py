@@ -186,3 +186,10 @@ def test_what_is_no_text_or_too_deep(document: bytes) -> None:
 )
 def test_the_key_is_found_alone(document: bytes, key: str | None) -> None:
     assert decode_key(document) == key
+
+
+@pytest.mark.parametrize("document", [b"{", b'{"a":1,}', b"01", b'"\x01"', b"{}\x00", b"tru"])
+def test_invalid_json(document: bytes) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        text_of(document)
+    assert caught.value.errors()[0]["type"] == "json_invalid"
