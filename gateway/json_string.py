@@ -53,7 +53,8 @@ def _decode(piece: bytes) -> bytes:
         raise ValueError("a character that is not ASCII")
     if b"\\" not in piece:
         return piece
-    return _DECODER.decode(f'"{piece.decode()}"').encode("ascii")
+    decoded: str = _DECODER.decode(f'"{piece.decode()}"')
+    return decoded.encode("ascii")
 
 
 LongString = bytes | bytearray | EscapedString
