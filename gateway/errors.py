@@ -93,3 +93,8 @@ class EncoderUnavailable(ServerError):
 
 class EncoderFault(ServerError):
     """Triton answered with something other than embeddings."""
+
+
+def too_many(what: str, count: int, limit: int) -> InvalidInput:
+    """The error for a request with more `what` than it may have."""
+    return InvalidInput(f"Too many {what}: {count} came, at most {limit} are allowed.")

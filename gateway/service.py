@@ -13,7 +13,7 @@ import numpy as np
 
 from gateway.concurrency import task_group
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
-from gateway.errors import EncoderUnavailable, InvalidInput, UnknownVariant
+from gateway.errors import EncoderUnavailable, InvalidInput, UnknownVariant, too_many
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.sources import ImageSource
 from gateway.in_flight import current_request
@@ -114,7 +114,7 @@ class EmbeddingService:
     def _check_count(self, count: int, what: str, stages: Stages) -> None:
         stages.items = count
         if count > self._max_items:
-            raise InvalidInput(f"Too many {what}: {count} came, at most {self._max_items} are allowed.")
+            raise too_many(what, count, self._max_items)
 
     async def _embed(self, spec: EncoderSpec, items: Sequence[ImageSource | str], stages: Stages) -> Embedded:
         images = {place: item for place, item in enumerate(items) if not isinstance(item, str)}

@@ -15,7 +15,7 @@ MODULES: Final = sorted(
 
 # The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
 LEVELS: Final = [
-    {"errors", "arrays", "concurrency", "fair_pool", "process_memory", "supervisor", "settings"},
+    {"errors", "arrays", "concurrency", "fair_pool", "json_string", "process_memory", "supervisor", "settings"},
     {"encoder", "in_flight"},
     {"observe", "drain"},
     {"images", "texts", "triton", "similarity"},
@@ -29,6 +29,8 @@ LIBRARIES: Final = {
     "fastapi": {"http"},
     "starlette": {"http", "serving"},
     "uvicorn": {"http", "serving"},
+    "msgspec": {"http"},
+    "python_multipart": {"http"},
     "grpc": {"triton"},
     "tritonclient": {"triton"},
     "opentelemetry": {"observe"},

@@ -133,6 +133,7 @@ def _create_context(
         keys=keys,
         clients=Clients(settings.client_identity, keys),
         max_items=settings.max_items,
+        max_text_characters=settings.max_text_characters,
         max_body_bytes=settings.max_body_bytes,
         deadline_seconds=settings.deadline_seconds,
         instance_id=secrets.token_hex(3),

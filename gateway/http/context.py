@@ -26,6 +26,7 @@ class Context:
         keys: API-key authentication.
         clients: tells clients apart.
         max_items: images, texts or prompts in one request.
+        max_text_characters: characters of one text.
         max_body_bytes: bytes of one request's body.
         deadline_seconds: seconds that one request may last.
         instance_id: identifies this process; new after each start.
@@ -40,6 +41,7 @@ class Context:
     keys: ApiKeys
     clients: Clients
     max_items: int
+    max_text_characters: int
     max_body_bytes: int
     deadline_seconds: float
     instance_id: str

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from gateway.http.body import MULTIPART
+from gateway.http.form import MULTIPART
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _FILE: Final = {"type": "string", "format": "binary"}

@@ -23,7 +23,7 @@ FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", 
 _BAND_PIXELS: Final = 1 << 18
 
 
-def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
+def decode(data: bytes | bytearray, max_pixels: int, malformed: str) -> Image.Image:
     """Decode the first frame of an image file to an upright RGB image with 8 bits a channel.
 
     Args:

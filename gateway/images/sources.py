@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.errors import InvalidImage
+from gateway.json_string import LongString
+
+MALFORMED_BASE64: Final = "Malformed base64 input image."
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
     """An image file."""
 
-    data: bytes
+    data: bytes | bytearray
     index: int | None = None
 
 
@@ -19,7 +22,7 @@ class EncodedImage:
 class Base64Image:
     """An image file in base64, with or without a `data:` prefix."""
 
-    text: str
+    text: str | LongString
     index: int | None = None
 
 
@@ -35,7 +38,7 @@ class UrlImage:
 class ArrayImage:
     """A numpy array in base64: pickled, as Roboflow's clients send it, or in `.npy` format. Channels are BGR."""
 
-    text: str
+    text: str | LongString
     index: int | None = None
 
 
@@ -61,23 +64,25 @@ def declared(kind: str, value: Any, index: int | None = None) -> ImageSource:
     """Convert an image declared as `{"type": kind, "value": value}`.
 
     Raises:
-        InvalidImage: the type is unknown or refused, or the value is not a non-empty string.
+        InvalidImage: the type is unknown or refused, or the value is not a string, is empty or, for a URL, too long.
     """
     kind = kind.lower()
     if (refusal := _REFUSED.get(kind)) is not None:
         raise InvalidImage(refusal, index)
     if kind not in ("base64", "url", "numpy"):
         raise InvalidImage(_UNKNOWN_TYPE, index)
-    if isinstance(value, str) and value:
-        if kind == "url":
-            return UrlImage(value, index)
-        return ArrayImage(value, index) if kind == "numpy" else Base64Image(value, index)
+    if not isinstance(value, str | LongString):
+        raise InvalidImage(f"An image of type `{kind}` needs a string as its `value`.", index)
+    if kind == "url":
+        if not isinstance(value, str) or not value:
+            raise InvalidImage("Provided image URL is invalid", index)
+        return UrlImage(value, index)
     if value == "":
-        raise InvalidImage("Provided image URL is invalid" if kind == "url" else "Empty image payload.", index)
-    raise InvalidImage(f"An image of type `{kind}` needs a string as its `value`.", index)
+        raise InvalidImage("Empty image payload.", index)
+    return ArrayImage(value, index) if kind == "numpy" else Base64Image(value, index)
 
 
-def undeclared(text: str, index: int | None = None) -> ImageSource:
+def undeclared(text: str | LongString, index: int | None = None) -> ImageSource:
     """Convert an image sent as a bare string: a URL if it contains `://` near its start, otherwise base64.
 
     Raises:
@@ -85,4 +90,6 @@ def undeclared(text: str, index: int | None = None) -> ImageSource:
     """
     if not text:
         raise InvalidImage("Empty image payload.", index)
-    return UrlImage(text, index) if "://" in text[:16] else Base64Image(text, index)
+    if isinstance(text, str) and "://" in text[:16]:
+        return UrlImage(text, index)
+    return Base64Image(text, index)

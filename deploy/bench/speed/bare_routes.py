@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gateway.http.roboflow import EmbedTextRequest
+from gateway.http.roboflow_wire import EmbedTextRequest
 from gateway.triton import channel as channel_options
 
 _FLOATS: Final = 1024

@@ -10,15 +10,15 @@ from typing import Final, NoReturn
 from PIL import Image
 
 from gateway.errors import InvalidImage
-from gateway.images.base64_input import decode_base64
+from gateway.images.base64_input import decode_base64, unescaped
 from gateway.images.confined.confinement import allow_cpu_seconds, confine
 from gateway.images.confined.messages import JOB, MAX_MESSAGE, RESULT, Limits, Outcome, Source
 from gateway.images.decode import decode
 from gateway.images.numpy_input import read_array
 from gateway.images.preprocess import preprocess
+from gateway.images.sources import MALFORMED_BASE64
 
 _NOT_AN_IMAGE: Final = "Data is not image."
-_MALFORMED_BASE64: Final = "Malformed base64 input image."
 _NO_MEMORY: Final = "The image does not fit into memory."
 # What a large image leaves behind in the heap could keep memory for good. After one, a new worker is cheaper: 5 ms.
 _MAX_PEAK_BYTES: Final = 256 * 2**20
@@ -34,11 +34,13 @@ def run(channel: socket.socket, memory: int, limits: Limits) -> NoReturn:
     channel.send(bytes([confine(limits.memory_bytes)]))
     ends = False
     while not ends and (message := channel.recv(JOB.size)):
-        source, length, height, width = JOB.unpack(message)
+        source, escaped, length, height, width = JOB.unpack(message)
         allow_cpu_seconds(limits.cpu_seconds)
         start = decoded = time.perf_counter()
         try:
-            image = load(Source(source), os.pread(memory, length, 0), limits.max_pixels)
+            data = os.pread(memory, length, 0)
+            image = load(Source(source), unescaped(data) if escaped else data, limits.max_pixels)
+            del data
             decoded = time.perf_counter()
             pixels = preprocess(image, (height, width))
             os.pwrite(memory, pixels.data, 0)
@@ -66,6 +68,6 @@ def load(source: Source, data: bytes, max_pixels: int) -> Image.Image:
         case Source.FILE:
             return decode(data, max_pixels, _NOT_AN_IMAGE)
         case Source.BASE64:
-            return decode(decode_base64(data), max_pixels, _MALFORMED_BASE64)
+            return decode(decode_base64(data), max_pixels, MALFORMED_BASE64)
         case Source.ARRAY:
             return Image.fromarray(read_array(decode_base64(data), max_pixels))

@@ -39,8 +39,9 @@ class Limits:
     cpu_seconds: float
 
 
-# -- Gateway to worker: decode `length` bytes of `source` and resize to (height, width).
-JOB: Final = struct.Struct("<BQII")
+# -- Gateway to worker: decode `length` bytes of `source` and resize to (height, width). A flag says whether the bytes
+# are the content of a JSON string with escapes.
+JOB: Final = struct.Struct("<B?QII")
 
 
 class Outcome(IntEnum):

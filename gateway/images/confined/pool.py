@@ -193,8 +193,8 @@ class DecodePool:
     ) -> Decoded:
         loop = asyncio.get_running_loop()
         try:
-            kind, length = await worker.write(source)
-            worker.begin(kind, length, image_size)
+            length = await worker.write(source)
+            worker.begin(source, length, image_size)
         except OSError:
             raise _ServerEnded from None  # Whatever ended it, it was idle.
         except BaseException:

@@ -16,12 +16,14 @@ from gateway.encoder import Pixels
 from gateway.errors import InvalidImage
 from gateway.images.confined.messages import JOB, MAX_MESSAGE, Source
 from gateway.images.decoder import LoadedSource
-from gateway.images.sources import ArrayImage, EncodedImage
+from gateway.images.sources import MALFORMED_BASE64, ArrayImage, Base64Image, EncodedImage
+from gateway.json_string import EscapedString
 
 # Copying so many bytes takes less than 1 ms. Then the event loop runs other callbacks.
 _COPY_BYTES: Final = 2**20
 # The memory that a worker's file keeps between images.
 _KEPT_BYTES: Final = 4 * 2**20
+_KINDS: Final = {EncodedImage: Source.FILE, Base64Image: Source.BASE64, ArrayImage: Source.ARRAY}
 
 
 class WorkerHandle:
@@ -57,39 +59,37 @@ class WorkerHandle:
         else:
             self._loop.remove_reader(self._channel)  # The fork server will say how it ended.
 
-    async def write(self, source: LoadedSource) -> tuple[Source, int]:
+    async def write(self, source: LoadedSource) -> int:
         """Write an image to the memory file.
 
         Returns:
-            What was written, and the number of bytes.
+            The number of bytes.
 
         Raises:
             InvalidImage: base64 has characters that are not ASCII.
         """
-        if isinstance(source, EncodedImage):
-            data = memoryview(source.data)
-            for start in range(0, len(data), _COPY_BYTES):
-                await self._write(data[start : start + _COPY_BYTES], start)
-            return Source.FILE, len(data)
-        try:
-            for start in range(0, len(source.text), _COPY_BYTES):
-                await self._write(source.text[start : start + _COPY_BYTES].encode("ascii"), start)
-        except UnicodeEncodeError:
-            raise InvalidImage("Malformed base64 input image.") from None
-        return Source.ARRAY if isinstance(source, ArrayImage) else Source.BASE64, len(source.text)
+        data = source.data if isinstance(source, EncodedImage) else source.text
+        if isinstance(data, EscapedString):
+            data = data.content
+        for start in range(0, len(data), _COPY_BYTES):
+            if start:
+                await asyncio.sleep(0)
+            piece = data[start : start + _COPY_BYTES]
+            try:
+                os.pwrite(self._memory, piece.encode("ascii") if isinstance(piece, str) else piece, start)
+            except UnicodeEncodeError:
+                raise InvalidImage(MALFORMED_BASE64) from None
+        return len(data)
 
-    async def _write(self, data: bytes | memoryview, start: int) -> None:
-        if start:
-            await asyncio.sleep(0)
-        os.pwrite(self._memory, data, start)
-
-    def begin(self, source: Source, length: int, image_size: tuple[int, int]) -> None:
+    def begin(self, source: LoadedSource, length: int, image_size: tuple[int, int]) -> None:
         """Let the worker decode what was written.
 
         Raises:
             OSError: the worker has ended.
         """
-        self._channel.send(JOB.pack(source, length, *image_size))
+        kind = _KINDS[type(source)]
+        escaped = not isinstance(source, EncodedImage) and isinstance(source.text, EscapedString)
+        self._channel.send(JOB.pack(kind, escaped, length, *image_size))
 
     def pixels(self, image_size: tuple[int, int]) -> Pixels | None:
         """Read the pixels, uint8 [H, W, 3]. None if the worker did not write them all."""

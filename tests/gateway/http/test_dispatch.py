@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.errors import EncoderFault
 from gateway.http import app as app_module
-from gateway.http import openai, roboflow
+from gateway.http import openai, roboflow, roboflow_wire
 from gateway.http.app import create_app
 from gateway.http.body import read_json
 from gateway.http.dispatch import Dispatch, EndpointRoute
@@ -153,7 +153,7 @@ def test_a_key_is_needed_even_if_the_endpoint_reads_no_body() -> None:
 
     @router.post("/careful")
     async def careful(request: Request) -> Response:
-        await read_json(request, roboflow.EmbedTextRequest)
+        await read_json(request, roboflow_wire.EmbedTextRequest, roboflow_wire.EmbedTextFields)
         return Response("secret")
 
     app = create_app(Settings.model_validate({"api_keys": "key"}), FakeEncoder(), FakeFetch(), InlineDecoder())
