@@ -24,6 +24,7 @@ from gateway.images.confined import fork_server_process
 from gateway.images.confined import pool as pool_module
 from gateway.images.confined.messages import Limits
 from gateway.images.confined.pool import DecodePool
+from gateway.images.confined.worker_handle import WorkerHandle
 from gateway.images.decoder import LoadedSource
 from gateway.images.sources import ArrayImage, Base64Image, EncodedImage
 from tests.fakes import InlineDecoder
@@ -207,7 +208,8 @@ async def test_a_process_that_the_kernel_kills_had_no_memory() -> None:
         assert pool.lost == ["memory"]
 
 
-async def test_a_limit_on_memory_costs_one_image_and_no_process() -> None:
+async def test_a_limit_on_memory_costs_one_image_and_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_SLICE_SECONDS", 1_000)
     async with Pool(memory_bytes=100 * MB) as pool:
         before = pool.processes()
         with pytest.raises(InvalidImage, match="does not fit into memory"):
@@ -286,11 +288,11 @@ async def test_a_full_slow_lane_gives_up_what_took_longest(monkeypatch: pytest.M
         endless[1].cancel()
 
 
-async def test_the_slow_lane_is_limited_in_memory() -> None:
-    """Each of these images takes 190 MB. A worker may have 300, and the slow lane 600 with what the processes share."""
+async def test_the_slow_lane_is_limited_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may have 300 MB, so the slow lane 600. The size is set here, because an image grows while it is decoded."""
+    monkeypatch.setattr(WorkerHandle, "memory_bytes", lambda worker: 250 * MB)
     async with Pool(size=1, memory_bytes=300 * MB) as pool:
-        endless = [asyncio.create_task(pool.decode(EncodedImage(endless_jpeg(8_000)), SIZE)) for _ in range(3)]
-        await until(lambda: len(pool._slow) == 2)
+        endless = [asyncio.create_task(pool.decode(ENDLESS, SIZE)) for _ in range(3)]
         await until(lambda: len(pool._jobs) == 3)
         await asyncio.sleep(0.5)
         assert len(pool._slow) == 2
