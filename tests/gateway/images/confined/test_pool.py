@@ -289,7 +289,7 @@ async def test_a_full_slow_lane_gives_up_what_took_longest(monkeypatch: pytest.M
 
 
 async def test_the_slow_lane_is_limited_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker may have 300 MB, so the slow lane 600. The size is set here, because an image grows while it is decoded."""
+    """A worker may have 300 MB, so the slow lane 600. The size is injected: an image grows while it is decoded."""
     monkeypatch.setattr(WorkerHandle, "memory_bytes", lambda worker: 250 * MB)
     async with Pool(size=1, memory_bytes=300 * MB) as pool:
         endless = [asyncio.create_task(pool.decode(ENDLESS, SIZE)) for _ in range(3)]
