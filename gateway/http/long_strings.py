@@ -137,12 +137,14 @@ class Splitter:
         end = len(data) if end < 0 else end
         if data.find(b"\\", at, end) >= 0:
             self._has_escapes = True
-            match = _TO_QUOTE.match(data, at)
-            assert match is not None, "the pattern matches nothing, too"
-            end = match.end()
-            if data[end : end + 1] == b"\\":  # the last byte
-                self._in_escape = True
-                end += 1
+            if _ends_in_escape(data, at, end):
+                # Either the piece ends within an escape, or the quote is escaped and the string goes on.
+                match = _TO_QUOTE.match(data, at)
+                assert match is not None, "the pattern matches nothing, too"
+                end = match.end()
+                if data[end : end + 1] == b"\\":  # the last byte
+                    self._in_escape = True
+                    end += 1
         string += memoryview(data)[start:end]
         if end == len(data):
             return end
@@ -158,6 +160,11 @@ class Splitter:
             raise PayloadTooLarge(f"Without its long strings, a JSON document may have {self._max_rest} bytes.")
         if self._quotes > MAX_QUOTES:
             raise PayloadTooLarge(f"Without its long strings, a JSON document may have {MAX_QUOTES // 2} strings.")
+
+
+def _ends_in_escape(data: bytes | bytearray, start: int, end: int) -> bool:
+    piece = data[start:end]
+    return (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 1
 
 
 def _content(string: LongString) -> bytes | bytearray:
