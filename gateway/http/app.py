@@ -19,7 +19,8 @@ from gateway.http.clients import Clients
 from gateway.http.context import Context, attach
 from gateway.http.dispatch import Dispatch
 from gateway.http.keys import ApiKeys
-from gateway.http.middleware import Cors, Observe, Prefix
+from gateway.http.middleware import Cors, Observe
+from gateway.http.paths import Paths
 from gateway.http.request_span import RequestSpan
 from gateway.images.decoder import Decoder
 from gateway.images.embedder import ImageEmbedder
@@ -99,8 +100,7 @@ def create_app(
     if tracing is not None:
         app.add_middleware(RequestSpan, tracing=tracing)
     app.add_middleware(Observe, context=context)
-    if settings.root_path:
-        app.add_middleware(Prefix, root_path=settings.root_path)
+    app.add_middleware(Paths, root_path=settings.root_path)
     return app
 
 

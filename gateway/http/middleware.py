@@ -1,4 +1,4 @@
-"""Pure ASGI middlewares for every request: path prefix, observation and CORS."""
+"""Pure ASGI middlewares for every request: observation and CORS."""
 
 import logging
 import time
@@ -14,25 +14,6 @@ from gateway.observe import access_log
 from gateway.observe.access_log import FinishedRequest
 
 _log = logging.getLogger(__name__)
-
-
-class Prefix:
-    """Outermost middleware, behind a proxy that serves this server below `root_path`.
-
-    The prefix is removed from paths before routing. Documents that name URLs include the prefix.
-    """
-
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
-        self._app = app
-        self._root_path = root_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope = {**scope, "root_path": self._root_path, "path": self._without_prefix(scope["path"])}
-        await self._app(scope, receive, send)
-
-    def _without_prefix(self, path: str) -> str:
-        return path.removeprefix(self._root_path) if path.startswith(f"{self._root_path}/") else path
 
 
 class Observe:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Final
 
 import fastapi_offline
-from fastapi import FastAPI
-from starlette.responses import FileResponse, Response
+from fastapi import FastAPI, Request
+from starlette.responses import FileResponse, RedirectResponse, Response
 
 from gateway.http.static import secured, serve
 
@@ -23,7 +23,10 @@ def install(app: FastAPI) -> None:
     """Add the page, and its files below `/docs/`."""
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
-    async def docs() -> Response:
+    async def docs(request: Request) -> Response:
+        # The page's own links are relative, and would lead astray from below `/docs/`.
+        if request.scope.get("raw_path", b"").endswith(b"/"):
+            return RedirectResponse("../docs")
         return secured(FileResponse(_FILES / "index.html"), _POLICY)
 
     @app.get("/docs/swagger-ui.css", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""Middlewares: path prefix, request id, timing, limits, overload, unexpected errors and CORS."""
+"""Middlewares: request id, timing, limits, overload, unexpected errors and CORS."""
 
 import asyncio
 import json
@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, GatewayError, Overloaded
@@ -33,35 +32,10 @@ def metric(client: TestClient, name: str, **labels: str) -> float:
     return 0
 
 
-class TestPrefix:
-    @pytest.mark.parametrize("prefix", ["", "/vision"])
-    def test_a_proxy_may_remove_the_prefix_or_pass_it_on(self, make_client: MakeClient, prefix: str) -> None:
-        client = make_client(root_path="/vision")
-        assert client.post(prefix + TEXT, json=BODY).status_code == 200
-        assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": "/vision"}]
-        assert client.get(f"{prefix}/docs").status_code == 200
-        assert client.post(f"{prefix}/v1/embeddings", json={"input": 7}).json()["error"]["type"]
-        assert metric(client, "pe_requests_total", route=TEXT, status="200") == 1
-
-    def test_other_prefixes_are_not_found(self, make_client: MakeClient) -> None:
-        client = make_client(root_path="/vision")
-        assert client.post(f"/another{TEXT}", json=BODY).status_code == 404
-        assert client.post(f"/visionary{TEXT}", json=BODY).status_code == 404
-
-    def test_no_prefix_by_default(self, client: TestClient) -> None:
-        assert client.post(f"/vision{TEXT}", json=BODY).status_code == 404
-        assert "servers" not in client.get("/openapi.json").json()
-
-    @pytest.mark.parametrize("path", ["vision", "/", "/vision/", "/a b", "//x", "/<script>"])
-    def test_invalid_prefixes_are_refused(self, path: str) -> None:
-        with pytest.raises(ValidationError):
-            Settings(root_path=path)
-
-
 def test_the_order_of_middlewares() -> None:
     app = create_app(Settings(root_path="/vision"), FakeEncoder(), FakeFetch(), InlineDecoder())
     names = [getattr(middleware.cls, "__name__", "") for middleware in app.user_middleware]
-    assert names == ["Prefix", "Observe", "Cors", "Admission", "Dispatch"]
+    assert names == ["Paths", "Observe", "Cors", "Admission", "Dispatch"]
 
 
 class TestIdentity:
