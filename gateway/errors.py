@@ -6,7 +6,8 @@ GatewayError
 │   │   └── InvalidImage    an image that cannot be loaded
 │   ├── UnknownVariant      a variant that is not loaded
 │   ├── Unauthorized        the API key is missing or wrong
-│   └── PayloadTooLarge     more bytes than one request may send
+│   ├── PayloadTooLarge     more bytes than one request may send
+│   └── UnsupportedEncoding a body compressed by a method that is not read
 └── ServerError             the request was fine
     ├── Overloaded          too many requests or bytes in flight; the client may retry soon
     │   ├── ShareExceeded   this client has its share of them, and the rest is for other clients
@@ -61,6 +62,10 @@ class Unauthorized(ClientError):
 
 class PayloadTooLarge(ClientError):
     """More bytes than one request may send."""
+
+
+class UnsupportedEncoding(ClientError):
+    """A body compressed by a method that is not read."""
 
 
 class ServerError(GatewayError):

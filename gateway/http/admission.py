@@ -1,7 +1,8 @@
 """Admission of requests by their heads, before their bodies are read.
 
 The checks come in this order: the process is not stopping, there is room for one more request and for its body, the
-body is not too long, the API key is known. What the head does not say is checked while the body arrives.
+body is not too long, the API key is known, the body's coding can be undone. What the head does not say is checked while
+the body arrives.
 """
 
 import math
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.concurrency import CancelScope
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidInput, PayloadTooLarge, Stopping
+from gateway.http.content_encoding import coding_of, decoded
 from gateway.http.context import Context
 from gateway.http.disconnect import run_while_connected
 from gateway.http.error_responses import error_response
@@ -65,6 +67,8 @@ class Admission:
                 receive = self._bounded(scope, receive, reservation, record)
                 context.metrics.set_in_flight(context.limiter)
                 record.authenticated = context.keys.check_head(scope)
+                if (coding := coding_of(scope)) is not None:
+                    receive = decoded(receive, coding, reservation, context.max_body_bytes)
                 seconds = self._deadline_seconds(scope)
                 cancel_scope.cancel_after(
                     seconds, lambda: DeadlineExceeded(f"The request took longer than {seconds:g} seconds.")

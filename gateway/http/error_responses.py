@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway import errors
+from gateway.http import content_encoding
 from gateway.http.json_response import json_response
 from gateway.http.record import record_of
 
@@ -22,6 +23,7 @@ STATUS: Final[dict[type[errors.GatewayError], int]] = {
     errors.Unauthorized: 401,
     errors.UnknownVariant: 404,
     errors.PayloadTooLarge: 413,
+    errors.UnsupportedEncoding: 415,
     errors.Overloaded: 429,
     errors.EncoderFault: 502,
     errors.EncoderUnavailable: 503,
@@ -31,6 +33,7 @@ STATUS: Final[dict[type[errors.GatewayError], int]] = {
 _RETRY_SOON: Final = {"Retry-After": "1"}
 _HEADERS: Final[dict[type[errors.GatewayError], Mapping[str, str]]] = {
     errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
+    errors.UnsupportedEncoding: {"Accept-Encoding": ", ".join(content_encoding.ACCEPTED)},  # RFC 9110, 15.5.16
     errors.Overloaded: _RETRY_SOON,
     errors.EncoderUnavailable: _RETRY_SOON,
     errors.Stopping: _RETRY_SOON,
