@@ -6,11 +6,13 @@ without a Content-Type as JSON, and one route accepts several media types.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
 from gateway.http.context import context_of
 from gateway.http.decode_json import WireStruct, decode_json, decode_key, not_json
@@ -59,6 +61,47 @@ async def read_bytes(request: Request) -> bytes | bytearray:
     return body
 
 
+async def peek(request: Request, size: int) -> tuple[bytes, Request]:
+    """Read the start of the body.
+
+    Returns:
+        `size` bytes or more, fewer only if the body has no more; and a request whose body is still whole.
+    """
+    held: deque[Message] = deque()
+    start = b""
+    more = True
+    while more and len(start) < size:
+        message = await request.receive()
+        held.append(message)
+        start += message.get("body", b"")[:size]
+        more = message.get("more_body", False)
+
+    async def receive() -> Message:
+        return held.popleft() if held else await request.receive()
+
+    return start, Request(request.scope, receive)
+
+
+def authenticate(request: Request, key: str | None) -> None:
+    """Authenticate a request by the key in its body, unless its head has one.
+
+    Args:
+        key: None if the body has none.
+
+    Raises:
+        Unauthorized: the key is missing or wrong.
+        Overloaded: the client that the key belongs to has its share already.
+    """
+    record = record_of(request.scope)
+    if record.authenticated:
+        return
+    context = context_of(request.app)
+    digest = context.keys.check_body(key)
+    record.authenticated = True
+    if (client := context.clients.by_body(digest)) is not None:
+        current_request().identify(client)
+
+
 async def read_json(request: Request, wire: type[BaseModel], struct: type[_Struct]) -> tuple[_Struct, LongStrings]:
     """Read the body as JSON, and authenticate the request if its key has to be in the body.
 
@@ -80,20 +123,15 @@ async def read_json(request: Request, wire: type[BaseModel], struct: type[_Struc
         Overloaded: as for `chunks`, or the client that the key belongs to has its share already.
     """
     context = context_of(request.app)
-    record = record_of(request.scope)
     strings = LongStrings(context.max_text_characters)
     if not is_json(request.scope):
         start = await _start(request)
-        if not record.authenticated:
-            context.keys.check_body(None)
+        authenticate(request, None)
         raise not_json(start)
     max_bytes = _MAX_DOCUMENT_BYTES + _MAX_DOCUMENT_BYTES_PER_ITEM * context.max_items
     document = await _read_document(request, strings, max_bytes)
-    if not record.authenticated:
-        key = context.keys.check_body(decode_key(document))
-        record.authenticated = True
-        if (client := context.clients.by_body(key)) is not None:
-            current_request().identify(client)
+    if not record_of(request.scope).authenticated:
+        authenticate(request, decode_key(document))
         await asyncio.sleep(0)
     fields = decode_json(document, wire, struct, context.max_items)
     return fields, strings

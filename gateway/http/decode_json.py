@@ -90,6 +90,12 @@ def decode_json(document: bytes | bytearray, wire: type[_Wire], struct: type[_St
     return _convert(value, wire, struct, detailed=len(document) <= _MAX_DETAILED_BYTES)
 
 
+def decode_fields(fields: dict[str, Any], wire: type[_Wire], struct: type[_Struct], max_items: int) -> _Struct:
+    """Decode the fields of a form as those of a JSON object. Raises the errors of `decode_json`."""
+    _check_lengths(fields, max_items)
+    return _convert(fields, wire, struct, detailed=True)
+
+
 def not_json(start: bytes) -> RequestValidationError:
     """The error for a body that begins so, and is not JSON by its media type. The incumbent reads it as a string."""
     entry = {

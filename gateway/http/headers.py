@@ -1,6 +1,11 @@
 """Read single headers of an ASGI request."""
 
+from typing import Final
+
 from starlette.types import Scope
+
+MULTIPART: Final = "multipart/form-data"
+URLENCODED: Final = "application/x-www-form-urlencoded"
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -29,3 +34,8 @@ def is_json(scope: Scope) -> bool:
     """Whether the body is JSON by its Content-Type. Like the incumbent, read a body without Content-Type as JSON."""
     kind = media_type(scope)
     return kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def is_form(scope: Scope) -> bool:
+    """Whether the body is a form by its Content-Type."""
+    return media_type(scope) in (MULTIPART, URLENCODED)

@@ -1,8 +1,8 @@
 """API-key authentication, for servers that have keys.
 
-The key is looked for where the incumbent looks: in the query as `api_key`, else as `Authorization: Bearer`, else in a
-JSON body as `api_key`. The first key found decides. Keys are compared by their digests, and always with all known
-keys, so that the time of a response reveals nothing about them.
+The key is looked for where the incumbent looks: in the query as `api_key`, else as `Authorization: Bearer`, else in the
+body as `api_key`: JSON, or a form. The first key found decides. Keys are compared by their digests, and always with all
+known keys, so that the time of a response reveals nothing about them.
 """
 
 import hmac
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from starlette.types import Scope
 
 from gateway.errors import Unauthorized
-from gateway.http.headers import header, is_json
+from gateway.http.headers import header, is_form, is_json
 
 # These paths are open as on the incumbent. Browsers load the files of the playground and of the documentation from
 # below the prefixes.
@@ -39,7 +39,7 @@ class ApiKeys:
         """Authenticate a request by its head.
 
         Returns:
-            Whether the request is authenticated. If not, its key may be in its JSON body: `check_body` decides.
+            Whether the request is authenticated. If not, its key may be in its body: `check_body` decides.
 
         Raises:
             Unauthorized: the request has no key, or a wrong one.
@@ -49,7 +49,7 @@ class ApiKeys:
         if (key := _in_query(scope) or _in_header(scope)) is not None:
             self._require(key)
             return True
-        if scope["method"] == "POST" and is_json(scope):
+        if scope["method"] == "POST" and (is_json(scope) or is_form(scope)):
             return False
         raise Unauthorized
 
@@ -59,10 +59,10 @@ class ApiKeys:
         return self._known(key) if key is not None else None
 
     def check_body(self, key: str | None) -> bytes:
-        """Authenticate a request by the field `api_key` of its JSON body.
+        """Authenticate a request by the field `api_key` of its body.
 
         Args:
-            key: None if the body has none, or is not JSON.
+            key: None if the body has none, or is neither JSON nor a form.
 
         Returns:
             The digest of its key.

@@ -8,15 +8,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from gateway.http.form import MULTIPART
-
 _REFERENCE: Final = "#/components/schemas/{model}"
-_FILE: Final = {"type": "string", "format": "binary"}
-_FORM: Final = {
-    "type": "object",
-    "properties": {"image": {"type": "array", "items": _FILE}},
-    "required": ["image"],
-}
+FILE: Final = {"type": "string", "format": "binary"}
+FILES: Final = {"type": "array", "items": FILE}
+STRINGS: Final = {"type": "array", "items": {"type": "string"}}
 
 
 # A PNG file of a red circle, 24 x 24 pixels.
@@ -142,12 +137,19 @@ OPENAI_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 _bodies: list[type[BaseModel]] = []
 
 
-def body(wire: type[BaseModel], *files: str, examples: Mapping[str, Any], answers: str | None = None) -> dict[str, Any]:
+def body(
+    wire: type[BaseModel],
+    *files: str,
+    forms: Mapping[str, Mapping[str, Any]] | None = None,
+    examples: Mapping[str, Any],
+    answers: str | None = None,
+) -> dict[str, Any]:
     """Document a route's body, as its `openapi_extra`.
 
     Args:
         wire: the model of a JSON body.
         files: media types of bodies that are files.
+        forms: media types of forms, and the schemas of their parts that are not plain strings.
         examples: JSON bodies by their summaries. Tests send them.
         answers: a media type of the response beside JSON.
     """
@@ -156,15 +158,30 @@ def body(wire: type[BaseModel], *files: str, examples: Mapping[str, Any], answer
     schema = {"$ref": _REFERENCE.format(model=wire.__name__)}
     content: dict[str, Any] = {"application/json": {"schema": schema, "examples": shown}}
     for media_type in files:
-        content[media_type] = {"schema": _FORM if media_type == MULTIPART else _FILE}
+        content[media_type] = {"schema": FILE}
+    for media_type, parts in (forms or {}).items():
+        content[media_type] = {"schema": _form(wire, parts)}
     # Both are documented, because only servers with keys need one.
     extra: dict[str, Any] = {
         "requestBody": {"required": True, "content": content},
         "security": [{}, {"ApiKey": []}],
     }
     if answers:
-        extra["responses"] = {"200": {"content": {answers: {"schema": _FILE}}}}
+        extra["responses"] = {"200": {"content": {answers: {"schema": FILE}}}}
     return extra
+
+
+def _form(wire: type[BaseModel], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a form: the fields of the JSON body, as strings or as `parts` says."""
+    fields = wire.model_fields
+    return {
+        "type": "object",
+        "properties": {
+            name: {"description": field.description, **parts.get(name, {"type": "string"})}
+            for name, field in fields.items()
+        },
+        "required": [name for name, field in fields.items() if field.is_required()],
+    }
 
 
 def install(app: FastAPI) -> None:

@@ -12,15 +12,14 @@ from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidInput
-from gateway.http.body import read_bytes, read_json
+from gateway.http.body import authenticate, peek, read_bytes, read_json
 from gateway.http.context import context_of
 from gateway.http.dispatch import EndpointRoute
-from gateway.http.form import MULTIPART, read_parts
-from gateway.http.headers import media_type
+from gateway.http.headers import MULTIPART, URLENCODED, media_type
 from gateway.http.json_response import json_response
 from gateway.http.long_strings import LongStrings
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
-from gateway.http.openapi import ERRORS, NOT_ACCEPTABLE, body
+from gateway.http.openapi import ERRORS, FILE, FILES, NOT_ACCEPTABLE, STRINGS, body
 from gateway.http.query import (
     DOCUMENTED_INCUMBENT_QUERY,
     DOCUMENTED_VARIANT,
@@ -28,6 +27,7 @@ from gateway.http.query import (
     variant_beside_body,
 )
 from gateway.http.record import record_of
+from gateway.http.roboflow_form import has_form, read_compare_form, read_image_form, read_text_form
 from gateway.http.roboflow_wire import (
     IMAGE,
     TEXTS,
@@ -41,10 +41,20 @@ from gateway.http.roboflow_wire import (
     EmbedTextRequest,
     ImageFields,
     is_image,
+    is_text,
+    not_text,
 )
+from gateway.images.formats import format_of
+from gateway.images.plain_image import START_BYTES, is_image_file
 from gateway.images.sources import EncodedImage, ImageSource, declared, item_indices, undeclared
 from gateway.service import Embedded
 
+# What clients declare who do not know what a file is.
+_OPAQUE: Final = ("application/octet-stream", "binary/octet-stream")
+_SEND: Final = (
+    "The body is {kind}, and not an image file. Send an image file, a form with image files in parts named `image`, or "
+    "JSON with `Content-Type: application/json`."
+)
 # The response repeats the names.
 _MAX_NAME_CHARACTERS: Final = 512 * 2**10
 
@@ -66,7 +76,8 @@ router = APIRouter(
     openapi_extra=body(
         EmbedImageRequest,
         "image/*",
-        MULTIPART,
+        "application/octet-stream",
+        forms={MULTIPART: {"image": FILES}, URLENCODED: {"image": STRINGS}},
         examples={
             "One image": {"image": IMAGE},
             "A list of images, embeddings in base64": {"image": [IMAGE, IMAGE], "encoding_format": "base64"},
@@ -75,26 +86,10 @@ router = APIRouter(
     ),
 )
 async def embed_image(request: Request) -> Response:
-    """Embed images: from JSON, from an image file as the body, or from form parts named `image`."""
+    """Embed images: from JSON, from an image file as the body, or from a form's parts named `image`."""
     start = time.perf_counter()
     check_incumbent_query(request)
-    variant: str | None
-    encoding_format: EncodingFormat = "float"
-    sources: list[ImageSource]
-    if (kind := media_type(request.scope)).startswith("image/"):
-        variant = variant_beside_body(request)
-        sources = [EncodedImage(await read_bytes(request))]
-    elif kind == MULTIPART:
-        variant = variant_beside_body(request)
-        sources = await read_parts(request, "image")
-        if not sources:
-            raise InvalidInput("The form has no part named `image`.")
-    else:
-        fields, strings = await read_json(request, EmbedImageRequest, EmbedImageFields)
-        variant, encoding_format = fields.perception_encoder_version_id, fields.encoding_format
-        sources = _sources(fields.image if isinstance(fields.image, list) else [fields.image], strings)
-        if not sources:
-            raise InvalidInput("The list of images is empty.")
+    variant, encoding_format, sources = await _images(request)
     service = context_of(request.app).service
     spec = service.select(variant)
     embedded = await service.embed(spec, sources, record_of(request.scope).stages)
@@ -106,6 +101,7 @@ async def embed_image(request: Request) -> Response:
     response_model=EmbeddingResponse,
     openapi_extra=body(
         EmbedTextRequest,
+        forms={MULTIPART: {"text": STRINGS}, URLENCODED: {"text": STRINGS}},
         examples={"One text": {"text": "a red circle"}, "A list of texts": {"text": TEXTS}},
         answers=NPY,
     ),
@@ -114,10 +110,14 @@ async def embed_text(request: Request) -> Response:
     """Embed texts. `X-Truncated` lists the indices of texts that were longer than the model's context."""
     start = time.perf_counter()
     check_incumbent_query(request)
-    fields, strings = await read_json(request, EmbedTextRequest, EmbedTextFields)
+    form, request = await has_form(request)
+    if form:
+        fields, texts = await read_text_form(request)
+    else:
+        fields, strings = await read_json(request, EmbedTextRequest, EmbedTextFields)
+        texts = await strings.texts(fields.text if isinstance(fields.text, list) else [fields.text])
     service = context_of(request.app).service
     spec = service.select(fields.perception_encoder_version_id)
-    texts = await strings.texts(fields.text if isinstance(fields.text, list) else [fields.text])
     embedded = await service.embed(spec, texts, record_of(request.scope).stages)
     return _embeddings(request, start, spec, embedded, fields.encoding_format)
 
@@ -128,6 +128,7 @@ async def embed_text(request: Request) -> Response:
     responses=NOT_ACCEPTABLE,
     openapi_extra=body(
         CompareRequest,
+        forms={MULTIPART: {"subject": FILE, "prompt": FILES}, URLENCODED: {"prompt": STRINGS}},
         examples={
             "An image with texts": {"subject": IMAGE, "prompt": TEXTS},
             "Named texts": {"subject": IMAGE, "prompt": {"circle": "a red circle", "square": "a blue square"}},
@@ -145,11 +146,17 @@ async def compare(request: Request) -> Response:
     start = time.perf_counter()
     check_incumbent_query(request)
     require_json(request)
-    fields, strings = await read_json(request, CompareRequest, CompareFields)
     service = context_of(request.app).service
-    spec = service.select(fields.perception_encoder_version_id)
-    query = await _query(fields, strings)
-    names, candidates = await _candidates(fields, strings)
+    form, request = await has_form(request)
+    if form:
+        fields, query, candidates = await read_compare_form(request)
+        names = None
+        spec = service.select(fields.perception_encoder_version_id)
+    else:
+        fields, strings = await read_json(request, CompareRequest, CompareFields)
+        spec = service.select(fields.perception_encoder_version_id)
+        query = await _query(fields, strings)
+        names, candidates = await _candidates(fields, strings)
     similarities = await service.compare(spec, query, candidates, record_of(request.scope).stages)
     answer = {
         "inference_id": None,
@@ -164,6 +171,30 @@ async def compare(request: Request) -> Response:
 # -- conversion between wire models and the service
 
 
+async def _images(request: Request) -> tuple[str | None, EncodingFormat, list[ImageSource]]:
+    """The variant, the format of the embeddings, and the images of a body of any media type."""
+    kind = media_type(request.scope)
+    if kind.startswith("image/"):
+        return variant_beside_body(request), "float", [EncodedImage(await read_bytes(request))]
+    if kind not in (MULTIPART, "application/json"):
+        start, request = await peek(request, START_BYTES)
+        # A format that is not read counts as well, because its error names it.
+        if is_image_file(start) or (kind in _OPAQUE and format_of(start) is not None):
+            authenticate(request, None)
+            return variant_beside_body(request), "float", [EncodedImage(await read_bytes(request))]
+        if kind in _OPAQUE:
+            raise InvalidInput(_SEND.format(kind=kind))
+    form, request = await has_form(request)
+    if form:
+        fields, sources = await read_image_form(request)
+    else:
+        fields, strings = await read_json(request, EmbedImageRequest, EmbedImageFields)
+        sources = _sources(fields.image if isinstance(fields.image, list) else [fields.image], strings)
+        if not sources:
+            raise InvalidInput("The list of images is empty.")
+    return fields.perception_encoder_version_id, fields.encoding_format, sources
+
+
 def _source(image: ImageFields | str, strings: LongStrings, index: int | None = None) -> ImageSource:
     if isinstance(image, str):
         return undeclared(strings.payload(image), index)
@@ -175,7 +206,7 @@ def _sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[
 
 
 async def _query(fields: CompareFields, strings: LongStrings) -> ImageSource | str:
-    if _is_text("subject", fields.subject_type):
+    if is_text("subject", fields.subject_type):
         (text,) = await strings.texts([_text("subject", fields.subject)])
         return text
     return _source(fields.subject, strings)
@@ -198,7 +229,7 @@ async def _candidates(
         items = [item for item in prompt.values() if isinstance(item, ImageFields | str)]
     else:
         items = prompt if isinstance(prompt, list) else [prompt]
-    if _is_text("prompt", fields.prompt_type):
+    if is_text("prompt", fields.prompt_type):
         return names, await strings.texts([_text("prompt", item) for item in items])
     if not items:
         # The incumbent answers an empty list of texts, and fails for an empty list of images.
@@ -206,15 +237,9 @@ async def _candidates(
     return names, _sources(items, strings)
 
 
-def _is_text(field: str, declared_type: str) -> bool:
-    if declared_type not in ("image", "text"):
-        raise InvalidInput(f"`{field}_type` must be `image` or `text`, not {declared_type[:64]!r}.")
-    return declared_type == "text"
-
-
 def _text(field: str, value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(f"`{field}` holds an image, but `{field}_type` is `text`.")
+        raise not_text(field)
     return value
 
 

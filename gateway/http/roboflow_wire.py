@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from gateway.errors import InvalidInput
 from gateway.http.decode_json import WireStruct
 from gateway.http.negotiate import EncodingFormat
 from gateway.http.openapi import PICTURE
@@ -154,6 +155,18 @@ class CompareFields(_Fields, kw_only=True):
 def is_image(prompt: Named) -> bool:
     """Whether an object is one image, as the incumbent decides it."""
     return "type" in prompt and "value" in prompt
+
+
+def is_text(field: str, declared_type: str) -> bool:
+    """Whether a subject or prompts are texts, by what `subject_type` or `prompt_type` says."""
+    if declared_type not in ("image", "text"):
+        raise InvalidInput(f"`{field}_type` must be `image` or `text`, not {declared_type[:64]!r}.")
+    return declared_type == "text"
+
+
+def not_text(field: str) -> InvalidInput:
+    """The error for an image where texts are declared."""
+    return InvalidInput(f"`{field}` holds an image, but `{field}_type` is `text`.")
 
 
 # -- wire models of responses: only for the documentation, because responses are serialised from arrays

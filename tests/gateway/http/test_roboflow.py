@@ -114,6 +114,53 @@ class TestImageFiles:
         assert answer.status_code == 200
         close(answer.json()["embeddings"], of_colour(RED))
 
+    @pytest.mark.parametrize(
+        "content_type",
+        ["application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded", "text/plain", None],
+    )
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+    def test_as_a_body_of_no_telling_type(self, client: TestClient, content_type: str | None, kind: str) -> None:
+        """What is plainly an image is one. curl declares a form if it is told nothing else."""
+        content = io.BytesIO()
+        Image.new("RGB", (8, 8), RED).save(content, kind)
+        request = client.build_request("POST", EMBED_IMAGE, content=content.getvalue())
+        if content_type:
+            request.headers["content-type"] = content_type
+        answer = client.send(request)
+        assert answer.status_code == 200, answer.text
+        declared = client.post(EMBED_IMAGE, content=content.getvalue(), headers={"content-type": "image/*"})
+        assert answer.json()["embeddings"] == declared.json()["embeddings"]
+
+    @pytest.mark.parametrize("content_type", ["application/octet-stream", "binary/octet-stream"])
+    @pytest.mark.parametrize("content", [b"", b"no image", b"\0" * 100_000, b'{"image": "x"}'])
+    def test_other_bytes_are_told_what_to_send(self, client: TestClient, content_type: str, content: bytes) -> None:
+        answer = client.post(EMBED_IMAGE, content=content, headers={"content-type": content_type})
+        message = (
+            f"The body is {content_type}, and not an image file. Send an image file, a form with image files in parts "
+            "named `image`, or JSON with `Content-Type: application/json`."
+        )
+        assert (answer.status_code, answer.json()) == (400, {"message": message})
+
+    def test_a_format_that_is_not_read_is_the_decoders_to_name(self, client: TestClient) -> None:
+        headers = {"content-type": "application/octet-stream"}
+        answer = client.post(EMBED_IMAGE, content=b"%PDF-1.7 ...", headers=headers)
+        assert answer.status_code == 400
+        assert answer.json()["message"].startswith("Could not load input image. Cause: ")
+
+    def test_a_body_of_no_telling_type_needs_its_key_in_the_head(self, make_client: MakeClient) -> None:
+        client = make_client(api_keys="key")
+        for kind in ("application/octet-stream", "application/x-www-form-urlencoded", ""):
+            headers = {"content-type": kind}
+            assert client.post(EMBED_IMAGE, content=flat(RED), headers=headers).status_code == 401
+            headers["authorization"] = "Bearer key"
+            assert client.post(EMBED_IMAGE, content=flat(RED), headers=headers).status_code == 200
+
+    def test_a_body_whose_start_comes_in_pieces(self, client: TestClient) -> None:
+        content = flat(RED)
+        pieces = (content[i : i + 1] for i in range(len(content)))
+        answer = client.post(EMBED_IMAGE, content=pieces, headers={"content-type": "application/octet-stream"})
+        close(answer.json()["embeddings"], of_colour(RED))
+
     def test_as_parts_of_a_form_in_order(self, client: TestClient) -> None:
         big = np.random.default_rng(0).integers(
             0, 256, (900, 900, 3), np.uint8
