@@ -1,5 +1,9 @@
 """Bodies that cost a careless server seconds: for each route, what its parser does worst."""
 
+import base64
+import gzip
+import random
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -23,12 +27,14 @@ class Body:
         name: what is hostile about it.
         path: of the route.
         kind: its Content-Type.
+        coding: its Content-Encoding.
     """
 
     name: str
     path: str
     content: bytes
     kind: str = "application/json"
+    coding: str = ""
 
     def __str__(self) -> str:
         return f"{self.path.rpartition('/')[2]}-{self.name}-{len(self.content) // _KB}kB"
@@ -158,4 +164,48 @@ def forms(sizes: tuple[int, ...] = SIZES) -> Iterator[Body]:
         )
         yield Body("options", IMAGE, b"A", "multipart/form-data" + ";" * 60_000)
         yield Body("quoted options", IMAGE, b"A", "multipart/form-data; a=" + '";' * 30_000)
-        yield Body("urlencoded", IMAGE, b"a=b&" * (size // 4), "application/x-www-form-urlencoded")
+        fields = {
+            "fields": b"a=b&" * (size // 4),
+            "separators": b"&" * size,
+            "a name": b"a" * size,
+            "escapes in a name": b"%61" * (size // 3),
+            "escapes": b"image=" + b"%61" * (size // 3),
+            "half escapes": b"image=" + b"%" * size,
+            "spaces": b"text=" + b"+" * size,
+            "equals signs": b"text=" + b"=" * size,
+            "a field": b"text=" + b"a" * size,
+            "a long field": b"model_id=" + b"a" * size,
+            "a key": b"text=a&api_key=" + b"%6b" * (size // 3),
+        }
+        for name, content in fields.items():
+            for path in (IMAGE, TEXT, COMPARE):
+                yield Body(f"urlencoded {name}", path, content, "application/x-www-form-urlencoded")
+
+
+# Eight blocks of raw deflate, each with codes of its own and no content: of what was tried, the slowest input of zlib.
+_BLOCKS: Final = base64.b64decode(
+    "7P0DYBgwDAAAzLZt27Zt27Zt27Zt27aN27Ztm7VtJI/Y+wfAMGAYAACYbdu2bdu2bdu2bdu2bRu3bds2a9tIHrH3D4BhwDAAADDbtm3btm3b"
+    "tm3btm3bNm7btm3WtpE8Yu8fAMOAYQAAYLZt27Zt27Zt27Zt27Zt3LZt26xtI3nE3j8AhgHDAADAbNu2bdu2bdu2bdu2bdu4bdu2WdtG8oi9"
+    "fwAMA4YBAIDZtm3btm3btm3btm3btnHbtm2zto3kEXv/ABgGDAMAALNt27Zt27Zt27Zt27Zt47Zt22ZtG8kj9v4BMAwYBgAAZtu2bdu2bdu2"
+    "bdu2bdvGbdu2zdo2kkc="
+)
+
+
+def compressed(size: int) -> Iterator[Body]:
+    """Compressed bodies."""
+    bomb = gzip.compress(b" " * (size * 200), 1)
+    json = gzip.compress(b'{"text":[' + b'"",' * (size * 10) + b'""]}', 1)
+    form = gzip.compress(_PART + b"\r\n--XY" * size * 10, 1)
+    multipart = "multipart/form-data; boundary=X"
+    yield Body("bomb", TEXT, bomb, coding="gzip")
+    yield Body("bomb", IMAGE, bomb, "image/png", "gzip")
+    yield Body("bomb", IMAGE, bomb, multipart, "gzip")
+    yield Body("bomb", IMAGE, bomb, "application/octet-stream", "gzip")
+    yield Body("strings", TEXT, json, coding="gzip")
+    yield Body("stray delimiters", IMAGE, form, multipart, "gzip")
+    yield Body("empty members", TEXT, gzip.compress(b"") * (size // 20), coding="gzip")
+    yield Body("members", TEXT, gzip.compress(b" ") * (size // 21), coding="gzip")
+    yield Body("empty blocks", TEXT, b"\0\0\0\xff\xff" * (size // 5), coding="deflate")
+    yield Body("blocks", TEXT, _BLOCKS * (size // len(_BLOCKS)), coding="deflate")
+    yield Body("not compressed", TEXT, b"x" * size, coding="gzip")
+    yield Body("noise", TEXT, zlib.compress(random.Random(0).randbytes(size)), coding="deflate")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState, QuerystringParser, parse_options_header
@@ -33,6 +32,9 @@ _MAX_NAME_BYTES: Final = 256
 _MAX_FIELD_BYTES: Final = 4 * 2**10
 # `image[]` and `image[0]` are how PHP, axios and others name the items of a list.
 _LIST_NAME: Final = re.compile(r"(.*)\[\d{0,4}\]", re.DOTALL)
+_HEX: Final = "0123456789abcdefABCDEF"
+_ESCAPES: Final = {f"%{high}{low}".encode(): bytes.fromhex(high + low) for high in _HEX for low in _HEX}
+_ESCAPE: Final = re.compile(rb"%[0-9a-fA-F]{2}")
 _UNPARSABLE: Final = "There was an error parsing the body"
 
 # A malformed form is no event of the server.
@@ -144,6 +146,11 @@ def _options(value: bytes) -> dict[bytes, bytes]:
     if value.count(b";") > _MAX_SEMICOLONS:
         raise FormParserError("too many parameters")
     return parse_options_header(value)[1]
+
+
+def _unescaped(data: bytes) -> bytes:
+    """Undo URL encoding. Python's own function takes six times as long for percent signs that begin no escape."""
+    return _ESCAPE.sub(lambda match: _ESCAPES[match[0]], data) if b"%" in data else data
 
 
 class _Collector:
@@ -270,7 +277,7 @@ class _Urlencoded:
         text = self._held + data[start:end].replace(b"+", b" ")
         escape = text.rfind(b"%", max(0, len(text) - 2))
         text, self._held = (text, b"") if escape < 0 else (text[:escape], text[escape:])
-        self._collector.data(unquote_to_bytes(text))
+        self._collector.data(_unescaped(text))
 
     def on_field_end(self) -> None:
         self._begin()
@@ -280,5 +287,5 @@ class _Urlencoded:
 
     def _begin(self) -> None:
         if not self._in_value:
-            self._collector.begin(unquote_to_bytes(self._name.replace(b"+", b" ")), is_file=False)
+            self._collector.begin(_unescaped(self._name.replace(b"+", b" ")), is_file=False)
             self._in_value = True

@@ -19,6 +19,7 @@ ANSWERS = {
     "Unauthorized": (401, None),
     "UnknownVariant": (404, None),
     "PayloadTooLarge": (413, None),
+    "UnsupportedEncoding": (415, None),
     "Overloaded": (429, "1"),
     "ShareExceeded": (429, "1"),
     "TooManyFetches": (429, "1"),

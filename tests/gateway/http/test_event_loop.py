@@ -13,7 +13,7 @@ from gateway.http.app import create_app
 from gateway.settings import Settings
 from tests import callbacks
 from tests.fakes import FakeEncoder, FakeFetch, RefusingDecoder
-from tests.hostile_bodies import IMAGE, Body, forms, json_bodies, texts
+from tests.hostile_bodies import IMAGE, Body, compressed, forms, json_bodies, texts
 
 # What one read of a socket gives to the app, at most.
 CHUNK: Final = 320 * 2**10
@@ -37,6 +37,8 @@ async def answer(app: FastAPI, body: Body) -> tuple[int, int]:
         sent.append(message)
 
     headers = [(b"content-type", body.kind.encode()), (b"content-length", str(len(body.content)).encode())]
+    if body.coding:
+        headers.append((b"content-encoding", body.coding.encode()))
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -63,7 +65,7 @@ def run(bodies: Iterable[Body], **settings: object) -> dict[str, int]:
 
 def test_small_bodies_are_answered_shortly() -> None:
     """Small ones reach the models that word the errors."""
-    assert run(chain(json_bodies(SMALL), forms(SMALL))) == {}
+    assert run(chain(json_bodies(SMALL), forms(SMALL), compressed(SMALL[0]))) == {}
 
 
 @pytest.mark.slow
@@ -73,7 +75,7 @@ def test_no_callback_takes_long(keys: str, size: int) -> None:
     app = create_app(Settings.model_validate({"api_keys": keys}), FakeEncoder(), FakeFetch(), RefusingDecoder())
     found: dict[str, float] = {}
     with callbacks.measured() as measured:
-        for body in chain(json_bodies((size,)), forms((size,)), texts(size) if size > 2**20 else ()):
+        for body in chain(json_bodies((size,)), forms((size,)), compressed(size), texts(size) if size > 2**20 else ()):
             measured.longest = 0.0
             status, answered = asyncio.run(answer(app, body))
             assert status < 500, body
