@@ -75,10 +75,24 @@ def form(data: bytes) -> None:
     _post(IMAGE, data[1:], [(b"content-type", b"multipart/form-data; boundary=X")], piece=piece)
 
 
+def urlencoded(data: bytes) -> None:
+    """A URL-encoded form, in pieces of any size, of each route that takes one."""
+    piece = 1 + data[0] if data else 1
+    path = _PATHS[piece % 3]
+    _post(path, data[1:], [(b"content-type", b"application/x-www-form-urlencoded")], piece=piece)
+
+
+def compressed(data: bytes) -> None:
+    """A compressed body. The first byte is the size of its pieces, and chooses the coding."""
+    piece = 1 + data[0] if data else 1
+    coding = (b"gzip", b"deflate")[piece % 2]
+    _post(TEXT, data[1:], [(b"content-type", _JSON), (b"content-encoding", coding)], piece=piece)
+
+
 def head(data: bytes) -> None:
     """A query and headers, one on each line."""
     names = (b"content-type", b"authorization", b"accept", b"x-request-id", b"x-request-timeout", b"content-length",
-             b"x-perception-encoder-version-id", b"origin", b"transfer-encoding", b"traceparent")  # fmt: skip
+             b"x-perception-encoder-version-id", b"content-encoding", b"origin", b"transfer-encoding", b"traceparent")  # fmt: skip
     query, *values = data.split(b"\n")
     # A client cannot send a head without these checks of the HTTP parser.
     headers = [(name, value.strip()) for name, value in zip(names, values, strict=False) if value.isascii()]
@@ -140,5 +154,6 @@ def _restored(value: Any, strings: LongStrings) -> Any:
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (json_body, form, head, base64, url, array, text, long_strings)
+    target.__name__: target
+    for target in (json_body, form, urlencoded, compressed, head, base64, url, array, text, long_strings)
 }

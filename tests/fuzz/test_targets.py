@@ -1,5 +1,8 @@
 """The fuzz targets run, and notice what they look for."""
 
+import gzip
+import zlib
+
 import pytest
 
 from gateway.http import decode_json
@@ -9,6 +12,8 @@ from tests.pictures import flat
 SEEDS = {
     "json_body": [b"", b'\x01{"text":"a"}', b'\x06{"subject":"a","prompt":[1],"api_key":"key"}', b"\x03\xff"],
     "form": [b"", b'\x05--X\r\nContent-Disposition: form-data; name="image"\r\n\r\n\xff\r\n--X--\r\n'],
+    "urlencoded": [b"", b"\x05text=%c3%a9&text=b+c&x", b"\x00image=%", b"\x01subject=a&prompt=b&prompt_type=\xff"],
+    "compressed": [b"", b"\x05" + gzip.compress(b'{"text":"a"}'), b"\x04" + zlib.compress(b"{"), b"\x04\xff"],
     "head": [b"", b"api_key=key\nimage/png\nBearer x\n*/*", b"countinference=7&api_key=key\n\n\n\n\n1e9\n99"],
     "base64": [b"", b"data:image/png;base64,AAAA", b"\\u0041\\/", b"\xff"],
     "url": [b"", b"https://example.com/a.png", b"https://[::1]/", b"\xff"],
