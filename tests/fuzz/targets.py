@@ -92,7 +92,8 @@ def compressed(data: bytes) -> None:
 def head(data: bytes) -> None:
     """A query and headers, one on each line."""
     names = (b"content-type", b"authorization", b"accept", b"x-request-id", b"x-request-timeout", b"content-length",
-             b"x-perception-encoder-version-id", b"content-encoding", b"origin", b"transfer-encoding", b"traceparent")  # fmt: skip
+             b"x-perception-encoder-version-id", b"origin", b"transfer-encoding", b"traceparent",
+             b"content-encoding")  # fmt: skip
     query, *values = data.split(b"\n")
     # A client cannot send a head without these checks of the HTTP parser.
     headers = [(name, value.strip()) for name, value in zip(names, values, strict=False) if value.isascii()]
