@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum bytes of bodies and fetched images in flight. Above, a request is refused with 429.",
     )
+    max_connections: int | None = Field(
+        default=None,
+        validation_alias="PE_MAX_CONNECTIONS",
+        ge=1,
+        description="Maximum open connections of each worker. Unset: 3/4 of its file descriptors, at most 10,000.",
+    )
     max_items: int = Field(
         default=64,
         validation_alias="CLIP_MAX_BATCH_SIZE",

@@ -82,6 +82,15 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._connections = Gauge(
+            "pe_connections", "Open connections of clients.", registry=registry, multiprocess_mode="livesum"
+        )
+        closed = Counter(
+            "pe_connections_closed_total",
+            "Connections that the server closed, or refused, for a fault or a shortage.",
+            ["reason"],
+            registry=registry,
+        )
         lookups = Counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"], registry=registry)
         self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
         self._cache_bytes = Gauge(
@@ -95,6 +104,7 @@ class Metrics:
         self._errors = functools.cache(errors.labels)
         self._refused = functools.cache(refused.labels)
         self._batches = functools.cache(batches.labels)
+        self._closed = functools.cache(closed.labels)
 
     def exposition(self) -> bytes:
         """The metrics of all workers, added up, in Prometheus' text format."""
@@ -112,6 +122,14 @@ class Metrics:
         """Set the gauges of requests and bytes in flight."""
         self._in_flight.set(limiter.count)
         self._in_flight_bytes.set(limiter.bytes)
+
+    def set_connections(self, count: int) -> None:
+        """Set the gauge of open connections."""
+        self._connections.set(count)
+
+    def count_closed_connections(self, reason: str, count: int) -> None:
+        """Count connections that the server closed. A count of 0 makes the reason's series appear."""
+        self._closed(reason).inc(count)
 
     def record(self, request: FinishedRequest) -> None:
         """Count one finished request."""

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 import uvicorn
 
-from gateway.http import protocol
+from gateway.http.connections import Connections
 from gateway.http.protocol import MAX_HEAD_BYTES, Protocol
 
 pytestmark = pytest.mark.slow
@@ -29,9 +30,16 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(protocol, "_HEAD_SECONDS", 0.4)
-    monkeypatch.setattr(protocol, "_REST_SECONDS", 0.4)
-    config = uvicorn.Config(app, port=0, http=Protocol, lifespan="off", log_config=None, timeout_keep_alive=30)
+    registry = Connections(100)
+    registry.head.seconds = registry.rest.seconds = 0.4
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=cast(Any, partial(Protocol, registry=registry)),
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=30,
+    )
     server = uvicorn.Server(config)
     # The server's signal handlers would replace pytest's.
     monkeypatch.setattr(server, "capture_signals", contextlib.nullcontext)
