@@ -27,7 +27,7 @@ def cannot_be_a_head(data: bytes) -> bool:
 
     TLS and other protocols do not begin with a letter. Lines must not end without a carriage return.
     """
-    return not data[:1].isalpha() or b"\n\n" in data
+    return data != b"\r" and (not data[:1].isalpha() or b"\n\n" in data)
 
 
 def first_line(head: bytes) -> bytes:
