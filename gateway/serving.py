@@ -86,7 +86,8 @@ def uvicorn_config(
     Args:
         connections: the registry of the process's connections. Default: a new one with the default limit.
     """
-    connections = connections or Connections(default_limit(_raise_descriptor_limit()))
+    if connections is None:
+        connections = Connections(default_limit(_raise_descriptor_limit()))
     return uvicorn.Config(
         app,
         host=settings.host,

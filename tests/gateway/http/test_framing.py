@@ -71,7 +71,7 @@ def pieces_of(headers: list[tuple[bytes, bytes]], data: bytes, size: int) -> lis
     """Where the pieces end if the data arrives so many bytes at a time."""
     body = Body.of(headers, "1.1")
     assert body is not None
-    ends = []
+    ends: list[int] = []
     for start in range(0, len(data), size):
         arrived = data[start : start + size]
         position = 0
