@@ -1,6 +1,8 @@
 """Where heads and bodies end in the bytes of a connection. The parser decides whether they are valid."""
 
-from typing import Final, Self
+from typing import Final
+
+CHUNKED: Final = -1
 
 _END: Final = b"\r\n\r\n"
 # Chunked bodies may have this much besides their data: chunk sizes and extensions, and trailers. On top of that, each
@@ -35,38 +37,33 @@ def first_line(head: bytes) -> bytes:
     return head[: head.find(b"\r\n")]
 
 
-class Body:
-    """The framing of a body that is not complete.
+def body_length(headers: list[tuple[bytes, bytes]], version: str) -> int | None:
+    """Return the length in bytes that headers announce, which the parser has accepted.
 
-    Args:
-        length: bytes that are to come. None: the body is chunked.
+    Returns:
+        `CHUNKED`: the body is chunked. None: its framing is not supported.
     """
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            # HTTP/1.0 has no transfer codings. A proxy of that version could see another end of the message.
+            return CHUNKED if value.strip().lower() == b"chunked" and version == "1.1" else None
+    return None
 
-    def __init__(self, length: int | None) -> None:
-        self._length = length
+
+class Chunks:
+    """The framing of a chunked body that is not complete."""
+
+    def __init__(self) -> None:
         self._tail = b""
         self._overhead = 0
-
-    @classmethod
-    def of(cls, headers: list[tuple[bytes, bytes]], version: str) -> Self | None:
-        """Return the framing that headers announce, which the parser has accepted. None: it is not supported."""
-        for name, value in headers:
-            if name == b"content-length":
-                return cls(int(value))
-            if name == b"transfer-encoding":
-                # HTTP/1.0 has no transfer codings. A proxy of that version could see another end of the message.
-                return cls(None) if value.strip().lower() == b"chunked" and version == "1.1" else None
-        return None
 
     def end_of_piece(self, data: bytes, position: int) -> int:
         """Return the position up to which data may be fed to the parser, without a byte of the next request.
 
-        A chunked body ends with an empty line, but not every empty line is its end.
+        The body ends with an empty line, but not every empty line is its end.
         """
-        if self._length is not None:
-            end = min(len(data), position + self._length)
-            self._length -= end - position
-            return end
         end = len(data)
         # The empty line may have begun in earlier data.
         across = (self._tail + data[position : position + 3]).find(_END)
@@ -83,7 +80,5 @@ class Body:
 
     def has_too_much_overhead(self, size: int) -> bool:
         """Count bytes that were fed to the parser. Returns whether too few of them were the body's own."""
-        if self._length is not None:
-            return False
         self._overhead = max(0, self._overhead + size)
         return self._overhead > _MAX_OVERHEAD_BYTES

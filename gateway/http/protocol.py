@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.http.connections import INVALID, Connections, Wait
-from gateway.http.framing import Body, cannot_be_a_head, first_line, head_bounds
+from gateway.http.framing import CHUNKED, Chunks, body_length, cannot_be_a_head, first_line, head_bounds
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
 _MAX_HEADERS: Final = 128
@@ -47,7 +47,8 @@ class Protocol(HttpToolsProtocol):
         self._wait: Wait | None = None
         self._held = b""  # begins with the head of the next request
         self._in_message = self._had_request = False
-        self._body: Body | None = None
+        self._body_left = 0  # bytes, or `CHUNKED`
+        self._chunks: Chunks | None = None
         self._declining_upgrade = False
         # After `_closing`, no request is read. After `_closed`, nothing is read.
         self._closing = self._closed = False
@@ -129,8 +130,8 @@ class Protocol(HttpToolsProtocol):
         """Feed the parser what belongs to the current request, and hold what comes after it."""
         position, size = 0, len(data)
         while position < size and not self._closing:
-            if self._body is not None:
-                position = self._read_body(self._body, data, position)
+            if self._body_left:
+                position = self._read_body(data, position)
             elif self._is_busy:
                 break
             else:
@@ -169,9 +170,12 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(HTTPStatus.BAD_REQUEST, _NO_HTTP)
         if self._in_message and not self._closing:
-            self._body = Body.of(self.headers, self.scope["http_version"])
-            if self._body is None:
+            length = body_length(self.headers, self.scope["http_version"])
+            if length is None:
                 self._refuse(HTTPStatus.NOT_IMPLEMENTED, "The only transfer coding that this server reads is chunked.")
+                return
+            self._body_left = length
+            self._chunks = Chunks() if length == CHUNKED else None
 
     def _decline_upgrade(self, head: bytes) -> None:
         """Parse a head again without its Upgrade header, after which the parser would not read the body."""
@@ -181,14 +185,19 @@ class Protocol(HttpToolsProtocol):
         except (httptools.HttpParserUpgrade, httptools.HttpParserError):  # Upgrade: CONNECT
             self._refuse(HTTPStatus.BAD_REQUEST, _NO_HTTP)
 
-    def _read_body(self, body: Body, data: bytes, position: int) -> int:
-        end = body.end_of_piece(data, position)
+    def _read_body(self, data: bytes, position: int) -> int:
+        chunks = self._chunks
+        if chunks is None:
+            end = min(len(data), position + self._body_left)
+            self._body_left -= end - position
+        else:
+            end = chunks.end_of_piece(data, position)
         try:
-            self.parser.feed_data(data if end - position == len(data) else memoryview(data)[position:end])
+            self.parser.feed_data(data[position:end])
         except httptools.HttpParserError:
             self._refuse(HTTPStatus.BAD_REQUEST, _NO_HTTP)
         else:
-            if body.has_too_much_overhead(end - position):
+            if chunks is not None and chunks.has_too_much_overhead(end - position):
                 self._refuse(HTTPStatus.BAD_REQUEST, "The body has too many bytes of chunk extensions or trailers.")
         return end
 
@@ -237,7 +246,7 @@ class Protocol(HttpToolsProtocol):
         self._rest_limit = math.inf
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._body is None:  # Otherwise, the header is a trailer.
+        if not self._body_left:  # Otherwise, the header is a trailer.
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -246,13 +255,14 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self._body is not None:
-            self._body.received(len(body))
+        if self._chunks is not None:
+            self._chunks.received(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_message = False
-        self._body = None
+        self._body_left = 0
+        self._chunks = None
         if not self._declining_upgrade:
             super().on_message_complete()
 
