@@ -1,5 +1,6 @@
 """Where heads and bodies end in the bytes of a connection. The parser decides whether they are valid."""
 
+from collections.abc import Iterable
 from typing import Final
 
 CHUNKED: Final = -1
@@ -37,7 +38,7 @@ def first_line(head: bytes) -> bytes:
     return head[: head.find(b"\r\n")]
 
 
-def body_length(headers: list[tuple[bytes, bytes]], version: str) -> int | None:
+def body_length(headers: Iterable[tuple[bytes, bytes]], version: str) -> int | None:
     """Return the length in bytes that headers announce, which the parser has accepted.
 
     Returns:

@@ -170,7 +170,7 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(HTTPStatus.BAD_REQUEST, _NO_HTTP)
         if self._in_message and not self._closing:
-            length = body_length(self.headers, self.scope["http_version"])
+            length = body_length(self.scope["headers"], self.scope["http_version"])
             if length is None:
                 self._refuse(HTTPStatus.NOT_IMPLEMENTED, "The only transfer coding that this server reads is chunked.")
                 return
@@ -245,14 +245,11 @@ class Protocol(HttpToolsProtocol):
         self._in_message = self._had_request = True
         self._rest_limit = math.inf
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._body_left:  # Otherwise, the header is a trailer.
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._declining_upgrade = self.parser.should_upgrade()
         if not self._declining_upgrade:
             super().on_headers_complete()
+            self.headers = []  # Trailers must not become headers of the request.
 
     def on_body(self, body: bytes) -> None:
         if self._chunks is not None:
