@@ -105,6 +105,12 @@ class Settings(BaseSettings):
         validation_alias="PE_CLIENT_IDENTITY",
         description="What tells clients apart: the API `key` (without keys the address), the `address`, or `none`.",
     )
+    max_connections: int | None = Field(
+        default=None,
+        validation_alias="PE_MAX_CONNECTIONS",
+        ge=1,
+        description="Maximum open connections of each worker. Unset: 3/4 of its file descriptors, at most 10,000.",
+    )
     max_items: int = Field(
         default=64,
         validation_alias="CLIP_MAX_BATCH_SIZE",

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,12 +14,19 @@ from tests.running import free_port
 
 
 class GatewayProcess:
-    """`python -m gateway` on a free port. An async context manager that enters once the gateway is ready."""
+    """`python -m gateway` on a free port. An async context manager that enters once the gateway is ready.
 
-    def __init__(self, *triton_ports: int, **environment: str) -> None:
+    Args:
+        triton_ports: loopback ports of Tritons.
+        prefix: a program that runs the gateway, with its arguments.
+        environment: additional environment variables.
+    """
+
+    def __init__(self, *triton_ports: int, prefix: Sequence[str] = (), **environment: str) -> None:
         port = free_port()
         self.base_url = f"http://127.0.0.1:{port}"
         self.log = ""
+        self._command = (*prefix, sys.executable, "-m", "gateway")
         self._environment = {
             **os.environ,
             "HOST": "127.0.0.1",
@@ -30,7 +38,7 @@ class GatewayProcess:
 
     async def __aenter__(self) -> Self:
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", env=self._environment, stderr=asyncio.subprocess.PIPE
+            *self._command, env=self._environment, stderr=asyncio.subprocess.PIPE
         )
         assert self.process.stderr is not None
         self._stderr = asyncio.create_task(self.process.stderr.read())
