@@ -170,7 +170,7 @@ class TritonProcess:
 
     def failure_reason(self, model: str) -> str | None:
         """Return why a model failed to load according to the log: Triton reports a rejected config nowhere else."""
-        if self._log is None:
+        if self._log is None or not self._log.exists():
             return None
         log = self._log.read_text(errors="replace")
         found = re.findall(rf"model(?: directory)? '{re.escape(model)}': (.*?)\"?$", log, re.MULTILINE)
@@ -210,5 +210,7 @@ def process_environment(installation: Installation, libraries: Path) -> dict[str
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        # onnxruntime reports its use to Microsoft unless told otherwise, and keeps the reports in the user's cache.
+        "ORT_DISABLE_TELEMETRY": os.environ.get("ORT_DISABLE_TELEMETRY", "1"),
         **({} if installation.cuda else {"CUDA_VISIBLE_DEVICES": ""}),
     }
