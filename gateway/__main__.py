@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from gateway.observe import logs
+from gateway.observe import logs, output
 from gateway.serving import check, serve, serve_with_workers
 from gateway.settings import Settings
 
@@ -25,16 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 2 if an environment variable or an argument is invalid.
     """
+    output.prepare()
     _parser().parse_args(arguments)
     try:
         settings = Settings()
         check(settings)
     except ValidationError as error:
         for problem in error.errors():
-            print(f"pe-gateway: {': '.join((*map(str, problem['loc']), problem['msg']))}", file=sys.stderr)
+            output.STDERR.write(f"pe-gateway: {': '.join((*map(str, problem['loc']), problem['msg']))}")
         return 2
     except ValueError as error:  # from `check`
-        print(f"pe-gateway: {error}", file=sys.stderr)
+        output.STDERR.write(f"pe-gateway: {error}")
         return 2
     logs.configure(settings.log_format)
     for name in _IGNORED_KEYS & os.environ.keys():

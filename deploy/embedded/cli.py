@@ -18,6 +18,7 @@ from deploy.embedded.installation import CHECKOUT, Installation
 from deploy.embedded.launcher import Options, serve
 from deploy.embedded.run_directory import cache
 from deploy.embedded.signals import StopRequested
+from gateway.observe import output
 
 _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -31,27 +32,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. 0: served until a stop signal. 1: could not serve. 128 + signal: stopped before it was ready.
     """
+    output.prepare()
     options = _parse(arguments)
-    print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
+    output.STDERR.write("Starting Triton and the gateway ...")
 
     def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
         engine = OPENVINO_BF16.engine
         install = None if engine.backend in found.engines else _install_command(found.environment, engine)
         advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, _command())
-        print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
+        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice))
 
     def report(event: ev.Event) -> None:
-        print(f"pe-serve: {event_message(event)}", file=sys.stderr, flush=True)
+        output.STDERR.write(f"pe-serve: {event_message(event)}")
 
     try:
         serve(options, on_ready, report)
     except StopRequested as request:
-        print(f"pe-serve: stopped before it was ready ({request})", file=sys.stderr)
+        output.STDERR.write(f"pe-serve: stopped before it was ready ({request})")
         return 128 + request.signum
     except e.LaunchError as error:
-        print(f"pe-serve: {error_message(error)}", file=sys.stderr)
+        output.STDERR.write(f"pe-serve: {error_message(error)}")
         return 1
-    print("Stopped.", file=sys.stderr)
+    output.STDERR.write("Stopped.")
     return 0
 
 
@@ -139,6 +141,12 @@ def error_message(error: e.LaunchError) -> str:
             return (
                 f"Triton needs {library}, which {python} does not bring along.\n"
                 f"Install it (Debian, Ubuntu: apt-get install {package}), or use a Python built with --enable-shared."
+            )
+        case e.RunDirectoryUnusable(reasons):
+            lines = "\n".join(f"  {directory}: {reason}" for directory, reason in reasons.items())
+            return (
+                f"Triton's files cannot be written, or not be run:\n{lines}\n"
+                "Free some space there, or name another directory by the variable XDG_CACHE_HOME."
             )
         case e.PortTaken(host, port):
             return (
