@@ -1,7 +1,9 @@
 """`pe-gateway`, the command that serves HTTP as the environment variables configure it."""
 
+import errno
 import logging
 import os
+import socket
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from gateway import listening
 from gateway.observe import logs, output
 from gateway.serving import check, serve, serve_with_workers
 from gateway.settings import Settings
@@ -23,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Returns:
-        The exit status: 2 if an environment variable or an argument is invalid.
+        The exit status. 1: cannot listen. 2: an environment variable or an argument is invalid.
     """
     output.prepare()
     _parser().parse_args(arguments)
@@ -40,12 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(settings.log_format)
     for name in _IGNORED_KEYS & os.environ.keys():
         _log.info("%s is set and ignored: it is the incumbent's key for downloads. PE_API_KEYS sets API keys.", name)
+    try:
+        listeners = listening.bind(settings.host, settings.port)
+    except OSError as error:
+        output.STDERR.write(f"pe-gateway: cannot listen on {settings.host}, port {settings.port}: {_reason(error)}")
+        return 1
+    _log.info("Listening on %s, port %d", settings.host, listeners[0].getsockname()[1])
     if settings.num_workers == 1:
-        return serve(settings)
+        return serve(settings, listeners)
     # Each worker writes its metrics to this directory, and the worker that serves `/metrics` adds them up.
     with TemporaryDirectory(prefix="pe-gateway-") as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        return serve_with_workers(settings)
+        return serve_with_workers(settings, listeners)
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
+        return f"{reason}. Stop the program that listens there, or set another PORT."
+    if isinstance(error, socket.gaierror):
+        return f"{reason}. HOST takes an address of this machine."
+    return reason
 
 
 def _parser() -> ArgumentParser:

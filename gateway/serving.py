@@ -3,6 +3,7 @@
 import math
 import resource
 import socket
+from collections.abc import Sequence
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -34,25 +35,25 @@ def check(settings: Settings) -> None:
         tracing.require()
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     """Serve in this process until SIGTERM or SIGINT. Returns the exit status."""
-    _run(settings, None)
+    _run(settings, listeners, interruptible=True)
     return 0
 
 
-def serve_with_workers(settings: Settings) -> int:
+def serve_with_workers(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     """Serve in several processes until SIGTERM or SIGINT. Returns the exit status."""
-    return Supervisor(settings.num_workers, run_worker, uvicorn_config(settings).bind_socket()).run()
+    return Supervisor(settings.num_workers, run_worker, listeners).run()
 
 
-def run_worker(listener: socket.socket) -> None:
+def run_worker(listeners: Sequence[socket.socket]) -> None:
     """Serve in a worker process. Not in `__main__`, because a new interpreter could not import it from there."""
     settings = Settings()
     logs.configure(settings.log_format)
-    _run(settings, listener)
+    _run(settings, listeners, interruptible=False)
 
 
-def _run(settings: Settings, listener: socket.socket | None) -> None:
+def _run(settings: Settings, listeners: Sequence[socket.socket], interruptible: bool) -> None:
     # The usual soft limit is 1,024 open files, so that 1,024 idle connections would block all other clients.
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
@@ -63,23 +64,21 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
         settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracer
     )
     app = create_app(settings, encoder, ImageFetcher(fetch_policy(settings)), registry, tracer)
-    server = Server(uvicorn_config(settings, app), context_of(app).drain, interruptible=listener is None)
+    server = Server(uvicorn_config(settings, app), context_of(app).drain, interruptible=interruptible)
     process_memory.freeze_garbage_collector()
-    server.run(None if listener is None else [listener])
+    server.run(list(listeners))
 
 
 def uvicorn_config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
     """Build uvicorn's configuration."""
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http=Protocol,
         access_log=False,  # the gateway has its own access log, with the time of each stage
         log_config=None,
-        # Load balancers mostly keep idle connections for 60 s. A longer time avoids requests on a closing connection.
-        timeout_keep_alive=75,
+        # The default is longer than that of most balancers, so that none sends a request on a closing connection.
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
     )
 

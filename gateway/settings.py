@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     host: str = Field(
         default="0.0.0.0",
         validation_alias="HOST",
-        description="Address to listen on. Default: all addresses, as in the incumbent, for use in a container.",
+        description="Address to listen on. Default: all of IPv4, as in the incumbent. `::`: all of IPv6 and IPv4.",
     )
     port: int = Field(
         default=9001,
@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         default=frozenset({"*"}),
         validation_alias="ALLOW_ORIGINS",
         description="Web origins that browsers may call from (CORS), separated by commas. `*` allows all.",
+    )
+    keep_alive_seconds: int = Field(
+        default=75,
+        validation_alias="PE_KEEP_ALIVE_SECONDS",
+        ge=1,
+        description="Seconds to keep an idle connection. More than the proxy's: nginx 60, AWS 60, Google Cloud 600.",
     )
     root_path: str = Field(
         default="",
@@ -219,6 +225,11 @@ class Settings(BaseSettings):
                 "PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES, so a body of that size would always be refused"
             )
         return self
+
+    @field_validator("host", mode="before")
+    @classmethod
+    def _empty_host_is_unset(cls, value: object) -> object:
+        return value or cls.model_fields["host"].default
 
     @field_validator("default_variant", mode="after")
     @classmethod

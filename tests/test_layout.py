@@ -15,7 +15,7 @@ MODULES: Final = sorted(
 
 # The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
 LEVELS: Final = [
-    {"errors", "arrays", "concurrency", "process_memory", "supervisor", "settings"},
+    {"errors", "arrays", "concurrency", "process_memory", "supervisor", "listening", "settings"},
     {"encoder", "in_flight"},
     {"observe", "drain"},
     {"images", "texts", "triton", "similarity"},

@@ -72,19 +72,19 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     # HOST, PORT and NUM_WORKERS are the gateway's variables, and the incumbent's.
     parser.add_argument(
         "--host",
-        default=os.environ.get("HOST", "127.0.0.1"),
+        default=os.environ.get("HOST") or "127.0.0.1",
         help="address to listen on (default: %(default)s; the variable HOST, else this machine only)",
     )
     parser.add_argument(
         "--port",
         type=_port,
-        default=os.environ.get("PORT", "9001"),
+        default=os.environ.get("PORT") or "9001",
         help="port to listen on; 0 takes a free one (default: %(default)s; the variable PORT, else 9001)",
     )
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.environ.get("NUM_WORKERS", "1"),
+        default=os.environ.get("NUM_WORKERS") or "1",
         help="gateway processes (default: %(default)s; the variable NUM_WORKERS, else 1)",
     )
     parser.add_argument(
@@ -154,7 +154,7 @@ def error_message(error: e.LaunchError) -> str:
                 f"Stop that one, or choose another port: {_command()} --port {port + 1}"
             )
         case e.AddressUnusable(host, port, reason):
-            return f"cannot listen on {host}, port {port}: {reason}"
+            return f"cannot listen on {host}, port {port}: {reason}. --host takes an address of this machine."
         case e.RepositoryMissing(repository):
             return f"there is no model repository at {repository}. `pe-export` makes one; --repository names another."
         case e.RepositoryEmpty(repository):

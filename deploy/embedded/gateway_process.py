@@ -81,4 +81,4 @@ class GatewayProcess:
 
 def reachable_host(host: str) -> str:
     """Return the address by which clients on this machine reach a server that listens on `host`."""
-    return {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return {"0.0.0.0": LOOPBACK, "::": LOOPBACK}.get(host, host)

@@ -1,11 +1,8 @@
 """Several worker processes on one port."""
 
-import asyncio
 import os
 import re
 import signal
-import socket
-import sys
 from pathlib import Path
 
 import httpx2
@@ -65,17 +62,3 @@ async def test_a_dead_worker_is_restarted_and_all_workers_end_with_the_superviso
         gateway.process.kill()
         await eventually(lambda: not any(map(is_running, workers)), seconds=20)
     assert f"Worker {victim} died (exit status -9)" in gateway.log
-
-
-async def test_a_port_in_use_is_an_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
-        for workers in ("1", "2"):
-            environment = {**os.environ, "HOST": "127.0.0.1", "PORT": port, "NUM_WORKERS": workers}
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", env=environment, stderr=asyncio.subprocess.PIPE
-            )
-            async with asyncio.timeout(60):
-                _, log = await process.communicate()
-            assert process.returncode != 0
-            assert b"address already in use" in log.lower()
