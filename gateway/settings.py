@@ -1,19 +1,16 @@
 """The settings, read from environment variables: with the incumbent's name if it has one, otherwise with `PE_`."""
 
-import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.cpus import usable_cpus
+
 # Lists are separated by commas, as in the incumbent. `NoDecode`, because pydantic-settings expects JSON by default.
 CommaList = Annotated[frozenset[str], NoDecode]
 
 LogFormat = Literal["text", "json"]
-
-
-def _available_cpus() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):
@@ -136,7 +133,7 @@ class Settings(BaseSettings):
         description="Seconds to keep serving after SIGTERM while `/readiness` reports 503.",
     )
     decode_threads: int = Field(
-        default_factory=_available_cpus,
+        default_factory=usable_cpus,
         validation_alias="PE_DECODE_THREADS",
         ge=1,
         description="Threads that decode and resize images. They release Python's lock while they work.",

@@ -15,6 +15,7 @@ from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
 from deploy.embedded.model_scan import Model
 from deploy.embedded.signals import Signals
+from gateway.cpus import usable_cpus
 
 # Loading always ends in success or failure, so this only bounds a hang. The largest variant is 10 GB on a cold disk.
 _LOAD_S: Final = 900.0
@@ -210,6 +211,7 @@ def process_environment(installation: Installation, libraries: Path) -> dict[str
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        "PE_CPUS": str(usable_cpus()),
         # onnxruntime reports its use to Microsoft unless told otherwise, and keeps the reports in the user's cache.
         "ORT_DISABLE_TELEMETRY": os.environ.get("ORT_DISABLE_TELEMETRY", "1"),
         **({} if installation.cuda else {"CUDA_VISIBLE_DEVICES": ""}),

@@ -213,14 +213,8 @@ def _require_parity(engine: Engine, samples: bytes, min_cosine: float, name: str
 
 
 def _cpus() -> int:
-    """Return the number of CPUs that this process may use, by its affinity and its container's quota (cgroup v2)."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except OSError:
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+    """Return the number of CPUs to use: what `pe-serve` counted by its quota, otherwise those of this process."""
+    return int(os.getenv("PE_CPUS") or len(os.sched_getaffinity(0)))
 
 
 def _check_names(kind: str, configured: list[str], found: list[str]) -> None:
