@@ -18,6 +18,7 @@ from gateway.serving import check, serve, serve_with_workers
 from gateway.settings import Settings
 
 _IGNORED_KEYS: Final = frozenset({"API_KEY", "ROBOFLOW_API_KEY"})
+_SHARED_MEMORY: Final = "/dev/shm"
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.num_workers == 1:
         return serve(settings, listeners)
     # Each worker writes its metrics to this directory, and the worker that serves `/metrics` adds them up.
-    with TemporaryDirectory(prefix="pe-gateway-") as directory:
+    with TemporaryDirectory(prefix="pe-gateway-", dir=_memory()) as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         return serve_with_workers(settings, listeners)
+
+
+def _memory() -> str | None:
+    """Return a directory in memory, or None for the usual temporary one.
+
+    The workers map the files of their metrics. On a disk that is full, the kernel would end them by SIGBUS.
+    """
+    return _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
 
 
 def _reason(error: OSError) -> str:

@@ -4,18 +4,22 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import httpx2
 
 from tests.running import free_port
 
+COMMAND: Final = (sys.executable, "-m", "gateway")
+
 
 class GatewayProcess:
     """`python -m gateway` on a free port. An async context manager that enters once the gateway is ready."""
 
-    def __init__(self, *triton_ports: int, **environment: str) -> None:
+    def __init__(self, *triton_ports: int, command: Sequence[str] = COMMAND, **environment: str) -> None:
+        self._command = command
         port = free_port()
         self.base_url = f"http://127.0.0.1:{port}"
         self.log = ""
@@ -30,7 +34,7 @@ class GatewayProcess:
 
     async def __aenter__(self) -> Self:
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", env=self._environment, stderr=asyncio.subprocess.PIPE
+            *self._command, env=self._environment, stderr=asyncio.subprocess.PIPE
         )
         assert self.process.stderr is not None
         self._stderr = asyncio.create_task(self.process.stderr.read())

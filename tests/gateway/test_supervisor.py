@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from tests.fake_triton import FakeTriton, eventually, served
-from tests.gateway.process import GatewayProcess
+from tests.gateway.process import COMMAND, GatewayProcess
+from tests.running import with_own_mounts
 
 pytestmark = pytest.mark.slow
 
@@ -62,3 +63,16 @@ async def test_a_dead_worker_is_restarted_and_all_workers_end_with_the_superviso
         gateway.process.kill()
         await eventually(lambda: not any(map(is_running, workers)), seconds=20)
     assert f"Worker {victim} died (exit status -9)" in gateway.log
+
+
+async def test_a_full_temporary_directory_ends_no_worker() -> None:
+    command = with_own_mounts(COMMAND, 'mount -t tmpfs -o size=256k tmpfs /tmp && exec "$@"')
+    async with (
+        served(FakeTriton()) as port,
+        GatewayProcess(port, command=command, NUM_WORKERS="2") as gateway,
+        httpx2.AsyncClient(base_url=gateway.base_url) as client,
+    ):
+        assert (await client.post("/perception_encoder/embed_text", json={"text": "a"})).status_code == 200
+        assert "pe_requests_total" in (await client.get("/metrics")).text
+        assert await gateway.stop() == 0
+    assert "died" not in gateway.log
