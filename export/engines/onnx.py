@@ -1,5 +1,6 @@
 """Engine `onnx`: Triton's onnxruntime backend runs the graph as it is, on a GPU or on the CPU."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,6 +11,9 @@ from export.engines.engine import Engine, Runtime, set_instances
 from export.errors import ParityError
 from export.graph.spec import Precision
 from export.parity import Array, Embed
+
+# onnxruntime reports its use to Microsoft unless told otherwise before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
