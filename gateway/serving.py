@@ -4,6 +4,7 @@ import math
 import resource
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -45,25 +46,25 @@ def check(settings: Settings) -> None:
         tracing.require()
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     """Serve in this process until SIGTERM or SIGINT. Returns the exit status."""
-    _run(settings, None)
+    _run(settings, listeners, interruptible=True)
     return 0
 
 
-def serve_with_workers(settings: Settings) -> int:
+def serve_with_workers(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     """Serve in several processes until SIGTERM or SIGINT. Returns the exit status."""
-    return Supervisor(settings.num_workers, run_worker, uvicorn_config(settings).bind_socket()).run()
+    return Supervisor(settings.num_workers, run_worker, listeners).run()
 
 
-def run_worker(listener: socket.socket) -> None:
+def run_worker(listeners: Sequence[socket.socket]) -> None:
     """Serve in a worker process. Not in `__main__`, because a new interpreter could not import it from there."""
     settings = Settings()
     logs.configure(settings.log_format)
-    _run(settings, listener)
+    _run(settings, listeners, interruptible=False)
 
 
-def _run(settings: Settings, listener: socket.socket | None) -> None:
+def _run(settings: Settings, listeners: Sequence[socket.socket], interruptible: bool) -> None:
     descriptors = _raise_descriptor_limit()
     process_memory.set_malloc_thresholds()
     registry = CollectorRegistry()
@@ -75,9 +76,9 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     decoder = DecodePool(settings.decode_workers, decode_limits(settings), DecodeMetrics(registry).count_lost)
     app = create_app(settings, encoder, fetcher, decoder, registry, tracer)
     connections = Connections(settings.max_connections or default_limit(descriptors), context_of(app).metrics)
-    server = Server(uvicorn_config(settings, app, connections), context_of(app).drain, interruptible=listener is None)
+    server = Server(uvicorn_config(settings, app, connections), context_of(app).drain, interruptible=interruptible)
     process_memory.freeze_garbage_collector()
-    server.run(None if listener is None else [listener])
+    server.run(list(listeners))
 
 
 def _raise_descriptor_limit() -> int:
@@ -99,15 +100,13 @@ def uvicorn_config(
         connections = Connections(default_limit(_raise_descriptor_limit()))
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http=cast(Any, partial(Protocol, registry=connections)),  # uvicorn's type asks for a class, and it calls it
         ws="none",
         access_log=False,  # the gateway has its own access log, with the time of each stage
         log_config=None,
-        # Load balancers mostly keep idle connections for 60 s. A longer time avoids requests on a closing connection.
-        timeout_keep_alive=75,
+        # The default is longer than that of most balancers, so that none sends a request on a closing connection.
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
     )
 

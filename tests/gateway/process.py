@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import httpx2
 
 from tests.running import free_port
+
+COMMAND: Final = (sys.executable, "-m", "gateway")
 
 
 class GatewayProcess:
@@ -18,15 +20,15 @@ class GatewayProcess:
 
     Args:
         triton_ports: loopback ports of Tritons.
-        prefix: a program that runs the gateway, with its arguments.
+        command: the command that runs the gateway.
         environment: additional environment variables.
     """
 
-    def __init__(self, *triton_ports: int, prefix: Sequence[str] = (), **environment: str) -> None:
+    def __init__(self, *triton_ports: int, command: Sequence[str] = COMMAND, **environment: str) -> None:
+        self._command = command
         port = free_port()
         self.base_url = f"http://127.0.0.1:{port}"
         self.log = ""
-        self._command = (*prefix, sys.executable, "-m", "gateway")
         self._environment = {
             **os.environ,
             "HOST": "127.0.0.1",
@@ -43,7 +45,7 @@ class GatewayProcess:
         assert self.process.stderr is not None
         self._stderr = asyncio.create_task(self.process.stderr.read())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while await self.readiness() != 200:
                     assert self.process.returncode is None
                     await asyncio.sleep(0.1)

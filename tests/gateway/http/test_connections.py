@@ -15,7 +15,7 @@ import pytest
 
 from gateway.http.connections import default_limit
 from tests.fake_triton import FakeTriton, served
-from tests.gateway.process import GatewayProcess
+from tests.gateway.process import COMMAND, GatewayProcess
 
 TEXT = "/perception_encoder/embed_text"
 UPLOAD = f"POST {TEXT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n".encode()
@@ -90,7 +90,7 @@ async def test_many_connections_do_not_lock_others_out_of_1024_descriptors(
     prefix = ("sh", "-c", 'ulimit -Sn 256; ulimit -Hn 1024; exec "$0" "$@"')
     async with (
         served(FakeTriton()) as port,
-        GatewayProcess(port, prefix=prefix, NUM_WORKERS=str(workers)) as gateway,
+        GatewayProcess(port, command=(*prefix, *COMMAND), NUM_WORKERS=str(workers)) as gateway,
     ):
         async with connected(gateway, count, data):
             for _ in range(20):
