@@ -38,6 +38,9 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Close the connection now, whatever it has left to send."""
 
+    def read_pipelined(self) -> None:
+        """Begin the next request, if it has arrived already."""
+
 
 class ConnectionMetrics(Protocol):
     """Where the registry reports to."""
@@ -87,6 +90,7 @@ class Connections:
         self._limit = limit
         self._metrics = metrics
         self._open: set[Connection] = set()
+        self._pipelined: dict[Connection, None] = {}
         self._checking = False
         self._log_from = 0.0
         if metrics is not None:
@@ -115,6 +119,23 @@ class Connections:
         """Remove a connection that is closed."""
         self._open.discard(connection)
         self._report()
+
+    def queue_pipelined(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """Let a connection begin a pipelined request in its turn.
+
+        The event loop begins one such request in each of its rounds. Otherwise fifty connections with thousands of
+        pipelined requests each would begin fifty in each round, and a new client's request would wait several rounds.
+        """
+        if not self._pipelined:
+            loop.call_soon(self._begin_pipelined, loop)
+        self._pipelined[connection] = None
+
+    def _begin_pipelined(self, loop: asyncio.AbstractEventLoop) -> None:
+        connection = next(iter(self._pipelined))
+        del self._pipelined[connection]
+        if self._pipelined:
+            loop.call_soon(self._begin_pipelined, loop)
+        connection.read_pipelined()
 
     def count_closed(self, reason: str) -> None:
         """Count a connection that the server closed."""

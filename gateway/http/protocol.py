@@ -149,12 +149,18 @@ class Protocol(HttpToolsProtocol):
             self._held = data[position:]
             self._flow.hold(len(self._held) > _MAX_HELD_BYTES)
 
-    def _read_held(self) -> None:
+    def _queue_held(self) -> None:
         if self._held and not self._closing:
+            self._registry.queue_pipelined(self, self.loop)
+
+    def read_pipelined(self) -> None:
+        """Begin the next request, if it has arrived already."""
+        if self._held and not self._closing and not self._is_busy:
             held, self._held = self._held, b""
             self._flow.hold(False)
             self._flow.resume_reading()
             self._read(held)
+            self._settle()
 
     def _read_head(self, head: bytes) -> None:
         if head.count(b"\r\n") > _MAX_HEADERS + 2:
@@ -199,6 +205,7 @@ class Protocol(HttpToolsProtocol):
         else:
             if chunks is not None and chunks.has_too_much_overhead(end - position):
                 self._refuse(HTTPStatus.BAD_REQUEST, "The body has too many bytes of chunk extensions or trailers.")
+                self._rest_limit = 0  # No honest client sends more of them while it reads the response.
         return end
 
     def _read_rest(self, size: int) -> None:
@@ -268,7 +275,7 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if not self._closing:
             self.flow.resume_reading()
-            self._read_held()
+            self._queue_held()
             self._settle()
 
     def pause_writing(self) -> None:
@@ -277,7 +284,7 @@ class Protocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._read_held()
+        self._queue_held()
         self._settle()
 
     # -- What the connection waits for
