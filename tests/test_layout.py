@@ -45,6 +45,7 @@ LIBRARIES: Final = {
     "tritonclient": {"triton"},
     "opentelemetry": {"observe"},
     "PIL": {"images"},
+    "pi_heif": {"images"},
     "cykooz_resizer": {"images"},
     "httpcore2": {"images"},
     "ftfy": {"texts"},

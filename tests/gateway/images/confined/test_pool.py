@@ -25,9 +25,11 @@ from gateway.images.confined import pool as pool_module
 from gateway.images.confined.messages import Limits
 from gateway.images.confined.pool import DecodePool
 from gateway.images.confined.worker_handle import WorkerHandle
+from gateway.images.decode import PLUGINS
 from gateway.images.decoder import LoadedSource
 from gateway.images.sources import ArrayImage, Base64Image, EncodedImage
 from tests.fakes import InlineDecoder
+from tests.pictures import HEIC
 
 pytestmark = pytest.mark.slow
 
@@ -131,8 +133,8 @@ async def busy(pool: Pool, image: LoadedSource = ENDLESS) -> AsyncIterator[tuple
     "source",
     [
         PICTURE,
-        EncodedImage(picture(kind="PNG")),
-        EncodedImage(picture(kind="WEBP")),
+        EncodedImage(HEIC),
+        *(EncodedImage(picture(kind=kind)) for kind in PLUGINS.values()),
         EncodedImage(picture(1_500, 1_000, "BMP")),  # is copied in several pieces
         Base64Image(base64.b64encode(picture(300, 200)).decode()),
         Base64Image("data:image/png;base64," + base64.urlsafe_b64encode(picture(kind="PNG")).decode().rstrip("=")),
