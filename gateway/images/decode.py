@@ -48,11 +48,12 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+NOT_AN_IMAGE: Final = "Data is not image."  # as the incumbent says
 # Pillow hands pixels to numpy in many small copies, which fragment the heap. So a gray image is converted in bands.
 _BAND_PIXELS: Final = 1 << 18
 
 
-def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
+def decode(data: bytes, max_pixels: int) -> Image.Image:
     """Decode the first frame of an image file to an upright RGB image with 8 bits a channel.
 
     Metadata other than EXIF's orientation is ignored, so it refuses no image.
@@ -61,17 +62,16 @@ def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
         data: the file.
         max_pixels: the largest allowed product of width and height, checked before any pixel is decoded. It holds for
             the largest buffer that the decoder allocates: the image, the canvas of an animation, a tile.
-        malformed: the error's cause if the data is not an image. The incumbent words it by how the image was sent.
 
     Raises:
         InvalidImage: the image is damaged, truncated, too large, or of an unknown format.
     """
     kind = format_of(data)
-    if kind is not None and kind != "HEIC" and kind not in PLUGINS:
+    if kind is None:
+        raise InvalidImage(NOT_AN_IMAGE)
+    if kind != "HEIC" and kind not in PLUGINS:
         raise InvalidImage(f"The image is of the format {kind}. Accepted are {ACCEPTED_TEXT}.")
     try:
-        if kind is None:
-            raise InvalidImage(malformed)
         if kind == "HEIC":
             return _heic(data, max_pixels)
         bare = _BARE.get(kind, Bare)(data)
@@ -88,7 +88,7 @@ def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
         raise InvalidImage("The image does not fit into memory.") from None
     except Exception:
         # For damaged files, Pillow raises OSError, SyntaxError, struct.error, zlib.error and many others.
-        raise InvalidImage(malformed) from None
+        raise InvalidImage(f"The {kind} image is damaged or incomplete.") from None
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

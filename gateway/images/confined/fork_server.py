@@ -128,7 +128,7 @@ def _load_decoders() -> None:
     for name in PLUGINS.values():
         file = io.BytesIO()
         Image.new("RGB", (16, 16)).save(file, name)
-        preprocess(decode(file.getvalue(), 256, ""), (8, 8))
+        preprocess(decode(file.getvalue(), 256), (8, 8))
     gc.collect()
 
 

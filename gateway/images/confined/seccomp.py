@@ -60,7 +60,7 @@ _ALLOWED: Final = {
     "rseq": (334, 293),
 }
 _PRLIMIT64: Final = (302, 261)  # allowed for the process itself only, which is named by 0
-# libde265 decodes HEIC in a thread. glibc starts threads by clone if there is no clone3, whose flags a filter cannot see.
+# libde265 decodes HEIC in a thread. Without clone3, whose flags a filter cannot see, glibc starts threads by clone.
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
 _CLONE_THREAD: Final = 0x00010000  # linux/sched.h

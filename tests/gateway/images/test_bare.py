@@ -101,7 +101,7 @@ WEBPS: Final = {
 
 
 def pixels(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.asarray(decode(data, LIMIT, "Not an image."))
+    return np.asarray(decode(data, LIMIT))
 
 
 @pytest.mark.parametrize("name", PNGS)
@@ -167,7 +167,7 @@ def test_a_truncated_file_is_refused(kind: str) -> None:
     file = encoded(PICTURE, kind)
     for length in range(len(file)):
         with pytest.raises(InvalidImage):
-            decode(file[:length], LIMIT, "Not an image.")
+            decode(file[:length], LIMIT)
 
 
 def apng(first_frame_is_still: bool, region: tuple[int, int, int, int], frames: int = 2) -> bytes:
@@ -201,14 +201,14 @@ def apng(first_frame_is_still: bool, region: tuple[int, int, int, int], frames: 
     ids=["the still image", "the frame behind the still image", "a frame that is a part", "an animation of one frame"],
 )
 def test_first_frame_of_an_animated_png(data: bytes, colour: tuple[int, int, int]) -> None:
-    assert decode(data, LIMIT, "Not an image.").getcolors() == [(48, colour)]
+    assert decode(data, LIMIT).getcolors() == [(48, colour)]
 
 
 def test_first_frame_of_an_animated_webp() -> None:
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     assert b"ANMF" in data
-    assert decode(data, LIMIT, "Not an image.").getcolors() == [(48, (255, 0, 0))]
+    assert decode(data, LIMIT).getcolors() == [(48, (255, 0, 0))]
 
 
 def gif(screen: tuple[int, int], frame: tuple[int, int, int, int], transparent: int | None = None) -> bytes:
@@ -238,7 +238,7 @@ def gif(screen: tuple[int, int], frame: tuple[int, int, int, int], transparent: 
     ids=["whole", "a frame that is a part", "transparent", "another colour is transparent"],
 )
 def test_a_gif_shows_its_background(data: bytes, colours: dict[tuple[int, int, int], int]) -> None:
-    found = decode(data, LIMIT, "Not an image.").getcolors()
+    found = decode(data, LIMIT).getcolors()
     assert found is not None
     assert {colour: count for count, colour in found} == colours
 
@@ -259,7 +259,7 @@ def test_a_gif_shows_its_background(data: bytes, colours: dict[tuple[int, int, i
 )
 def test_pixels_are_counted_before_they_are_allocated(data: bytes) -> None:
     with pytest.raises(InvalidImage, match="pixels; at most 4000000"):
-        decode(data, LIMIT, "Not an image.")
+        decode(data, LIMIT)
 
 
 def test_the_canvas_of_an_animated_webp_is_counted() -> None:
@@ -267,7 +267,7 @@ def test_the_canvas_of_an_animated_webp_is_counted() -> None:
     data = bytearray(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
     data[24:30] = b"\xff" * 6
     with pytest.raises(InvalidImage, match="16777216x16777216 pixels"):
-        decode(bytes(data), LIMIT, "Not an image.")
+        decode(bytes(data), LIMIT)
 
 
 def tiff_of(tags: list[tuple[int, int, int, int]], order: str = "<", strip: bytes = bytes(range(16))) -> bytes:
@@ -332,7 +332,7 @@ def test_a_tile_that_is_larger_than_the_image_is_counted(compression: int) -> No
     own = [(256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1), (277, 3, 1, 1)]
     tiles = [(322, 4, 1, 16_384), (323, 4, 1, 16_384), (324, 4, 1, tiff_data_offset(10)), (325, 4, 1, 100)]
     with pytest.raises(InvalidImage, match="16384x16384 pixels; at most 4000000"):
-        decode(tiff(own + tiles, bytes(100)), LIMIT, "Not an image.")
+        decode(tiff(own + tiles, bytes(100)), LIMIT)
 
 
 def test_more_strips_than_a_picture_has_are_not_read() -> None:

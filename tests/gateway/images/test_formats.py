@@ -52,7 +52,7 @@ def test_accepted_formats(data: bytes, name: str) -> None:
 )
 def test_a_refusal_names_the_format_and_those_that_are_accepted(data: bytes, name: str) -> None:
     with pytest.raises(InvalidImage) as raised:
-        decode(data, 1_000, "Data is not image.")
+        decode(data, 1_000)
     assert raised.value.cause.startswith(f"The image is of the format {name}. Accepted are JPEG, PNG, ")
     assert all(accepted in raised.value.cause for accepted in ACCEPTED)
 
