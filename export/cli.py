@@ -1,9 +1,9 @@
-"""`pe-export`: bring a checkpoint into a Triton model repository, and look after what is there.
+"""`pe-export`: export a checkpoint to a Triton model repository, and check the repository.
 
-pe-export [VARIANT] [options]      export
-pe-export list                     what can be exported, and what is in the repository
-pe-export check                    is everything in the repository still what was exported?
-pe-export preflight                would Triton load every TensorRT plan on this machine?
+pe-export [VARIANT] [options]      export a variant
+pe-export list                     list the variants and the models in the repository
+pe-export check                    check that every model still matches its certificate
+pe-export preflight                check that Triton can load every TensorRT plan on this machine
 """
 
 import argparse
@@ -13,26 +13,38 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Final, get_args
 
 from export.engines import ENGINES
 from export.errors import CheckpointError, ExportError
 from export.graph.spec import Precision
 from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, find_variant
 
-# Modules of the extra `export`, which an environment that only serves has not.
-_EXTRA = {"numpy", "onnx", "onnx_ir", "onnxruntime", "open_clip", "PIL", "safetensors", "timm", "torch"}
+# Modules of the extra `export`. An environment that only serves does not have them.
+_EXTRA: Final = {"numpy", "onnx", "onnx_ir", "onnxruntime", "open_clip", "PIL", "safetensors", "timm", "torch"}
 
-_LARGEST_BATCH = 1024
+# Triton infers the largest batch once before a model is ready. A larger batch would exhaust the memory of any GPU.
+_LARGEST_BATCH: Final = 1024
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 it could not be done, 2 the arguments make no sense."""
+    """Run the command line.
+
+    Args:
+        arguments: the arguments after the program's name; by default those of this process.
+
+    Returns:
+        The exit status: 0 if all is well, 1 if the command failed or found a problem, 130 after SIGINT or SIGTERM.
+        `preflight` also returns 2 if it cannot read the repository.
+
+    Raises:
+        SystemExit: with status 2, if an argument is invalid.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     command = arguments[0] if arguments and arguments[0] in _COMMANDS else ""
     options = _parser(command).parse_args(arguments[1:] if command else arguments)
     options.command = shlex.join(["pe-export", *arguments])
-    # A container is stopped with SIGTERM: leave as tidily as after Ctrl-C.
+    # Containers are stopped by SIGTERM. Clean up as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _COMMANDS[command](options)
@@ -52,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("pe-export: stopped; nothing half-made is left in the repository", file=sys.stderr)
+        print("pe-export: stopped; the repository holds no incomplete model", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -62,10 +74,10 @@ def _export(options: argparse.Namespace) -> int:
     variant = find_variant(options.variant)
     precision = _precision(options)
     _require_weights(options, variant)
-    from export import pipeline  # torch takes seconds to import: not before the arguments make sense
+    from export import pipeline  # Importing torch takes seconds, so the arguments are checked first.
     from export.progress import Progress
 
-    # onnxscript notes every node that it leaves as it is.
+    # onnxscript logs every node that it does not change.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     checkpoint, source, digest = _weights(options, variant)
@@ -117,7 +129,7 @@ def _preflight(options: argparse.Namespace) -> int:
     return preflight.report(options.repository)
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+_COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "": _export,
     "list": _list,
     "check": _check,
@@ -126,32 +138,47 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def _precision(options: argparse.Namespace) -> Precision:
-    """What was asked for, or the engine's own; ExportError if the engine does not have it."""
+    """Return the chosen precision, or the engine's default.
+
+    Raises:
+        ExportError: the engine does not support the precision.
+    """
     engine = ENGINES[options.engine]
     precision: Precision = options.precision or engine.precisions[0]
     if precision not in engine.precisions:
-        raise ExportError(f"{engine.name} has no {precision}, only {', '.join(engine.precisions)}")
+        raise ExportError(
+            f"the engine {engine.name} does not support {precision}: "
+            f"choose --precision from {', '.join(engine.precisions)}"
+        )
     return precision
 
 
 def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
-    """CheckpointError at once if there is nothing to export from."""
+    """Check, before slow imports, that the weights have a source.
+
+    Raises:
+        CheckpointError: no source is given, or there is no such file.
+    """
     path = options.checkpoint or variant.bundled_checkpoint
     if options.source == "hub":
         if not variant.hub_repository:
-            raise CheckpointError(f"{variant.name} is not on the hub; its weights come with this package")
+            raise CheckpointError(f"{variant.name} is not on the hub: omit --from to use the weights in this package")
     elif path is None:
         raise CheckpointError(
-            f"{variant.name} needs its weights: --from hub downloads them, --checkpoint FILE reads a file"
+            f"no weights given for {variant.name}: download them with --from hub, or name a file with --checkpoint FILE"
         )
     elif path.is_dir():
-        raise CheckpointError(f"{path} is a directory: --checkpoint takes the file in it")
+        raise CheckpointError(f"{path} is a directory: name the file in it with --checkpoint FILE")
     elif not path.is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
 
 
 def _weights(options: argparse.Namespace, variant: Variant) -> tuple[Path, str, str]:
-    """The file, what to call its source, and its digest if the source states one."""
+    """Find the weights; download them if `--from hub` is given.
+
+    Returns:
+        The file, the name of its source for the certificate, and the SHA-256 that the source publishes or "".
+    """
     if options.source == "hub":
         from export.repository.store import Repository
         from export.weights import hub
@@ -159,12 +186,13 @@ def _weights(options: argparse.Namespace, variant: Variant) -> tuple[Path, str, 
         revision, why = options.revision or "main", ""
         if not options.revision and not options.force:
             recorded = hub.recorded_commit(Repository(options.repository), variant)
-            revision, why = recorded or revision, " (exported before; --revision main: the newest)" if recorded else ""
-        print(f"{variant.hub_repository} at {revision}{why}, from the hub or its cache", file=sys.stderr, flush=True)
+            if recorded:
+                revision, why = recorded, ", as in the last export (--revision main takes the newest)"
+        print(f"weights from the hub: {variant.hub_repository} at {revision}{why}", file=sys.stderr, flush=True)
         download = hub.fetch(hub.HubFile(variant.hub_repository, hub.WEIGHTS), revision)
         return download.path, download.source, download.sha256
     path = options.checkpoint or variant.bundled_checkpoint
-    assert path is not None  # _require_weights has seen to it
+    assert path is not None  # `_require_weights` has checked this.
     return path, path.name, ""
 
 
@@ -172,16 +200,16 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"pe-export {command}".rstrip(),
         description={
-            "": "Export both towers of a Perception Encoder to ONNX, prove that they embed as torch does, and put them "
-            "into a Triton model repository. Also: pe-export list, check, preflight.",
-            "list": "Show what can be exported, and what is in the model repository.",
-            "check": "Verify the model repository: files, hashes and configuration, and that a fresh run of each model "
-            "still gives the recorded answers.",
-            "preflight": "Say which TensorRT plans in the repository this machine could not load.",
+            "": "Export both towers of a Perception Encoder, compare their embeddings with torch's, and add them to a "
+            "Triton model repository. Other commands: pe-export list, check, preflight.",
+            "list": "List the variants that can be exported, and the models in the repository.",
+            "check": "Check the model repository: files, hashes and configuration. Then run each model, and compare "
+            "its embeddings with the recorded ones.",
+            "preflight": "List the TensorRT plans in the repository that this machine cannot load.",
         }[command],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="where it is")
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="repository")
     if command:
         return parser
     parser.add_argument("variant", nargs="?", default=DEFAULT_VARIANT, metavar="VARIANT", help=", ".join(VARIANTS))
@@ -190,32 +218,31 @@ def _parser(command: str) -> argparse.ArgumentParser:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="weights in open_clip's layout (safetensors or torch) or Meta's (PE-Core-*.pt)",
+        help="weights in open_clip's layout (safetensors or torch) or in Meta's (PE-Core-*.pt)",
     )
     weights.add_argument(
         "--from",
         dest="source",
         choices=["hub"],
-        help="download the published weights, or take them from the hub's cache",
+        help="download the published weights, unless they are in the hub's cache",
     )
     parser.add_argument(
         "--revision",
         metavar="COMMIT",
-        help="which of the hub's revisions; unset, the one that the models in the repository are from, else main",
+        help="commit, branch or tag on the hub; unset, the commit of the models in the repository, or main",
     )
-    parser.add_argument("--engine", choices=ENGINES, default="onnx", help="what serves it")
+    parser.add_argument("--engine", choices=ENGINES, default="onnx", help="engine that serves it")
     parser.add_argument(
-        "--precision", choices=get_args(Precision), help="of the matrix products (the engine's default)"
+        "--precision", choices=get_args(Precision), help="precision of the matrix products; unset, the engine's default"
     )
-    parser.add_argument("--max-batch-size", type=_batch_size, metavar="N", help="largest batch Triton may form")
-    parser.add_argument("--towers", type=_towers, default=TOWERS, metavar="vision,text", help="which towers to export")
-    parser.add_argument("--unverified", action="store_true", help="publish what nothing on this machine can run")
+    parser.add_argument("--max-batch-size", type=_batch_size, metavar="N", help="largest batch that Triton may form")
+    parser.add_argument("--towers", type=_towers, default=TOWERS, metavar="vision,text", help="towers to export")
+    parser.add_argument("--unverified", action="store_true", help="publish an artifact that this machine cannot run")
     parser.add_argument("--force", action="store_true", help="export again even if nothing has changed")
     return parser
 
 
 def _batch_size(text: str) -> int:
-    # The largest is inferred once before a model is ready: beyond reason, it would exhaust any GPU's memory.
     if not (text.isdecimal() and 1 <= int(text) <= _LARGEST_BATCH):
         raise argparse.ArgumentTypeError(f"must be a number from 1 to {_LARGEST_BATCH}")
     return int(text)
@@ -225,7 +252,7 @@ def _towers(text: str) -> tuple[Tower, ...]:
     names = text.split(",")
     for name in names:
         if name not in TOWERS:
-            raise argparse.ArgumentTypeError(f"there is no tower {name!r}, only {' and '.join(TOWERS)}")
+            raise argparse.ArgumentTypeError(f"unknown tower {name!r}: choose from {', '.join(TOWERS)}")
     return tuple(tower for tower in TOWERS if tower in names)
 
 

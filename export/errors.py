@@ -1,17 +1,17 @@
-"""What can go wrong in an export; `pe-export` prints the message as one line and exits non-zero.
+"""Errors of an export. `pe-export` prints the message as one line and exits with status 1.
 
-ExportError
-+-- UnknownVariant     no such row in the table
-+-- CheckpointError    a weights file that is missing, damaged or not this variant's
-+-- GraphError         the ONNX exporter or checker, or an engine's builder, refused a tower
-+-- TargetError        the hardware or the library that an engine is built with is not here
-+-- ParityError        the artifact's embeddings are not torch's
-+-- RepositoryError    the model repository cannot be read or written
+ExportError            an option does not fit the engine, or one of:
++-- UnknownVariant     the table has no such variant
++-- CheckpointError    a checkpoint is missing, damaged, or not of this variant
++-- GraphError         the ONNX exporter, the checker or an engine's compiler rejects a tower
++-- TargetError        this machine lacks the hardware or the library that the engine's build needs
++-- ParityError        the artifact's embeddings differ from torch's, or nothing on this machine can run the artifact
++-- RepositoryError    the model repository, or a file in it, cannot be read or written
 """
 
 
 class ExportError(Exception):
-    """An export that cannot go on; `str()` is one line that says what to do about it."""
+    """The export cannot continue. `str()` is one line that says what is wrong and what to do next."""
 
 
 class UnknownVariant(ExportError): ...

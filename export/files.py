@@ -1,15 +1,15 @@
-"""Files by their contents."""
+"""Hash files, and format their sizes."""
 
 import hashlib
 from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def readable_size(size: int) -> str:
-    """Bytes as people read them, in powers of ten: "13.2 MB"."""
+    """Format a number of bytes in units of 10^6 or 10^9: "13.2 MB"."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,7 +1,7 @@
-"""Prove that an artifact embeds as the checkpoint does.
+"""Compare an artifact's embeddings with those of torch.
 
 The reference is torch in FP32. `parity.npz` beside an artifact holds the inputs and torch's embeddings of them, so that
-`pe-export check` can repeat the proof without torch and without the weights.
+`pe-export check` can repeat the comparison without torch and without the weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,17 +21,20 @@ Embed = Callable[[Array], Array]
 
 ANSWERS: Final = "parity.npz"
 
-# The least cosine to torch's FP32 embedding that every sample must reach, by the precision of the artifact.
+# The smallest cosine to torch's FP32 embedding that any sample may have, by the precision of the artifact.
 MIN_COSINE: Final = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.999}
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an artifact's embeddings are from torch's, over all samples and components."""
+    """The difference between an artifact's embeddings and torch's."""
 
     samples: int
+    """Number of compared embeddings."""
     min_cosine: float
+    """Smallest cosine of a pair of embeddings, at most 1."""
     max_abs_error: float
+    """Largest absolute difference of a component."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Answers:
     expected: Embeddings
 
     def write(self, directory: Path) -> Path:
+        """Write `parity.npz` into a version directory, and return its path."""
         path = directory / ANSWERS
         np.savez_compressed(path, inputs=self.inputs, expected=self.expected)
         return path
@@ -64,7 +68,7 @@ class Answers:
 
 
 def torch_reference(tower: Any) -> Embed:
-    """Embed by the tower itself in torch on the CPU, in the precision of its weights."""
+    """Make a function that embeds with the tower in torch on the CPU, in the precision of its weights."""
     import torch
 
     def embed(batch: Array) -> Array:
@@ -76,17 +80,17 @@ def torch_reference(tower: Any) -> Embed:
 
 
 def embed_all(embed: Embed, inputs: Array, advance: Callable[[float], None] = lambda _: None) -> Embeddings:
-    """Embed all inputs [N, ...] in batches of several sizes, to find a graph whose batch axis is fixed.
+    """Embed all inputs in batches of several sizes. A graph whose batch axis is fixed fails.
 
     Args:
-        advance: receives the finished fraction.
+        inputs: image uint8 [N, H, W, 3] or tokens int32 [N, L].
+        advance: receives the finished fraction, from 0 to 1.
 
     Returns:
         Embeddings, float32 [N, D].
     """
-    largest = (
-        4 if inputs.ndim == 4 else 32
-    )  # images, because memory must stay bounded; a text costs a small part of an image
+    # Large batches of images would need too much memory. A text needs a small fraction of an image's memory.
+    largest = 4 if inputs.ndim == 4 else 32
     embeddings = []
     done = 0
     for batch in _batches(inputs, largest):
@@ -97,7 +101,7 @@ def embed_all(embed: Embed, inputs: Array, advance: Callable[[float], None] = la
 
 
 def compare(expected: Embeddings, actual: Embeddings) -> Parity:
-    """Compare two arrays of embeddings [N, D].
+    """Compare two arrays of embeddings, float32 [N, D].
 
     Raises:
         ParityError: the shapes differ, or `actual` is not finite and of unit length.

@@ -1,6 +1,6 @@
 """Export each tower from its checkpoint to the repository: load, export, build, compare with torch, publish.
 
-No artifact is published without the comparison, except with `--unverified`.
+An artifact is published only after the comparison, except with `--unverified`.
 """
 
 import gc
@@ -38,32 +38,33 @@ from export.weights.checkpoint import architecture_digest, load_tower, open_chec
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export, from which weights, and into which repository."""
+    """The options of an export."""
 
     variant: Variant
     checkpoint: Path
     checkpoint_source: str
-    """Origin of the weights, for the certificate. It names no directory of this machine."""
+    """Origin of the weights, for the certificate: a file name without directories, or `repository@commit/file`."""
     checkpoint_sha256: str
     """Expected SHA-256 of the file; empty if the source publishes none."""
     repository: Path
     command: str
     """The command line, which the certificate records."""
     max_batch_size: int
+    """The largest batch that Triton may form."""
     engine: Engine = field(default_factory=lambda: ENGINES["onnx"])
     precision: Precision = "fp32"
     unverified: bool = False
-    """Publish an artifact that nothing on this machine can run."""
+    """Publish an artifact even if no runtime on this machine can run it."""
     towers: tuple[Tower, ...] = TOWERS
     force: bool = False
-    """Export again even if nothing has changed."""
+    """Export again even if no input has changed."""
 
 
 def run(request: ExportRequest, progress: Progress) -> None:
     """Export every tower of the request, one at a time.
 
     Raises:
-        ExportError: one tower failed. Towers that were published before it stay published.
+        ExportError: one tower failed. Towers that this run has already published stay published.
     """
     repository = Repository(request.repository)
     repository.require_writable()
@@ -71,7 +72,7 @@ def run(request: ExportRequest, progress: Progress) -> None:
     runtime = request.engine.runtime(request.precision)
     if runtime is None and not request.unverified:
         raise ParityError(
-            f"nothing here can prove {request.engine.name} in {request.precision}; "
+            f"no runtime on this machine can check {request.engine.name} in {request.precision}: "
             f"{request.engine.missing_runtime(request.precision)}"
         )
     space = EmbeddingSpace(request.variant.name, _checked_digest(request, progress))
@@ -101,12 +102,17 @@ def run(request: ExportRequest, progress: Progress) -> None:
 
 
 def _checked_digest(request: ExportRequest, progress: Progress) -> str:
-    """Hash the checkpoint, and compare the digest with the one that its source states."""
+    """Hash the checkpoint, and compare the SHA-256 with the one that its source publishes.
+
+    Raises:
+        CheckpointError: the two differ.
+    """
     size = readable_size(request.checkpoint.stat().st_size)
     with progress.step("weights", "hash", f"{request.checkpoint.name}, {size}"):
         digest = sha256_of(request.checkpoint)
     if request.checkpoint_sha256 not in ("", digest):
-        file = request.checkpoint.resolve()  # The hub's cache holds a link. Deleting the link would leave the file.
+        # The hub's cache holds a link. Deleting only the link would keep the damaged file.
+        file = request.checkpoint.resolve()
         raise CheckpointError(f"{file} is not what was published: its sha256 is {digest}; delete it and try again")
     return digest
 
@@ -114,7 +120,7 @@ def _checked_digest(request: ExportRequest, progress: Progress) -> str:
 def _is_current(
     request: ExportRequest, tower: Tower, repository: Repository, inputs: Inputs, progress: Progress
 ) -> bool:
-    """Check whether the newest version has equal inputs and undamaged files. If so, rewrite its configuration."""
+    """Check if the newest version has equal inputs and undamaged files. If so, update its `config.pbtxt`."""
     model = request.variant.model_name(tower)
     version = repository.latest_version(model)
     directory = repository.version_directory(model, version)
@@ -142,7 +148,7 @@ def _is_current(
 def _make(
     request: ExportRequest, tower: Tower, staged: Path, inputs: Inputs, runtime: Runtime | None, progress: Progress
 ) -> Certificate:
-    """Write the artifact, torch's answers and the certificate into `staged`."""
+    """Write the artifact, torch's embeddings and the certificate into `staged`."""
     progress.seconds.clear()
     progress.peak_memory_bytes.clear()
     _free_memory()
@@ -160,7 +166,7 @@ def _make(
         typed_network = typed_tower(
             network, request.engine.graph_precision(request.precision), FORMS[request.engine.form]
         )
-        del network  # The typed tower holds the weights or casts of them.
+        del network  # `typed_network` holds the weights or casts of them.
         input_name, _ = triton_config.INPUTS[tower]
         scratch = staged.with_name("graph")
         scratch.mkdir()
@@ -215,7 +221,7 @@ def _free_memory() -> None:
 
 
 def _config(request: ExportRequest, tower: Tower, certificate: Certificate) -> str:
-    """Write the model's `config.pbtxt`."""
+    """Return the text of the model's `config.pbtxt`."""
     config = triton_config.describe(
         request.variant,
         tower,

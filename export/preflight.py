@@ -1,11 +1,13 @@
-"""Would every TensorRT plan in a model repository load on this machine? Asked before Triton, which says less, later.
+"""Check that Triton can load every TensorRT plan in a model repository on this machine.
 
-    python3 preflight.py REPOSITORY     this file alone, inside a serving image, ahead of `tritonserver`
-    pe-export preflight                 the same, in the exporter's environment
+    python3 preflight.py REPOSITORY     this file alone, inside a serving image, before `tritonserver` starts
+    pe-export preflight                 the same check in the exporter's environment
 
-Exit status: 0 if all fit (as they do where there are none), 1 if one does not (each in a line on standard error, with
-the command that builds it anew), 2 if there is no such repository. It needs Python's own library and nothing else, as
-of 3.10: a serving image has no more.
+Triton's own message for such a plan comes later and names no remedy. Each plan that Triton cannot load is a line on
+standard error, with the command that rebuilds the plan.
+
+Exit status: 0 if Triton can load every plan or there is no plan, 1 if it cannot load one, 2 if the repository cannot be
+read. This file needs only Python 3.10 and the standard library, because a serving image has nothing else.
 """
 
 import argparse
@@ -19,32 +21,33 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-CERTIFICATE = "parity.json"
+CERTIFICATE: Final = "parity.json"
 
-# Where images and packages of NVIDIA keep the library, should the loader's own list not name it.
-_LIBRARY_DIRECTORIES = (
+# Directories in which NVIDIA's images and packages install the library, in case the loader's own list lacks it.
+_LIBRARY_DIRECTORIES: Final = (
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
     "/usr/local/tensorrt/lib",
     "/opt/tensorrt/lib",
 )
-_LIBRARY = re.compile(r"libnvinfer\.so\.(\d+\.\d+\.\d+)")
-_SERVED_AS_PLAN = re.compile(r"""^\s*(backend|platform)\s*:\s*["']tensorrt(_plan)?["']""", re.MULTILINE)
-_TARGET = re.compile(r"tensorrt (\S+) sm(\d+)")
+_LIBRARY: Final = re.compile(r"libnvinfer\.so\.(\d+\.\d+\.\d+)")
+_SERVED_AS_PLAN: Final = re.compile(r"""^\s*(backend|platform)\s*:\s*["']tensorrt(_plan)?["']""", re.MULTILINE)
+_TARGET: Final = re.compile(r"tensorrt (\S+) sm(\d+)")
 # cuda.h: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
-_MAJOR, _MINOR = 75, 76
+_MAJOR: Final = 75
+_MINOR: Final = 76
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What runs plans here."""
+    """The TensorRT library and the GPUs of a machine."""
 
     tensorrt: str
     """Version of the TensorRT library; empty if there is none."""
     compute_capabilities: tuple[str, ...]
-    """Of each GPU that a process may use, without the dot; empty if there is none."""
+    """Compute capability of each GPU that a process may use, without the dot: "90" is Hopper."""
 
     def __str__(self) -> str:
         gpus = ", ".join(self.compute_capabilities)
@@ -54,23 +57,31 @@ class Machine:
         )
 
 
-NEITHER = Machine("", ())
+NEITHER: Final = Machine("", ())
+"""A machine without TensorRT and without a GPU."""
 
 
 def this_machine() -> Machine:
-    """By the library that Triton would load, and the GPUs that the driver would give it."""
+    """Find the library that Triton would load, and the GPUs that the driver would give to Triton."""
     return Machine(_tensorrt_version(_library_directories()), _compute_capabilities(_driver()))
 
 
 def plans(repository: Path) -> Iterator[Path]:
-    """The directory of every model that is served as a plan, and whose newest version tells what it was built for."""
+    """Yield the directory of every model whose newest version is a plan with a certificate."""
     for model in sorted(path for path in repository.iterdir() if path.is_dir()):
         if _certified_plan(model):
             yield model
 
 
 def misfit(model: Path, machine: Machine) -> str:
-    """Why the plan in a model's directory would not load on `machine`; empty if it would, or if it is none of ours."""
+    """Explain why Triton cannot load the plan of a model on `machine`.
+
+    Args:
+        model: directory of the model.
+
+    Returns:
+        The reasons, on one line. Empty if Triton can load the plan, or if the model is no plan with a certificate.
+    """
     version = _certified_plan(model)
     if version is None:
         return ""
@@ -81,28 +92,29 @@ def misfit(model: Path, machine: Machine) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{CERTIFICATE} of version {version.name} cannot be read ({error!r})"
     if target is None:
-        return f"{CERTIFICATE} of version {version.name} does not say what the plan was built for"
+        return f"{CERTIFICATE} of version {version.name} does not name the plan's TensorRT and GPU"
     return "; ".join([*_reasons(target[1], target[2], machine), *_damages(version, files)])
 
 
 def misfits(repository: Path, machine: Machine) -> Iterator[str]:
-    """One line for each plan that Triton could not load on `machine`."""
+    """Yield one line for each plan that Triton cannot load on `machine`: the model, the reasons and the remedy."""
     for model in plans(repository):
         if reason := misfit(model, machine):
-            yield f"{model.name}: {reason}. Build it anew where it is served: {_command(model)}"
+            yield f"{model.name}: {reason}. Rebuild the plan on the serving machine: {_command(model)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line of this file alone."""
+    """Run the command line of this file alone, and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="preflight", description="Say which TensorRT plans in a Triton model repository this machine cannot load."
+        prog="preflight",
+        description="List the TensorRT plans in a Triton model repository that this machine cannot load.",
     )
     parser.add_argument("repository", type=Path, metavar="REPOSITORY")
     return report(parser.parse_args(arguments).repository)
 
 
 def report(repository: Path) -> int:
-    """Print what was found, and return the exit status."""
+    """Check the plans of a repository on this machine and print the result. Return the exit status."""
     machine = this_machine()
     try:
         found = len(list(plans(repository)))
@@ -113,12 +125,12 @@ def report(repository: Path) -> int:
     for line in lines:
         print(f"preflight: {line}", file=sys.stderr)
     if not lines and found:
-        print(f"preflight: {found} TensorRT {'plan fits' if found == 1 else 'plans fit'} this machine: {machine}")
+        print(f"preflight: {found} TensorRT {'plan matches' if found == 1 else 'plans match'} this machine: {machine}")
     return 1 if lines else 0
 
 
 def _certified_plan(model: Path) -> Path | None:
-    """The version that Triton serves, the newest, if it is a plan with a certificate: others are none of our making."""
+    """Find the newest version, which Triton serves. None if it is not a plan, or has no certificate of pe-export."""
     try:
         served_as_plan = _SERVED_AS_PLAN.search((model / "config.pbtxt").read_text("utf-8", errors="replace"))
     except FileNotFoundError:
@@ -129,7 +141,7 @@ def _certified_plan(model: Path) -> Path | None:
 
 
 def _command(model: Path) -> str:
-    """What made a model's plan, and makes one that fits if it is given here."""
+    """Return the command line that built a model's plan. On another machine it builds a plan for that machine."""
     version = _certified_plan(model)
     try:
         return str(_read(version)["command"]) if version else ""
@@ -142,15 +154,18 @@ def _read(version: Path) -> Any:
 
 
 def _reasons(tensorrt: str, capability: str, machine: Machine) -> Iterator[str]:
-    # A plan loads only under the TensorRT that built it, and on the compute capability that it was built for.
+    # TensorRT loads only plans that the same version built, on GPUs of the same compute capability.
     if not machine.tensorrt:
-        yield f"it is a plan of TensorRT {tensorrt}, and there is no TensorRT here"
+        yield f"the plan needs TensorRT {tensorrt}, and this machine has no TensorRT"
     elif tensorrt.split(".")[:3] != machine.tensorrt.split(".")[:3]:
-        yield f"it is a plan of TensorRT {tensorrt}, and here is {machine.tensorrt}"
+        yield f"the plan needs TensorRT {tensorrt}, and this machine has {machine.tensorrt}"
     if not machine.compute_capabilities:
-        yield f"it is for a GPU of compute capability {capability}, and there is no GPU here"
+        yield f"the plan needs a GPU of compute capability {capability}, and this machine has no GPU"
     elif any(here != capability for here in machine.compute_capabilities):
-        yield f"it is for compute capability {capability}, and here is {', '.join(machine.compute_capabilities)}"
+        yield (
+            f"the plan needs compute capability {capability}, "
+            f"and this machine has {', '.join(machine.compute_capabilities)}"
+        )
 
 
 def _damages(version: Path, files: dict[str, str]) -> Iterator[str]:
@@ -159,7 +174,7 @@ def _damages(version: Path, files: dict[str, str]) -> Iterator[str]:
         if not path.is_file():
             yield f"{version.name}/{name} is missing"
         elif _sha256(path) != digest:
-            yield f"{version.name}/{name} is not the file that was built"
+            yield f"{version.name}/{name} was changed since the build"
 
 
 def _sha256(path: Path) -> str:
@@ -171,7 +186,7 @@ def _sha256(path: Path) -> str:
 
 
 def _library_directories() -> list[Path]:
-    """Where the loader looks, in its order, then NVIDIA's own places."""
+    """List the directories that the dynamic loader searches, in its order, then NVIDIA's own directories."""
     try:
         known = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
@@ -182,7 +197,10 @@ def _library_directories() -> list[Path]:
 
 
 def _tensorrt_version(directories: Sequence[Path]) -> str:
-    """The full version stands in the name of the file that `libnvinfer.so.10` is a link to."""
+    """Find the version of the first TensorRT library; empty if there is none.
+
+    `libnvinfer.so.10` is a link to a file whose name contains the full version.
+    """
     for directory in directories:
         for path in sorted(directory.glob("libnvinfer.so.*")):
             if found := _LIBRARY.fullmatch(path.resolve().name):
@@ -191,7 +209,7 @@ def _tensorrt_version(directories: Sequence[Path]) -> str:
 
 
 def _driver() -> Any:
-    """NVIDIA's driver library, which is there wherever a process may use a GPU; None where not."""
+    """Load NVIDIA's driver library. None if a process on this machine cannot use a GPU."""
     try:
         return ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -199,7 +217,10 @@ def _driver() -> Any:
 
 
 def _compute_capabilities(driver: Any) -> tuple[str, ...]:
-    """Asked of the driver and not of nvidia-smi, which is not in every container and knows no CUDA_VISIBLE_DEVICES."""
+    """Ask the driver for the compute capability of each GPU, without the dot; empty if there is no GPU or an error.
+
+    nvidia-smi is not used: not every container has it, and it ignores CUDA_VISIBLE_DEVICES.
+    """
     count = ctypes.c_int()
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return ()

@@ -1,11 +1,11 @@
-"""Show the progress of a long export: live on a terminal, one line for each finished step in a log."""
+"""Show the progress of a long export: a live line on a terminal, and one line for each finished step."""
 
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Final, TextIO
 
 from export import resident_memory
 from export.files import readable_size
@@ -13,12 +13,12 @@ from export.files import readable_size
 Advance = Callable[[float], None]
 """Callback that receives the finished fraction of a step, from 0 to 1."""
 
-_REFRESH_SECONDS = 0.2
-_BAR_WIDTH = 24
+_REFRESH_SECONDS: Final = 0.2
+_BAR_WIDTH: Final = 24
 
 
 class Progress:
-    """Writes to one stream, and records the seconds and the peak memory of each step."""
+    """Write progress to a stream, and record the seconds and the peak memory, in bytes, of each step by its name."""
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
@@ -26,14 +26,23 @@ class Progress:
         self.peak_memory_bytes: dict[str, int] = {}
 
     def say(self, line: str) -> None:
+        """Write a line that remains."""
         self._stream.write(line + "\n")
         self._stream.flush()
 
     @contextmanager
     def step(self, subject: str, name: str, detail: str = "") -> Iterator[Advance]:
-        """Show `subject`, `name` and a bar while the step runs, then one line that remains.
+        """Show `subject`, `name` and the elapsed time while the step runs, then write one line that remains.
 
-        The bar appears once the step reports progress; until then only the elapsed time is shown.
+        A progress bar appears when the step first reports progress. A step that raises writes no line.
+
+        Args:
+            subject: what the step works on: a tower, or the weights.
+            name: name of the step.
+            detail: text at the end of the line that remains.
+
+        Yields:
+            A callback that receives the finished fraction of the step.
         """
         label = f"{subject:8} {name:12}"
         start = time.perf_counter()

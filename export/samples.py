@@ -1,12 +1,12 @@
-"""Real inputs to try an artifact with: photographs, and a few hundred texts.
+"""Real inputs for the parity check: photographs and texts.
 
-The photographs lie in `photographs/`, with their sources, and are squashed as the gateway squashes an image. The texts
-are ImageNet's class names in CLIP's prompt templates (both from open_clip) and a few awkward ones, tokenised by
-open_clip, which is the reference's own tokenizer.
+The photographs are in `photographs/`, with their sources, and are squashed as the gateway squashes images. The texts
+are ImageNet's class names in CLIP's prompt templates, both from open_clip, and a few unusual texts. open_clip tokenises
+them, because its tokenizer is the reference's own.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import open_clip
@@ -15,12 +15,12 @@ from PIL import Image
 from export.parity import Array
 from export.variants import Tower, Variant
 
-PHOTOGRAPHS = Path(__file__).parent / "photographs"
-_CLASS_TEXTS = 200
-_AWKWARD_TEXTS = (
+PHOTOGRAPHS: Final = Path(__file__).parent / "photographs"
+_CLASS_TEXTS: Final = 200
+_UNUSUAL_TEXTS: Final = (
     "",
     "a",
-    "a dog. " * 60,  # longer than any context: truncated, end token kept
+    "a dog. " * 60,  # longer than any context, so the tokenizer truncates it and keeps the end token
     "Ein Fahrrad lehnt an der Mauer, früh am Morgen",
     "猫が窓辺で眠っている",
     "🚲 + ☀️ = ?!",
@@ -30,7 +30,7 @@ _AWKWARD_TEXTS = (
 
 
 def samples(variant: Variant, tower: Tower) -> Array:
-    """The tower's inputs: image uint8 [8, H, W, 3], or tokens int32 [208, L]."""
+    """Return the inputs of a tower: image uint8 [8, H, W, 3] (RGB), or tokens int32 [208, L]."""
     return _images(variant.image_size) if tower == "vision" else _tokens(variant.context_length)
 
 
@@ -46,5 +46,5 @@ def _tokens(context_length: int) -> Array:
     templates, names = open_clip.OPENAI_IMAGENET_TEMPLATES, open_clip.IMAGENET_CLASSNAMES
     step = len(names) // _CLASS_TEXTS
     texts = [templates[i % len(templates)](names[i * step]) for i in range(_CLASS_TEXTS)]
-    tokens: Any = open_clip.SimpleTokenizer(context_length=context_length)([*texts, *_AWKWARD_TEXTS])
+    tokens: Any = open_clip.SimpleTokenizer(context_length=context_length)([*texts, *_UNUSUAL_TEXTS])
     return np.asarray(tokens.numpy(), dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Hash Python code by what it does: comments, docstrings, layout and the Python version do not count."""
+"""Hash Python code by its syntax tree. Comments, docstrings, layout and the Python version do not change the hash."""
 
 import ast
 import hashlib
@@ -12,10 +12,13 @@ def digest_of_modules(names: Iterable[str]) -> str:
     """Hash the syntax trees of modules, found without importing them.
 
     Args:
-        names: dotted names of modules; a package stands for every module below it.
+        names: dotted names of modules. A package means every module in the package.
 
     Returns:
         A SHA-256 in hexadecimal digits.
+
+    Raises:
+        ValueError: a module has no source file.
     """
     digest = hashlib.sha256()
     for name, path in sorted(_files(names)):
@@ -24,9 +27,9 @@ def digest_of_modules(names: Iterable[str]) -> str:
 
 
 def canonical(source: str) -> str:
-    """Write source code as its syntax tree, without docstrings and other bare strings.
+    """Format source code as its syntax tree, without docstrings and other bare strings.
 
-    `ast.dump` is not used: its output differs between Python 3.11 and 3.13, which leaves empty fields out.
+    `ast.dump` is not used, because its output differs between Python versions: 3.13 leaves empty fields out.
     """
     return _dump(ast.parse(source))
 
@@ -55,7 +58,7 @@ def _dump(node: object) -> str:
     fields = [
         f"{name}={_dump(value)}"
         for name, value in _fields(node)
-        # `kind` and `type_comment` are spelling; empty fields may be unknown to another Python version.
+        # `kind` and `type_comment` are layout. Another Python version may not have a field that is empty here.
         if name not in ("kind", "type_comment") and value is not None and value != []
     ]
     if isinstance(node, ast.Constant) and node.value is None:
@@ -66,7 +69,7 @@ def _dump(node: object) -> str:
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
     for name, value in ast.iter_fields(node):
         if isinstance(node, ast.JoinedStr):
-            # Python 3.12.1 ends format specifications with an empty string, 3.11 and 3.13 do not.
+            # Python 3.12.1 ends format specifications with an empty string. 3.11 and 3.13 do not.
             value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
         yield name, value
 

@@ -1,58 +1,58 @@
-"""What is fixed about each variant, in one table: nothing here is written a second time.
+"""The table of variants. No other module repeats these facts.
 
-The sizes are Meta's (perception_models, core/vision_encoder/config.py) and equal open_clip's model configurations,
-which a test checks. They travel on as tensor shapes in `config.pbtxt`, where the gateway reads them.
+The sizes are Meta's (perception_models, core/vision_encoder/config.py). A test checks that they equal open_clip's model
+configurations. The export writes the sizes as tensor shapes to `config.pbtxt`, from which the gateway reads them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from export.errors import UnknownVariant
 
 Tower = Literal["vision", "text"]
-TOWERS: tuple[Tower, ...] = get_args(Tower)
+TOWERS: Final[tuple[Tower, ...]] = get_args(Tower)
 
-DEFAULT_VARIANT = "PE-Core-L14-336"
+DEFAULT_VARIANT: Final = "PE-Core-L14-336"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: a checkpoint's architecture and where its weights come from."""
+    """One row of the table: the architecture of a checkpoint, and the source of its weights."""
 
     name: str
-    """Meta's spelling, which names the Triton models."""
+    """Name of the variant in Meta's spelling. The names of the Triton models begin with it."""
     architecture: str
-    """open_clip's name of the same architecture."""
+    """Name of the architecture in open_clip."""
     image_size: int
     """Height and width of `image`, in pixels."""
     context_length: int
-    """Length of `tokens`."""
+    """Length L of `tokens`."""
     embed_dim: int
-    """Length of `embedding`."""
+    """Length D of `embedding`."""
     parameters: Mapping[Tower, int]
-    """How many weights each tower has; 4 bytes each in FP32."""
+    """Number of weights of each tower. A weight has 4 bytes in FP32."""
     max_batch_size: int
-    """Largest batch Triton forms, unless `--max-batch-size` says otherwise: bounded by activations, not by weights."""
+    """Default of `--max-batch-size`, the largest batch that Triton forms. The memory of activations limits it."""
     hub_repository: str = ""
-    """Where the published weights lie on the hub, in open_clip's layout, as open_clip's own table has it."""
+    """Repository of the published weights on the hub, from open_clip's own table; empty if there is none."""
     bundled_checkpoint: Path | None = None
-    """Weights that this package carries itself."""
+    """Checkpoint file in this package; None if the package has none."""
     notice: str = ""
-    """What a user must know before trusting the embeddings; `config.pbtxt` carries it to the gateway's `/info`."""
+    """A warning for users of the embeddings. `config.pbtxt` passes it on to the gateway's `/info`."""
 
     def model_name(self, tower: Tower) -> str:
-        """The Triton model, and so the directory, that serves a tower."""
+        """Return the name of the Triton model, and of its directory, for a tower."""
         return f"{self.name}-{tower}"
 
     def input_shape(self, tower: Tower) -> tuple[int, ...]:
-        """The tower's input without the batch axis: [H, W, 3] uint8, or [L] int32."""
+        """Return the shape of a tower's input without the batch axis: image [H, W, 3] (uint8) or tokens [L] (int32)."""
         return (self.image_size, self.image_size, 3) if tower == "vision" else (self.context_length,)
 
 
-_ROWS = (
+_ROWS: Final = (
     Variant(
         name="PE-Core-T16-384",
         architecture="PE-Core-T-16-384",
@@ -116,13 +116,17 @@ _ROWS = (
     ),
 )
 
-VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
+VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType({row.name: row for row in _ROWS})
 
 
 def find_variant(name: str) -> Variant:
-    """The row of that name, in any letter case, or UnknownVariant that lists what there is."""
+    """Find a variant by its name, in any letter case.
+
+    Raises:
+        UnknownVariant: there is no variant of this name. The message lists the known names.
+    """
     by_folded_name = {known.casefold(): row for known, row in VARIANTS.items()}
     try:
         return by_folded_name[name.casefold()]
     except KeyError:
-        raise UnknownVariant(f"unknown variant {name!r}; there are {', '.join(VARIANTS)}") from None
+        raise UnknownVariant(f"unknown variant {name!r}: choose from {', '.join(VARIANTS)}") from None

@@ -44,4 +44,4 @@ class Drain:
         """Whether the process may exit."""
         if self._began is None or not self.refusing:
             return False
-        return not self._limiter.count or time.monotonic() >= self._began + self._seconds + self._patience_seconds
+        return not self._limiter.admitted or time.monotonic() >= self._began + self._seconds + self._patience_seconds

@@ -9,6 +9,8 @@ GatewayError
 │   └── PayloadTooLarge     more bytes than one request may send
 └── ServerError             the request was fine
     ├── Overloaded          too many requests or bytes in flight; the client may retry soon
+    │   ├── ShareExceeded   this client has its share of them, and the rest is for other clients
+    │   └── TooManyFetches  too many images are being fetched from other servers
     ├── DeadlineExceeded    the request lasted longer than its deadline
     ├── Stopping            the server is stopping; the client may use another one
     ├── EncoderUnavailable  Triton cannot be reached, or does not serve the model now
@@ -69,6 +71,14 @@ class Overloaded(ServerError):
     """Too many requests or bytes are in flight."""
 
 
+class ShareExceeded(Overloaded):
+    """The client has its share of the requests or bytes in flight, and the rest is for other clients."""
+
+
+class TooManyFetches(Overloaded):
+    """Too many images are being fetched from other servers, for this client, from this host, or in all."""
+
+
 class DeadlineExceeded(ServerError):
     """The request lasted longer than its deadline."""
 
@@ -83,3 +93,8 @@ class EncoderUnavailable(ServerError):
 
 class EncoderFault(ServerError):
     """Triton answered with something other than embeddings."""
+
+
+def too_many(what: str, count: int, limit: int) -> InvalidInput:
+    """The error for a request with more `what` than it may have."""
+    return InvalidInput(f"Too many {what}: {count} came, at most {limit} are allowed.")

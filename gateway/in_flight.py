@@ -1,14 +1,21 @@
-"""Admission control: bound the requests in flight and the bytes that they hold.
+"""Admission control: bound the requests in flight, the bytes that they hold, and their fetches from other servers.
 
 The gateway has no queue of its own, because Triton queues and batches. The gateway refuses what exceeds its bounds.
+
+A request that only waits for other servers gives its place back, so that it keeps nobody out, and counts by its fetches
+instead. It needs a place again for the work on what it fetched. It waits for that place rather than being refused after
+all the waiting. Those that wait so are at most as many as the fetches, and wait until their deadlines at most.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Final
 
-from gateway.errors import GatewayError, Overloaded
+from gateway.errors import GatewayError, Overloaded, ShareExceeded, TooManyFetches
+from gateway.fair_pool import FairPool
 
 ReserveBytes = Callable[[int], None]
 """Reserve so many more bytes, before or while they arrive. Raises `Overloaded` if the byte budget is exhausted."""
@@ -17,47 +24,66 @@ ReserveBytes = Callable[[int], None]
 # few clients that send one byte at a time would keep all others out until their deadlines.
 _MIN_BYTES_PER_SECOND: Final = 256 * 2**10
 _GRACE_SECONDS: Final = 0.5
+# Beyond one client's limit there is a quarter of it for the others.
+_RESERVE: Final = 4
+# A request fetches this part of what its client may still fetch at once, so that the client's next requests can fetch.
+_FETCHES_OF_ONE_REQUEST: Final = 16
 
 _BUSY: Final = "The server is busy. Try again in a moment."
 _EVICTED: Final = "The server is busy, and this request was slow to arrive. Try again."
+_SHARE: Final = "The server is busy, and this client has its share of it. Try again with fewer requests at once."
+_FETCHES: Final = "Too many images are being fetched from other servers. Try again in a moment, or send the images."
 
 
 class Reservation:
     """Bytes that one request, or one of its fetched images, holds of the byte budget."""
 
-    def __init__(self, limiter: "InFlightLimiter") -> None:
+    def __init__(self, limiter: "InFlightLimiter", client: Hashable) -> None:
         self._limiter = limiter
+        self.client = client
         self.bytes = 0
 
     def add(self, size: int) -> None:
         """Reserve `size` more bytes.
 
         Raises:
-            Overloaded: the byte budget is exhausted.
+            Overloaded: the byte budget is exhausted, or the client's share of it.
         """
-        self._limiter.make_room(0, size, self)
-        self._limiter.bytes += size
-        self.bytes += size
+        if size:
+            self._limiter.take(self._limiter.byte_budget, self.client, size, self)
+            self.bytes += size
 
     def release(self) -> None:
         """Return the bytes to the budget. Further calls change nothing."""
-        self._limiter.bytes -= self.bytes
-        self.bytes = 0
+        if self.bytes:
+            self._limiter.byte_budget.give_back(self.client, self.bytes)
+            self.bytes = 0
 
 
 class RequestReservation(Reservation):
-    """One request's place and bytes, from its head to its response. It can be evicted while its body is uploading.
+    """One request's place, bytes and fetches, from its head to its response.
+
+    The request can be evicted while its body is uploading.
 
     Args:
         cancel: ends the request with the error that is passed to it.
     """
 
-    def __init__(self, limiter: "InFlightLimiter", cancel: Callable[[GatewayError], None]) -> None:
-        super().__init__(limiter)
+    # The defaults are the class's, because most requests need nothing else.
+    _received_bytes = 0
+    _over = False
+    _has_place = True
+    _working = 0
+    _waiting_for_servers = 0
+    _place_granted: asyncio.Event | None = None
+    _fetch_slots: asyncio.Semaphore | None = None
+    _fetches_to_begin = 0
+    _fetches_held = 0
+
+    def __init__(self, limiter: "InFlightLimiter", client: Hashable, cancel: Callable[[GatewayError], None]) -> None:
+        super().__init__(limiter, client)
         self._cancel = cancel
         self._admitted_at = time.monotonic()
-        self._received_bytes = 0
-        self._has_place = True
 
     def body_received(self, size: int, more: bool) -> None:
         """Count `size` bytes of the body as received. After the last ones the request cannot be evicted any more."""
@@ -70,82 +96,252 @@ class RequestReservation(Reservation):
         """Seconds by which the body is behind one that arrives at the minimum rate."""
         return time.monotonic() - self._admitted_at - self._received_bytes / _MIN_BYTES_PER_SECOND
 
+    def identify(self, client: Hashable) -> None:
+        """Count the request for another client, when the head did not tell whose it is.
+
+        Raises:
+            Overloaded: the other client has its share already.
+        """
+        if client == self.client or self._over:
+            return
+        pools = ((self._limiter.places, int(self._has_place)), (self._limiter.byte_budget, self.bytes))
+        held = [(pool, size) for pool, size in pools if size]
+        for pool, size in held:
+            pool.give_back(self.client, size)
+        refusal = next((_refusal(pool, client, size) for pool, size in held if not pool.fits(client, size)), None)
+        if refusal is None:
+            self.client = client
+        for pool, size in held:
+            pool.take(self.client, size)
+        if refusal is not None:
+            raise refusal
+
     def evict(self) -> None:
-        """Release place and bytes at once, and end the request with `Overloaded`."""
+        """Release everything at once, and end the request with `Overloaded`."""
         self.release()
         self._cancel(Overloaded(_EVICTED))
 
     def release(self) -> None:
-        if self._has_place:
-            self._has_place = False
-            self._limiter.count -= 1
-            self._limiter.uploading.pop(self, None)
         super().release()
-
-
-class InFlightLimiter:
-    """Bound the number of requests in flight and the bytes of their bodies and fetched images.
-
-    All calls come from one event loop, so there is no lock.
-
-    Args:
-        max_requests: requests in flight.
-        max_bytes: the byte budget.
-
-    Attributes:
-        count: requests in flight now.
-        bytes: bytes that are reserved now.
-        uploading: the requests whose bodies are not complete, in the order of their admission.
-    """
-
-    def __init__(self, max_requests: int, max_bytes: int) -> None:
-        self._max_requests = max_requests
-        self._max_bytes = max_bytes
-        self.count = 0
-        self.bytes = 0
-        self.uploading: dict[RequestReservation, None] = {}
-
-    @contextmanager
-    def admit(self, cancel: Callable[[GatewayError], None]) -> Iterator[RequestReservation]:
-        """Admit one request for the duration of the block.
-
-        Args:
-            cancel: called with an `Overloaded` if the request is evicted.
-
-        Raises:
-            Overloaded: the maximum of requests is in flight, and none of them can be evicted.
-        """
-        self.make_room(1, 0)
-        self.count += 1
-        reservation = RequestReservation(self, cancel)
-        self.uploading[reservation] = None
-        try:
-            yield reservation
-        finally:
-            reservation.release()
+        if self._over:
+            return
+        self._over = True
+        self._limiter.admitted -= 1
+        self._limiter.uploading.pop(self, None)
+        self._limiter.waiting.pop(self, None)
+        if self._fetches_held:
+            self._limiter.fetches.give_back(self.client, self._fetches_held)
+        if self._has_place:
+            self._leave()
 
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:
         """Hold bytes beside the request's own for the duration of the block. They start at 0."""
-        reservation = Reservation(self)
+        reservation = Reservation(self._limiter, self.client)
         try:
             yield reservation
         finally:
             reservation.release()
 
-    def make_room(self, requests: int, size: int, requester: Reservation | None = None) -> None:
-        """Evict requests with slow uploads, the slowest first, until so many requests and bytes fit.
+    # -- Other servers
+
+    def expect_fetches(self, count: int) -> None:
+        """Announce `count` images that have to be fetched. As many are fetched at once as the request's share allows.
+
+        Raises:
+            TooManyFetches: not even one can be fetched now.
+        """
+        pool = self._limiter.fetches
+        if not pool.fits(self.client):
+            raise TooManyFetches(_FETCHES)
+        share = max(1, (pool.limit - pool.held(self.client)) // _FETCHES_OF_ONE_REQUEST)
+        while self._fetches_held < min(count, share) and pool.fits(self.client):
+            pool.take(self.client)
+            self._fetches_held += 1
+        self._fetches_to_begin = count
+        self._fetch_slots = asyncio.Semaphore(self._fetches_held)
+
+    @asynccontextmanager
+    async def waiting_for_server(self) -> AsyncIterator[None]:
+        """Wait for the turn of one of the expected fetches, and fetch in the block.
+
+        While no other part of the request is at work, the request has no place.
+        """
+        assert self._fetch_slots is not None, "the fetch was not announced"
+        self._waiting_for_servers += 1
+        self._leave_if_idle()
+        try:
+            await self._fetch_slots.acquire()
+            self._fetches_to_begin -= 1
+            try:
+                yield
+            finally:
+                if self._fetches_to_begin:
+                    self._fetch_slots.release()
+                elif not self._over:
+                    self._fetches_held -= 1
+                    self._limiter.fetches.give_back(self.client)
+        finally:
+            self._waiting_for_servers -= 1
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Do a part of the request's own work in the block. If the request gave its place back, wait for another."""
+        self._working += 1
+        try:
+            if not self._has_place:
+                await self._return()
+            yield
+        finally:
+            self._working -= 1
+            self._leave_if_idle()
+
+    def grant_place(self) -> None:
+        """Take a place again. The limiter calls this when there is one."""
+        self._limiter.places.take(self.client)
+        self._limiter.waiting.pop(self, None)
+        self._has_place = True
+        if self._place_granted is not None:
+            self._place_granted.set()
+            self._place_granted = None
+        self._limiter.on_change()
+
+    async def _return(self) -> None:
+        if self._over:
+            return
+        if self._place_granted is None:
+            self._place_granted = asyncio.Event()
+        granted = self._place_granted
+        self._limiter.waiting[self] = None
+        self._limiter.admit_waiting()
+        await granted.wait()
+
+    def _leave_if_idle(self) -> None:
+        if self._working == 0 and self._waiting_for_servers and not self._over:
+            self._limiter.waiting.pop(self, None)
+            if self._has_place:
+                self._leave()
+                self._limiter.on_change()
+
+    def _leave(self) -> None:
+        self._has_place = False
+        self._limiter.places.give_back(self.client)
+        if self._limiter.waiting:
+            self._limiter.admit_waiting()
+
+
+_request: ContextVar[RequestReservation] = ContextVar("request")
+
+
+def current_request() -> RequestReservation:
+    """The reservation of the request that the calling task works for.
+
+    Raises:
+        LookupError: the task works for no admitted request.
+    """
+    return _request.get()
+
+
+class InFlightLimiter:
+    """Bound the number of requests in flight, the bytes of their bodies and fetched images, and their fetches.
+
+    All calls come from one event loop, so there is no lock.
+
+    Args:
+        max_requests: requests of one client in flight.
+        max_bytes: the byte budget of one client.
+        max_fetches: images that are fetched for one client at once.
+        fair: whether clients are told apart. All of them together may then exceed each bound by a quarter.
+
+    Attributes:
+        places, byte_budget, fetches: the three bounds.
+        admitted: requests whose responses are not finished, those that wait for other servers included.
+        uploading: the requests whose bodies are not complete, in the order of their admission.
+        waiting: the requests that have fetched and need a place again, in the order of their return.
+        on_change: called when a request gives its place back or takes it again.
+    """
+
+    def __init__(self, max_requests: int, max_bytes: int, max_fetches: int = 256, *, fair: bool = True) -> None:
+        def pool(limit: int) -> FairPool:
+            return FairPool(limit, reserve_of(limit) if fair else 0)
+
+        self.places, self.byte_budget, self.fetches = pool(max_requests), pool(max_bytes), pool(max_fetches)
+        self.admitted = 0
+        self.uploading: dict[RequestReservation, None] = {}
+        self.waiting: dict[RequestReservation, None] = {}
+        self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def count(self) -> int:
+        """Requests in flight now, without those that only wait for other servers."""
+        return self.places.total
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are reserved now."""
+        return self.byte_budget.total
+
+    @contextmanager
+    def admit(self, cancel: Callable[[GatewayError], None], client: Hashable = "") -> Iterator[RequestReservation]:
+        """Admit one request for the duration of the block, where `current_request` returns its reservation.
 
         Args:
-            requester: the reservation that needs the room.
+            cancel: called with an `Overloaded` if the request is evicted.
+            client: who sent it.
+
+        Raises:
+            Overloaded: the maximum of requests is in flight, and none of them can be evicted.
+        """
+        self.take(self.places, client, 1)
+        self.admitted += 1
+        reservation = RequestReservation(self, client, cancel)
+        self.uploading[reservation] = None
+        token = _request.set(reservation)
+        try:
+            yield reservation
+        finally:
+            _request.reset(token)
+            reservation.release()
+
+    def take(self, pool: FairPool, client: Hashable, size: int, requester: Reservation | None = None) -> None:
+        """Take units of a pool. If they do not fit, evict requests with slow uploads, the slowest first.
+
+        Of other clients, only those are evicted that hold more of the pool than this one.
+
+        Args:
+            requester: the reservation that needs the units.
 
         Raises:
             Overloaded: no upload is slow enough to evict, or the slowest one is the requester's own.
         """
-        while self.count + requests > self._max_requests or self.bytes + size > self._max_bytes:
-            slowest = max(self.uploading, key=lambda reservation: reservation.seconds_behind, default=None)
-            if slowest is None or slowest.seconds_behind < _GRACE_SECONDS:
-                raise Overloaded(_BUSY)
+        while not pool.fits(client, size):
+            held = pool.held(client)
+            slow = (
+                upload
+                for upload in self.uploading
+                if (upload.client == client or pool.held(upload.client) > held)
+                and (pool is self.places or upload.bytes)
+                and upload.seconds_behind >= _GRACE_SECONDS
+            )
+            slowest = max(slow, key=lambda upload: upload.seconds_behind, default=None)
+            if slowest is None:
+                raise _refusal(pool, client, size)
             if slowest is requester:
                 raise Overloaded(_EVICTED)
             slowest.evict()
+        pool.take(client, size)
+
+    def admit_waiting(self) -> None:
+        """Give the free places to the requests that wait for one, first to those that have waited longest."""
+        for request in list(self.waiting):
+            if self.places.fits(request.client):
+                request.grant_place()
+
+
+def reserve_of(limit: int) -> int:
+    """Units beyond one client's limit that other clients can have."""
+    return max(1, limit // _RESERVE)
+
+
+def _refusal(pool: FairPool, client: Hashable, size: int) -> Overloaded:
+    return ShareExceeded(_SHARE) if pool.fits_others(client, size) else Overloaded(_BUSY)

@@ -13,12 +13,13 @@ import numpy as np
 
 from gateway.concurrency import task_group
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
-from gateway.errors import EncoderUnavailable, InvalidInput, UnknownVariant
+from gateway.errors import EncoderUnavailable, InvalidInput, UnknownVariant, too_many
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.sources import ImageSource
+from gateway.in_flight import current_request
 from gateway.observe.stages import Stages
 from gateway.similarity import cosine
-from gateway.texts.embedder import TextEmbedder
+from gateway.texts.embedder import TextEmbedder, TextEmbeddings
 
 # The incumbent's default variant. It answers where several variants are loaded and the request names none.
 PREFERRED_VARIANT: Final = "PE-Core-L14-336"
@@ -113,7 +114,7 @@ class EmbeddingService:
     def _check_count(self, count: int, what: str, stages: Stages) -> None:
         stages.items = count
         if count > self._max_items:
-            raise InvalidInput(f"Too many {what}: {count} came, at most {self._max_items} are allowed.")
+            raise too_many(what, count, self._max_items)
 
     async def _embed(self, spec: EncoderSpec, items: Sequence[ImageSource | str], stages: Stages) -> Embedded:
         images = {place: item for place, item in enumerate(items) if not isinstance(item, str)}
@@ -126,10 +127,15 @@ class EmbeddingService:
             return Embedded(*await self._texts.embed(spec, list(texts.values()), stages))
         async with task_group() as group:
             of_images = group.create_task(self._images.embed(spec, list(images.values()), stages))
-            of_texts = group.create_task(self._texts.embed(spec, list(texts.values()), stages))
+            of_texts = group.create_task(self._embed_texts(spec, list(texts.values()), stages))
         embeddings = np.empty((len(items), spec.embed_dim), np.float32)
         embeddings[list(images)] = of_images.result()
         embeddings[list(texts)] = of_texts.result().embeddings
         text_places = list(texts)
         truncated = [text_places[i] for i in of_texts.result().truncated]
         return Embedded(embeddings, truncated, of_texts.result().tokens)
+
+    async def _embed_texts(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> TextEmbeddings:
+        """Embed texts while images of the same request may be waiting for other servers."""
+        async with current_request().working():
+            return await self._texts.embed(spec, texts, stages)

@@ -1,19 +1,17 @@
 """The settings, read from environment variables: with the incumbent's name if it has one, otherwise with `PE_`."""
 
-import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.cpus import usable_cpus
+
 # Lists are separated by commas, as in the incumbent. `NoDecode`, because pydantic-settings expects JSON by default.
 CommaList = Annotated[frozenset[str], NoDecode]
 
 LogFormat = Literal["text", "json"]
-
-
-def _available_cpus() -> int:
-    return len(os.sched_getaffinity(0))
+ClientIdentity = Literal["key", "address", "none"]
 
 
 class Settings(BaseSettings):
@@ -25,7 +23,7 @@ class Settings(BaseSettings):
     host: str = Field(
         default="0.0.0.0",
         validation_alias="HOST",
-        description="Address to listen on. Default: all addresses, as in the incumbent, for use in a container.",
+        description="Address to listen on. Default: all of IPv4, as in the incumbent. `::`: all of IPv6 and IPv4.",
     )
     port: int = Field(
         default=9001,
@@ -45,6 +43,12 @@ class Settings(BaseSettings):
         validation_alias="ALLOW_ORIGINS",
         description="Web origins that browsers may call from (CORS), separated by commas. `*` allows all.",
     )
+    keep_alive_seconds: int = Field(
+        default=75,
+        validation_alias="PE_KEEP_ALIVE_SECONDS",
+        ge=1,
+        description="Seconds to keep an idle connection. More than the proxy's: nginx 60, AWS 60, Google Cloud 600.",
+    )
     root_path: str = Field(
         default="",
         validation_alias="PE_ROOT_PATH",
@@ -56,7 +60,7 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         default="127.0.0.1:8001",
         validation_alias="PE_TRITON_URL",
-        description="Triton's gRPC address: `host:port`, or several with commas, or all of a name by `dns:///name:port`.",
+        description="Triton's gRPC address: `host:port`, `unix:/path`, several with commas, or `dns:///name:port`.",
     )
     api_keys: Annotated[frozenset[SecretStr], NoDecode] = Field(
         default=frozenset(),
@@ -85,13 +89,30 @@ class Settings(BaseSettings):
         default=64,
         validation_alias="PE_MAX_IN_FLIGHT",
         ge=1,
-        description="Maximum requests in flight. More are refused with 429 instead of queued.",
+        description="Maximum requests in flight for one client; for all together a quarter more. Above: 429, no queue.",
     )
     max_bytes_in_flight: int = Field(
         default=256 * 2**20,
         validation_alias="PE_MAX_BYTES_IN_FLIGHT",
         ge=1,
-        description="Maximum bytes of bodies and fetched images in flight. Above, a request is refused with 429.",
+        description="Maximum bytes of bodies and images in flight for one client; for all a quarter more. Above: 429.",
+    )
+    max_fetches: int = Field(
+        default=256,
+        validation_alias="PE_MAX_FETCHES",
+        ge=1,
+        description="Maximum images being fetched by URL for one client; for all together a quarter more. Above: 429.",
+    )
+    client_identity: ClientIdentity = Field(
+        default="key",
+        validation_alias="PE_CLIENT_IDENTITY",
+        description="What tells clients apart: the API `key` (without keys the address), the `address`, or `none`.",
+    )
+    max_connections: int | None = Field(
+        default=None,
+        validation_alias="PE_MAX_CONNECTIONS",
+        ge=1,
+        description="Maximum open connections of each worker. Unset: 3/4 of its file descriptors, at most 10,000.",
     )
     max_items: int = Field(
         default=64,
@@ -129,11 +150,23 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds to keep serving after SIGTERM while `/readiness` reports 503.",
     )
-    decode_threads: int = Field(
-        default_factory=_available_cpus,
-        validation_alias="PE_DECODE_THREADS",
+    decode_workers: int = Field(
+        default_factory=usable_cpus,
+        validation_alias="PE_DECODE_WORKERS",
         ge=1,
-        description="Threads that decode and resize images. They release Python's lock while they work.",
+        description="Processes that decode and resize images, of each of `NUM_WORKERS`.",
+    )
+    decode_seconds: float = Field(
+        default=5,
+        validation_alias="PE_DECODE_SECONDS",
+        gt=0,
+        description="Maximum CPU seconds to decode one image. Above, its process is killed, and the reply is 400.",
+    )
+    decode_memory_bytes: int | None = Field(
+        default=None,
+        validation_alias="PE_DECODE_MEMORY_BYTES",
+        ge=2**20,
+        description="Memory for one image. Unset: 16 bytes for each of `PE_MAX_IMAGE_PIXELS`, and 128 MiB.",
     )
 
     text_cache_bytes: int = Field(
@@ -219,6 +252,11 @@ class Settings(BaseSettings):
                 "PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES, so a body of that size would always be refused"
             )
         return self
+
+    @field_validator("host", mode="before")
+    @classmethod
+    def _empty_host_is_unset(cls, value: object) -> object:
+        return value or cls.model_fields["host"].default
 
     @field_validator("default_variant", mode="after")
     @classmethod

@@ -91,11 +91,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
 
 @asynccontextmanager
-async def served(triton: FakeTriton, port: int = 0) -> AsyncIterator[int]:
-    """Serve a fake Triton in this process. Yields the port."""
+async def served(triton: FakeTriton, port: int = 0, address: str = "") -> AsyncIterator[int]:
+    """Serve a fake Triton in this process, on a port of loopback or at another address. Yields the port."""
     server = grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    port = server.add_insecure_port(address or f"127.0.0.1:{port}")
     await server.start()
     try:
         yield port

@@ -3,7 +3,7 @@
 import base64
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import skimage
 from PIL import Image
@@ -13,6 +13,20 @@ PHOTOGRAPHS = [
     Path(skimage.__file__).parent / "data" / name
     for name in ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
 ]
+
+HEIC: Final = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAchtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "ADRpbG9jAAAAAERAAAIAAQAAAAAB7AABAAAAAAAAAFYAAgAAAAACQgABAAAAAAAAACQAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAA"
+    "AAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAABB2lwcnAAAADmaXBjbwAAAHZodmNDAQNwAAAA"
+    "kAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
+    "5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xh"
+    "cAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAAAlpcm90AwAAABlpcG1hAAAAAAAAAAEA"
+    "AQaBAgMFhIYAAAAaaXJlZgAAAAAAAAAOY2RzYwACAAEAAQAAAIJtZGF0AAAAUigBrwngITip//XWbX+ysf/ycCeVp79Y9xtUf/Ni"
+    "W/jAbdH6SbI89Fh8nkf/wft1vsEGeCw3nxvRsL5fZZwPJdbjHGGZodBRckvI8tWnvzXC5mYAAAAGRXhpZgAATU0AKgAAAAgAAQES"
+    "AAMAAAABAAYAAAAAAAA="
+)
+"""A red picture of 64x48, blue at its top left, made by pillow-heif. EXIF and `irot` both turn it to the right, as an
+iPhone's do."""
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

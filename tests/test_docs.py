@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.http.app import create_app
 from gateway.settings import Settings
-from tests.fakes import FakeEncoder, FakeFetch
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -37,7 +37,7 @@ def test_what_is_documented_is_read_somewhere() -> None:
 
 
 def test_routes_are_documented() -> None:
-    app = create_app(Settings(), FakeEncoder(), FakeFetch())
+    app = create_app(Settings(), FakeEncoder(), FakeFetch(), InlineDecoder())
     paths = set(app.openapi()["paths"]) | {"/docs", "/openapi.json"}
     assert len(paths) >= 12
     for path in paths:

@@ -15,8 +15,18 @@ MODULES: Final = sorted(
 
 # The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
 LEVELS: Final = [
-    {"errors", "arrays", "concurrency", "process_memory", "supervisor", "settings"},
-    {"encoder", "in_flight"},
+    {
+        "errors",
+        "arrays",
+        "concurrency",
+        "cpus",
+        "fair_pool",
+        "json_string",
+        "process_memory",
+        "supervisor",
+        "listening",
+    },
+    {"encoder", "in_flight", "settings"},
     {"observe", "drain"},
     {"images", "texts", "triton", "similarity"},
     {"service"},
@@ -29,6 +39,8 @@ LIBRARIES: Final = {
     "fastapi": {"http"},
     "starlette": {"http", "serving"},
     "uvicorn": {"http", "serving"},
+    "msgspec": {"http"},
+    "python_multipart": {"http"},
     "grpc": {"triton"},
     "tritonclient": {"triton"},
     "opentelemetry": {"observe"},

@@ -4,6 +4,7 @@ import json
 import shlex
 from typing import Any, Final
 
+from deploy.embedded.endpoints import PortEndpoints
 from deploy.embedded.engines import OPENVINO_BF16
 
 # A PNG of 64x64 pixels: a red disc on white.
@@ -15,7 +16,9 @@ _PICTURE: Final = (
 _PROMPTS: Final = ["a red circle", "a blue square", "a green triangle"]
 
 
-def banner(base_url: str, info: dict[str, Any], local: bool, advice: str = "") -> str:
+def banner(
+    base_url: str, info: dict[str, Any], local: bool, advice: str = "", triton: PortEndpoints | None = None
+) -> str:
     """Return the banner.
 
     Args:
@@ -23,12 +26,16 @@ def banner(base_url: str, info: dict[str, Any], local: bool, advice: str = "") -
         info: the body of `/info`.
         local: whether only this machine can reach the gateway.
         advice: the result of `advice`.
+        triton: Triton's own ports, if it has some.
     """
     models: dict[str, dict[str, Any]] = info.get("models") or {}
     reach = "this machine only; --host 0.0.0.0 lets others in" if local else "every address of this machine"
     lines = [f"Ready on {base_url} ({reach}); documentation at {base_url}/docs", ""]
     for variant, model in models.items():
         lines += [f"  {variant}: {_facts(model)}", *(f"  {notice}" for notice in _notices(model)), ""]
+    if triton:
+        at = f"HTTP {triton.http}, gRPC {triton.grpc}, metrics http://{triton.metrics}/metrics"
+        lines += [f"Triton's own ports, open to every user of this machine: {at}", ""]
     lines += [advice, ""] if advice else []
     lines += ["Try it:", "", curl(base_url, list(models)), "", "Ctrl-C stops it."]
     return "\n".join(lines)

@@ -13,11 +13,13 @@ from deploy.embedded import banner
 from deploy.embedded import engine_choice as choice
 from deploy.embedded import errors as e
 from deploy.embedded import events as ev
+from deploy.embedded.endpoints import Endpoints, PortEndpoints
 from deploy.embedded.engines import OPENVINO_BF16, Engine, installable_names
 from deploy.embedded.installation import CHECKOUT, Installation
 from deploy.embedded.launcher import Options, serve
 from deploy.embedded.run_directory import cache
 from deploy.embedded.signals import StopRequested
+from gateway.observe import output
 
 _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -31,27 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. 0: served until a stop signal. 1: could not serve. 128 + signal: stopped before it was ready.
     """
+    output.prepare()
     options = _parse(arguments)
-    print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
+    output.STDERR.write("Starting Triton and the gateway ...")
 
-    def on_ready(url: str, info: dict[str, Any], found: Installation) -> None:
+    def on_ready(url: str, info: dict[str, Any], found: Installation, triton: Endpoints) -> None:
         engine = OPENVINO_BF16.engine
         install = None if engine.backend in found.engines else _install_command(found.environment, engine)
         advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, _command())
-        print(banner.banner(url, info, options.host in _LOCAL, advice), flush=True)
+        ports = triton if isinstance(triton, PortEndpoints) else None
+        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice, ports))
 
     def report(event: ev.Event) -> None:
-        print(f"pe-serve: {event_message(event)}", file=sys.stderr, flush=True)
+        output.STDERR.write(f"pe-serve: {event_message(event)}")
 
     try:
         serve(options, on_ready, report)
     except StopRequested as request:
-        print(f"pe-serve: stopped before it was ready ({request})", file=sys.stderr)
+        output.STDERR.write(f"pe-serve: stopped before it was ready ({request})")
         return 128 + request.signum
     except e.LaunchError as error:
-        print(f"pe-serve: {error_message(error)}", file=sys.stderr)
+        output.STDERR.write(f"pe-serve: {error_message(error)}")
         return 1
-    print("Stopped.", file=sys.stderr)
+    output.STDERR.write("Stopped.")
     return 0
 
 
@@ -70,19 +74,19 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     # HOST, PORT and NUM_WORKERS are the gateway's variables, and the incumbent's.
     parser.add_argument(
         "--host",
-        default=os.environ.get("HOST", "127.0.0.1"),
+        default=os.environ.get("HOST") or "127.0.0.1",
         help="address to listen on (default: %(default)s; the variable HOST, else this machine only)",
     )
     parser.add_argument(
         "--port",
         type=_port,
-        default=os.environ.get("PORT", "9001"),
+        default=os.environ.get("PORT") or "9001",
         help="port to listen on; 0 takes a free one (default: %(default)s; the variable PORT, else 9001)",
     )
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.environ.get("NUM_WORKERS", "1"),
+        default=os.environ.get("NUM_WORKERS") or "1",
         help="gateway processes (default: %(default)s; the variable NUM_WORKERS, else 1)",
     )
     parser.add_argument(
@@ -92,14 +96,26 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         help="what runs ONNX models (default: %(default)s; the variable PE_ONNX_ENGINE, else auto: OpenVINO in BF16 on "
         "a CPU that is faster in BF16, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
     )
+    parser.add_argument(
+        "--triton-ports",
+        type=_triton_ports,
+        nargs="?",
+        const="8000,8001,8002",
+        default=os.environ.get("PE_TRITON_PORTS") or None,
+        metavar="HTTP,GRPC,METRICS",
+        help="let Triton listen on ports of 127.0.0.1 (%(const)s unless others are given; 0 takes a free one), for "
+        "tritonclient, perf_analyzer and Prometheus. Every user of this machine can connect to them. (default: the "
+        "variable PE_TRITON_PORTS, else a Unix socket that only this user can open)",
+    )
     parser.add_argument("--verbose", action="store_true", help="show Triton's own log")
     parsed = parser.parse_args(arguments)
     # argparse does not check a default value, which comes from the variable.
     if parsed.engine not in choice.OPTIONS:
         parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(choice.OPTIONS)}")
     return Options(
-        parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine
-    )
+        parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine,
+        parsed.triton_ports,
+    )  # fmt: skip
 
 
 def _install_command(environment: Path, engine: Engine) -> str:
@@ -114,6 +130,18 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65_535:
         raise ValueError
     return port
+
+
+def _triton_ports(text: str) -> tuple[int, int, int]:
+    try:
+        http, grpc, metrics = (_port(part) for part in text.split(","))
+    except ValueError as error:
+        message = f"{text!r} is not three ports HTTP,GRPC,METRICS, such as 8000,8001,8002"
+        raise argparse.ArgumentTypeError(message) from error
+    given = [port for port in (http, grpc, metrics) if port]
+    if len(set(given)) < len(given):
+        raise argparse.ArgumentTypeError(f"{text!r} names a port twice; each endpoint needs a port of its own")
+    return http, grpc, metrics
 
 
 def error_message(error: e.LaunchError) -> str:
@@ -140,13 +168,30 @@ def error_message(error: e.LaunchError) -> str:
                 f"Triton needs {library}, which {python} does not bring along.\n"
                 f"Install it (Debian, Ubuntu: apt-get install {package}), or use a Python built with --enable-shared."
             )
+        case e.PortTaken(host, port, "--triton-ports"):
+            return (
+                f"port {port} on {host}, which Triton is to use, is in use by another program.\n"
+                f"Stop that one, or let Triton take free ports: {_command()} --triton-ports 0,0,0"
+            )
+        case e.SocketDirectoryImpossible(reasons):
+            tried = "".join(f"\n  {parent}: {reason}" for parent, reason in reasons.items())
+            return (
+                f"there is no directory for Triton's socket:{tried}\n"
+                "Set TMPDIR to a directory of your own with a short path."
+            )
+        case e.RunDirectoryUnusable(reasons):
+            lines = "\n".join(f"  {directory}: {reason}" for directory, reason in reasons.items())
+            return (
+                f"Triton's files cannot be written, or not be run:\n{lines}\n"
+                "Free some space there, or name another directory by the variable XDG_CACHE_HOME."
+            )
         case e.PortTaken(host, port):
             return (
                 f"port {port} on {host} is in use by another program.\n"
                 f"Stop that one, or choose another port: {_command()} --port {port + 1}"
             )
         case e.AddressUnusable(host, port, reason):
-            return f"cannot listen on {host}, port {port}: {reason}"
+            return f"cannot listen on {host}, port {port}: {reason}. --host takes an address of this machine."
         case e.RepositoryMissing(repository):
             return f"there is no model repository at {repository}. `pe-export` makes one; --repository names another."
         case e.RepositoryEmpty(repository):

@@ -6,6 +6,7 @@ LaunchError
 │   ├── InstallationBroken       it lacks a required file
 │   ├── EngineMissing            it lacks the engine that a model needs
 │   └── LibpythonMissing         no shared libpython fits its Python
+├── RunDirectoryUnusable       no directory for the files of this run
 ├── AddressError               the gateway cannot listen on the requested address
 │   ├── PortTaken
 │   └── AddressUnusable
@@ -70,16 +71,24 @@ class LibpythonMissing(InstallationError):
     library: str
 
 
+@dataclass(eq=False)
+class RunDirectoryUnusable(LaunchError):
+    """The files of this run could not be written; `reasons` maps each directory that was tried to the reason."""
+
+    reasons: dict[Path, str]
+
+
 class AddressError(LaunchError):
     """A branch of the tree; only subclasses are raised."""
 
 
 @dataclass(eq=False)
 class PortTaken(AddressError):
-    """Another program listens on the port."""
+    """Another program listens on the port, which `option` of the command line names."""
 
     host: str
     port: int
+    option: str = "--port"
 
 
 @dataclass(eq=False)
@@ -89,6 +98,13 @@ class AddressUnusable(AddressError):
     host: str
     port: int
     reason: str
+
+
+@dataclass(eq=False)
+class SocketDirectoryImpossible(AddressError):
+    """No directory can hold Triton's socket; `reasons` says why for each that was tried."""
+
+    reasons: dict[Path, str]
 
 
 class RepositoryError(LaunchError):

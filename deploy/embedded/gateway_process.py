@@ -10,7 +10,7 @@ from deploy.embedded.child import Child
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
 
-_START_S: Final = 30.0
+_START_S: Final = 120.0  # its imports take 3 s of CPU time, of which a container may get a tenth
 _STOP_S: Final = 45.0  # longer than the gateway's own grace period for requests in flight
 # -P keeps Python from importing a folder named `gateway` in the current directory.
 _COMMAND: Final = (sys.executable, "-P", "-m", "gateway")
@@ -23,10 +23,10 @@ class GatewayProcess:
         host: the address to listen on.
         port: the port to listen on.
         workers: the number of gateway processes.
-        triton_grpc_port: Triton's gRPC port on loopback.
+        triton: Triton's gRPC target.
     """
 
-    def __init__(self, host: str, port: int, workers: int, triton_grpc_port: int) -> None:
+    def __init__(self, host: str, port: int, workers: int, triton: str) -> None:
         self._port = port
         self._host = reachable_host(host)
         self._child = Child(
@@ -39,7 +39,7 @@ class GatewayProcess:
                 "NUM_WORKERS": str(workers),
                 # A gateway of pe-serve usually has no load balancer that needs time to notice the drain.
                 "PE_DRAIN_SECONDS": os.environ.get("PE_DRAIN_SECONDS", "0"),
-                "PE_TRITON_URL": f"{LOOPBACK}:{triton_grpc_port}",
+                "PE_TRITON_URL": triton,
             },
             log=None,
         )
@@ -81,4 +81,4 @@ class GatewayProcess:
 
 def reachable_host(host: str) -> str:
     """Return the address by which clients on this machine reach a server that listens on `host`."""
-    return {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return {"0.0.0.0": LOOPBACK, "::": LOOPBACK}.get(host, host)

@@ -1,29 +1,35 @@
-"""The `tritonserver` of `nvidia-pytriton` as a child process that listens on loopback only."""
+"""The `tritonserver` of `nvidia-pytriton` as a child process whose files only its own user can read."""
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from deploy.embedded import ports, probe, shared_memory
+from deploy.embedded import probe, shared_memory
 from deploy.embedded.child import Child
+from deploy.embedded.endpoints import Endpoints
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.errors import ModelsNotLoaded
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
 from deploy.embedded.model_scan import Model
 from deploy.embedded.signals import Signals
+from gateway.cpus import usable_cpus
 
 # Loading always ends in success or failure, so this only bounds a hang. The largest variant is 10 GB on a cold disk.
 _LOAD_S: Final = 900.0
 _STOP_S: Final = 15.0
 _UNKNOWN: Final = "Triton's log says why"
+_KEEP_PRIVATE: Final = Path(__file__).with_name("keep_private.py")
 
 
 class TritonProcess:
-    """A Triton that starts at once. `start` restarts it on the same ports.
+    """A Triton that starts at once. `start` restarts it at the same endpoints.
 
     It sees the machine's GPUs only if an engine is installed in its build for NVIDIA GPUs.
 
@@ -32,8 +38,7 @@ class TritonProcess:
         models: the models to load.
         directory: an empty directory for its files.
         verbose: whether it logs to our terminal instead of a file.
-        grpc: the address and the port for gRPC; by default loopback and a free port. The benchmarks use several
-            addresses with one port, as replicas behind one DNS name have.
+        endpoints: where it listens.
         choice: the engine of each model; by default the engine that its `config.pbtxt` names.
     """
 
@@ -43,14 +48,13 @@ class TritonProcess:
         models: Sequence[Model],
         directory: Path,
         verbose: bool,
-        grpc: tuple[str, int] | None = None,
+        endpoints: Endpoints,
         choice: EngineChoice | None = None,
     ) -> None:
         self._models = models
         self._installation = installation
         self._log = None if verbose else directory / "triton.log"
-        self.http, free, self._metrics = ports.free(3)
-        self._host, self.grpc = grpc or (ports.LOOPBACK, free)
+        self.endpoints = endpoints
         self._choice = choice or EngineChoice()
         self.layout = Layout(directory, installation, self._choice)
         for model in models:
@@ -61,10 +65,12 @@ class TritonProcess:
         """Start the process without waiting. The log of the last process is kept as `previous_log`."""
         if self._log and self._log.exists():
             self._log.replace(previous_log(self._log))
+        if self._installation.cuda:
+            _make_device_files()
         self._started = time.time()
         self._child = Child(
             "Triton",
-            [self._installation.server, *self._arguments()],
+            [sys.executable, "-I", "-S", _KEEP_PRIVATE, self._installation.server, *self._arguments()],
             process_environment(self._installation, self.layout.libraries),
             self._log,
         )
@@ -75,13 +81,8 @@ class TritonProcess:
             f"--backend-directory={self.layout.backends}",
             "--model-control-mode=poll",
             "--repository-poll-secs=1",
-            f"--http-address={ports.LOOPBACK}",
-            f"--http-port={self.http}",
-            f"--grpc-address={self._host}",
-            f"--grpc-port={self.grpc}",
-            f"--metrics-address={ports.LOOPBACK}",
-            f"--metrics-port={self._metrics}",
-            # Triton keeps running when a model fails to load, and gives the reason over HTTP, not only in its log.
+            *self.endpoints.arguments(),
+            # Triton keeps running when a model fails to load, and gives the reason over gRPC, not only in its log.
             "--exit-on-error=false",
             "--disable-auto-complete-config",  # the configs are complete, and completing them starts each model twice
             "--allow-gpu-metrics=false",
@@ -123,21 +124,20 @@ class TritonProcess:
     def _load_states(self) -> dict[str, str | None] | None:
         """Map each model's name to the reason why it failed to load, or None if it is loaded; None while it loads."""
         # The endpoints open after the first attempt to load, but Triton soon retries what failed.
-        if (index := self.index()) is None or any(entry.get("state") == "LOADING" for entry in index):
+        if (index := self.index()) is None or any(entry["state"] == "LOADING" for entry in index):
             return None
-        ready = {entry["name"] for entry in index if entry.get("state") == "READY"}
+        ready = {entry["name"] for entry in index if entry["state"] == "READY"}
         reasons = {entry["name"]: entry["reason"] for entry in index if entry["reason"]}
         return {
             name: None if name in ready else reasons.get(name) or self.failure_reason(name) or _UNKNOWN
             for name in (model.name for model in self._models)
         }
 
-    def index(self) -> list[dict[str, Any]] | None:
+    def index(self) -> list[dict[str, str]] | None:
         """Return Triton's list of models, versions and states; None if there is no response, as while models load."""
-        reply = probe.request("POST", ports.LOOPBACK, self.http, "/v2/repository/index")
-        if reply is None or not isinstance(reply[1], list):
+        if (index := probe.model_index(self.endpoints.grpc)) is None:
             return None
-        return [{**entry, "reason": _plain(entry.get("reason", ""))} for entry in reply[1]]
+        return [{**entry, "reason": _plain(entry["reason"])} for entry in index]
 
     @property
     def pid(self) -> int:
@@ -170,7 +170,7 @@ class TritonProcess:
 
     def failure_reason(self, model: str) -> str | None:
         """Return why a model failed to load according to the log: Triton reports a rejected config nowhere else."""
-        if self._log is None:
+        if self._log is None or not self._log.exists():
             return None
         log = self._log.read_text(errors="replace")
         found = re.findall(rf"model(?: directory)? '{re.escape(model)}': (.*?)\"?$", log, re.MULTILINE)
@@ -186,6 +186,14 @@ class TritonProcess:
 def previous_log(log: Path) -> Path:
     """Return the path of the log of the process before the last restart."""
     return log.with_suffix(".previous.log")
+
+
+def _make_device_files() -> None:
+    """Make the device files of the GPU. CUDA would run the same setuid program, but `keep_private.py` forbids it."""
+    with suppress(OSError):  # most machines make the files at boot and do not have the program
+        subprocess.run(
+            ["nvidia-modprobe", "-c", "0", "-u"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+        )
 
 
 def _plain(reason: str) -> str:
@@ -210,5 +218,8 @@ def process_environment(installation: Installation, libraries: Path) -> dict[str
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        "PE_CPUS": str(usable_cpus()),
+        # onnxruntime reports its use to Microsoft unless told otherwise, and keeps the reports in the user's cache.
+        "ORT_DISABLE_TELEMETRY": os.environ.get("ORT_DISABLE_TELEMETRY", "1"),
         **({} if installation.cuda else {"CUDA_VISIBLE_DEVICES": ""}),
     }

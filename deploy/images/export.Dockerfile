@@ -1,5 +1,5 @@
 # The exporter: docker build --file deploy/images/export.Dockerfile --tag perception-encoder-export .
-# It is made from the very image that serves, so that the plans it builds are of the TensorRT that will load them.
+# The base is the image that serves, so that TensorRT's version is the same when a plan is built and when it is loaded.
 ARG TRITON_RELEASE=26.11
 FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -8,10 +8,10 @@ LABEL org.opencontainers.image.title="Perception Encoder export" \
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 RUN python3 -m venv --without-pip /opt/export
-# The exporter's own needs alone, as tested: the project's dependencies are the gateway's.
+# Only the exporter's dependencies, in the tested versions. The project's own dependencies are those of the gateway.
 COPY constraints/export.txt constraints/build.txt ./
 RUN python3 -m pip --python /opt/export/bin/python install --no-deps --require-hashes -r export.txt
-# TensorRT's Python interface to the library that the image has: the library would refuse another release's interface.
+# TensorRT's Python bindings, in the version of the image's library. The library rejects bindings of another version.
 COPY export/preflight.py ./
 RUN tensorrt="$(python3 -c 'import preflight; print(preflight.this_machine().tensorrt)')" \
  && python3 -m pip --python /opt/export/bin/python install --no-deps "tensorrt-cu13-bindings==${tensorrt}.*"
@@ -21,10 +21,10 @@ RUN python3 -m pip --python /opt/export/bin/python install --no-deps --require-h
  && python3 -m pip --python /opt/export/bin/python install --no-deps --no-build-isolation . \
  && rm /opt/export/bin/pe-bench /opt/export/bin/pe-gateway /opt/export/bin/pe-serve \
  && install --directory --owner=1000 --group=1000 /repository /cache
-# Downloaded weights and TensorRT's timings: worth a volume.
+# /cache holds downloaded weights and TensorRT's timings. Mount a volume there to keep them.
 ENV PATH=/opt/export/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HF_HOME=/cache/huggingface XDG_CACHE_HOME=/cache
-# The user that the stock image has made for Triton.
+# The base image's user for Triton.
 USER 1000:1000
 WORKDIR /tmp
-# The first is the stock image's own: it makes older drivers do.
+# The first command is the base image's entry point. It enables CUDA's compatibility mode for older drivers.
 ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "pe-export"]

@@ -122,19 +122,32 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             "Refused or left early",
             {"{{reason}}": "sum by (reason) (rate(pe_refused_total[$__rate_interval]))"},
             "Overloaded: PE_MAX_IN_FLIGHT or PE_MAX_BYTES_IN_FLIGHT was reached. More Tritons, if their queues are "
-            "long; else more gateways.",
+            "long; else more gateways. ShareExceeded: by one client, while others have room. TooManyFetches: "
+            "PE_MAX_FETCHES.",
             unit="reqps",
         ),
         Panel(
             "In flight",
             {"{{instance}}": "sum by (instance) (pe_in_flight)"},
-            "Requests, of at most PE_MAX_IN_FLIGHT for each worker.",
+            "Requests, of at most PE_MAX_IN_FLIGHT for each client and worker.",
         ),
         Panel(
             "Bytes in flight",
             {"{{instance}}": "sum by (instance) (pe_in_flight_bytes)"},
-            "Bodies and fetched images, of at most PE_MAX_BYTES_IN_FLIGHT for each worker.",
+            "Bodies and fetched images, of at most PE_MAX_BYTES_IN_FLIGHT for each client and worker.",
             unit="bytes",
+        ),
+        Panel(
+            "Connections",
+            {"{{instance}}": "sum by (instance) (pe_connections)"},
+            "Open connections of clients, of at most PE_MAX_CONNECTIONS for each worker.",
+        ),
+        Panel(
+            "Connections closed by the gateway",
+            {"{{reason}}": "sum by (reason) (rate(pe_connections_closed_total[$__rate_interval]))"},
+            "evicted, refused: PE_MAX_CONNECTIONS was reached. slow_head, refused_body, unread_response, "
+            "invalid_request: what the client did.",
+            unit="cps",
         ),
         Panel(
             "Items in one call to Triton",

@@ -1,7 +1,7 @@
-"""Captions of a scene, and which captions are true of which scenes.
+"""Write captions of a scene, and decide which captions are true of which scenes.
 
-A caption is its text and what the text claims, so that training never calls a caption wrong that happens to be true of
-another picture in the batch.
+A caption has a text and the claims that the text makes. The claims tell training if the caption is also true of another
+picture of the batch.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ NUMBERS = {1: "one", 2: "two", 3: "three"}
 PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
 
 A_FEW = {"singular": 0, **{word: count for count, word in NUMBERS.items()}, "plural": MAX_COUNT + 1}
-"""How a claim counts: "singular" (a circle), exactly that many, or "plural" (circles)."""
+"""Values of `Claim.count`: "singular" (a circle), an exact number, or "plural" (circles)."""
 
 TEMPLATES = (
     "{}",
@@ -49,7 +49,7 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class Claim:
-    """What a caption says of one group of shapes; None where it says nothing."""
+    """What a caption says about one group of shapes. None means that the caption does not mention the field."""
 
     colour: str | None = None
     shape: str | None = None
@@ -61,7 +61,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Caption:
-    """A text, and the claims that it makes."""
+    """A text and its claims."""
 
     text: str
     claims: tuple[Claim, ...]
@@ -69,12 +69,16 @@ class Caption:
 
 
 def captions(rng: np.random.Generator, scene: Scene, number: int) -> list[Caption]:
-    """This many captions that are true of the scene, of varied wording and detail."""
+    """Write `number` true captions of a scene, with varied wording and detail."""
     return [_caption(rng, scene) for _ in range(number)]
 
 
 def swapped(rng: np.random.Generator, scene: Scene) -> Caption | None:
-    """A false caption of true words, the two shapes' colours exchanged; None for one group, or if that is held out."""
+    """Write a false caption of a scene with two groups: the colours of the two shapes are exchanged.
+
+    Returns:
+        The caption. None if the scene has one group, or if an exchange gives a held-out combination.
+    """
     if len(scene.groups) != 2:
         return None
     first, second = scene.groups
@@ -110,7 +114,15 @@ def _caption(rng: np.random.Generator, scene: Scene) -> Caption:
 
 
 def _phrase(rng: np.random.Generator, group: Group, detail: str) -> tuple[str, Claim]:
-    """A noun phrase for the group, and what it claims; `detail`: what it says beside or instead of colour and shape."""
+    """Write a noun phrase for a group.
+
+    Args:
+        detail: what the phrase says besides colour and shape ("size", "count", "place"), or which one of the two it
+            says alone ("colour", "shape"). "plain" is colour and shape.
+
+    Returns:
+        The phrase and its claim.
+    """
     colour: str | None = group.colour
     noun = PLURALS[group.shape] if group.count > 1 else group.shape
     shape: str | None = group.shape
@@ -142,7 +154,7 @@ def _phrase(rng: np.random.Generator, group: Group, detail: str) -> tuple[str, C
 
 
 def _place(rng: np.random.Generator, column: str, row: str) -> tuple[str, str | None, str | None]:
-    """Words for a place, and the column and row that they claim."""
+    """Write a phrase for a place. Return the phrase, and the column and row that it claims (None: not mentioned)."""
     if column == row == "middle":
         return str(rng.choice(("in the middle", "in the center", "in the centre"))), column, row
     if column == "middle":
@@ -165,11 +177,20 @@ def _gray(rng: np.random.Generator, colour: str) -> str:
     return "grey" if colour == "gray" and rng.random() < 0.5 else colour
 
 
-# Truth, vectorised. Every field has a table [claimed value, true value]; claimed value 0 is "nothing said".
+# `truth` is vectorised. Each field has a table [claimed value, true value]. Claimed value 0 means "not mentioned".
 
 
 def _table(names: Sequence[str], *, shaded: dict[tuple[str, str], int] | None = None, absent: int = TRUE) -> np.ndarray:
-    """Equality of names as int8 [1 + n, 1 + n]; `shaded` overrides; true value 0 is "not a matter of this scene"."""
+    """Make a truth table for one field.
+
+    Args:
+        names: the n values of the field.
+        shaded: truth of (claimed, true) pairs that differ from plain equality.
+        absent: truth of every claim about a scene that has no value for the field (true value 0).
+
+    Returns:
+        FALSE, UNSURE or TRUE, int8 [1 + n, 1 + n], indexed by claimed and true value.
+    """
     table = np.full((1 + len(names), 1 + len(names)), FALSE, np.int8)
     table[0] = TRUE
     table[1:, 0] = absent
@@ -184,7 +205,7 @@ _COUNT_TABLE = _table(
     _COUNT_NAMES,
     shaded={
         ("singular", "one"): TRUE,
-        # Three circles are not "a circle", but nobody would call that plainly wrong.
+        # "A circle" does not describe three circles exactly, but is not clearly false.
         ("singular", "two"): UNSURE,
         ("singular", "three"): UNSURE,
         ("plural", "two"): TRUE,
@@ -204,23 +225,31 @@ _BACKGROUND_NAMES = list(BACKGROUNDS)
 _BACKGROUND_TABLE = _table(_BACKGROUND_NAMES)
 
 WIDTH = 2 * (1 + len(_FIELDS)) + 1
-"""Length of an encoded scene or caption: two groups or claims, each a presence flag and fields, and the background."""
+"""Length of an encoded scene or caption: a presence flag and the fields of two groups or claims, and the background."""
 
 
 def encode_scene(scene: Scene) -> np.ndarray:
-    """int8 [WIDTH] for `truth`."""
+    """Encode a scene for `truth`, as int8 [WIDTH]."""
     groups = [(g.colour, g.shape, NUMBERS[g.count], g.size, g.column, g.row) for g in scene.groups]
     return _encode(groups, scene.background)
 
 
 def encode_caption(caption: Caption) -> np.ndarray:
-    """int8 [WIDTH] for `truth`."""
+    """Encode a caption's claims for `truth`, as int8 [WIDTH]."""
     claims = [(c.colour, c.shape, c.count, c.size, c.column, c.row) for c in caption.claims]
     return _encode(claims, caption.background)
 
 
 def group_field(scenes: np.ndarray, field: str) -> np.ndarray:
-    """One field of both groups of encoded scenes [S, WIDTH]: int8 [S, 2], 0 for none, else 1 + the value's index."""
+    """Read one field of both groups from encoded scenes.
+
+    Args:
+        scenes: int8 [S, WIDTH].
+        field: name of the field, as in `Claim`.
+
+    Returns:
+        int8 [S, 2]: 0 if the group has no value, else 1 + the index of the value.
+    """
     offset = 1 + [name for name, _, _ in _FIELDS].index(field)
     return scenes[:, [offset, 1 + len(_FIELDS) + offset]]
 
@@ -236,7 +265,15 @@ def _encode(parts: Sequence[tuple[str | None, ...]], background: str | None) -> 
 
 
 def truth(scenes: np.ndarray, claims: np.ndarray) -> np.ndarray:
-    """FALSE, UNSURE or TRUE for encoded scenes [S, WIDTH] and captions [C, WIDTH]: int8 [S, C]."""
+    """Decide which captions are true of which scenes. A claim is as true as its best match among the scene's groups.
+
+    Args:
+        scenes: encoded scenes, int8 [S, WIDTH].
+        claims: encoded captions, int8 [C, WIDTH].
+
+    Returns:
+        FALSE, UNSURE or TRUE, int8 [S, C].
+    """
     result: np.ndarray = _BACKGROUND_TABLE[claims[None, :, -1], scenes[:, None, -1]]
     step = 1 + len(_FIELDS)
     for c in range(2):

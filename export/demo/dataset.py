@@ -1,4 +1,4 @@
-"""Training data, drawn once before training: pictures, captions as tokens, and what both mean."""
+"""Training data, drawn once before training: pictures, captions as tokens, and the encoded meaning of both."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -16,40 +16,40 @@ from export.demo.pictures import SEEN, draw_with_covers, random_scene
 IMAGE_SIZE = 64
 CONTEXT_LENGTH = 32
 CAPTIONS = 7
-"""A picture: the last is a false one (colours exchanged) where the scene allows it, else one more that is true."""
+"""Number of captions for each picture. The last one is false (colours exchanged) if the scene allows it, else true."""
 
 PATCHES = 8
-"""Patches a side: the vision tower's 64 pixels in patches of 8."""
+"""Number of patches per side: 64 pixels in patches of 8."""
 COVERED = 0.15
-"""A patch belongs to the group of shapes that covers more than this part of it."""
+"""A patch belongs to a group of shapes if the group covers more than this fraction of the patch."""
 
 CHUNK = 500
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """N pictures; `truth(scenes, claims)` says which caption is true of which picture."""
+    """N pictures with their captions. `truth(scenes, claims)` decides which caption is true of which picture."""
 
     pictures: np.ndarray  # uint8 [N, 64, 64, 3]
     scenes: np.ndarray  # int8 [N, WIDTH]
-    patches: np.ndarray  # int8 [N, 64]: the group that covers a patch, 1 or 2, or 0 for the background; row-major
+    patches: np.ndarray  # int8 [N, 64], row-major: the group that covers a patch, 1 or 2; 0 for the background
     tokens: np.ndarray  # uint16 [N, CAPTIONS, CONTEXT_LENGTH]
     claims: np.ndarray  # int8 [N, CAPTIONS, WIDTH]
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[np.ndarray]:
-        """Indices of a batch, for ever; every picture comes once before any comes again."""
+        """Yield the indices of batches, int64 [size], without end. An epoch uses no picture twice."""
         while True:
             order = rng.permutation(len(self.pictures))
             yield from order[: len(order) // size * size].reshape(-1, size)
 
 
 def squash(picture: Image.Image) -> np.ndarray:
-    """uint8 [64, 64, 3]: the server's own resize, which ignores the aspect ratio."""
+    """Squash a picture to uint8 [64, 64, 3] as the server does. The aspect ratio is ignored."""
     return np.asarray(picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
 
 
 def make_dataset(seed: int, size: int, processes: int) -> Dataset:
-    """The same data for the same seed and size, however many processes draw it."""
+    """Draw `size` pictures with their captions. The result does not depend on the number of processes."""
     jobs = zip(repeat(seed), range(0, size, CHUNK), strict=False)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         parts = pool.starmap(_chunk, jobs)
@@ -62,7 +62,11 @@ def _tokenizer() -> SimpleTokenizer:
 
 
 def _chunk(seed: int, start: int) -> tuple[np.ndarray, ...]:
-    """CHUNK pictures with everything about them, from a generator of their own."""
+    """Draw CHUNK pictures, starting at number `start`, with a random generator of their own.
+
+    Returns:
+        The fields of `Dataset`, with N = CHUNK.
+    """
     rng = np.random.default_rng([seed, start])
     tokenizer = _tokenizer()
     pictures = np.empty((CHUNK, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
@@ -84,7 +88,7 @@ def _chunk(seed: int, start: int) -> tuple[np.ndarray, ...]:
 
 
 def _owners(covers: list[Image.Image]) -> np.ndarray:
-    """int8 [64]: see `Dataset.patches`."""
+    """Find the group that covers each patch, int8 [64], as in `Dataset.patches`."""
     parts = [
         np.asarray(cover.resize((PATCHES, PATCHES), Image.Resampling.BOX), np.float32).ravel() / 255 for cover in covers
     ]

@@ -1,9 +1,9 @@
-"""Draws the pictures that the playground offers to those who have none at hand, and lists them for it.
+"""Draw the sample pictures of the playground, and write their list, `samples.js`.
 
     .venv-export/bin/python -m export.demo.draw_samples
 
-The demo knows drawn shapes only, so it is given those; a variant for real pictures is given photographs, reduced from
-export/photographs. The same seed draws the same pictures.
+The playground offers drawn shapes to the demo variant, which was trained on nothing else. It offers the other variants
+photographs, reduced from export/photographs. The same seed draws the same pictures.
 """
 
 import json
@@ -18,9 +18,9 @@ from export.demo.pictures import COLOURS, SHAPES, Group, Scene, draw, single_sce
 _OUT: Final = Path(__file__).parents[2] / "gateway/http/page/static"
 _PHOTOGRAPHS: Final = Path(__file__).parents[1] / "photographs"
 _SEED: Final = 8
-_SIDE: Final = 256  # of a photograph, at most
+_SIDE: Final = 256  # longest side of a photograph, in pixels
 
-# The first ones are shown beneath the picture, so they differ in both.
+# The playground shows these first, beneath the picture. So all of them differ in colour and in shape.
 _FIRST: Final = (
     ("red", "circle"),
     ("blue", "square"),
@@ -49,7 +49,7 @@ def main() -> None:
     for colour, shape in _combinations():
         rng = np.random.default_rng([_SEED, list(COLOURS).index(colour), SHAPES.index(shape)])
         file = f"{colour}-{shape}.jpg"
-        # In the middle and not small: most are looked at in small squares.
+        # The playground shows most pictures as small thumbnails, so the shape is in the middle and not small.
         group = Group(colour, shape, 1, str(rng.choice(("medium", "large"))), "middle", "middle")
         background = single_scene(rng, (colour, shape)).background
         draw(rng, Scene((group,), background)).save(samples / file, quality=82, optimize=True)
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _combinations() -> list[tuple[str, str]]:
-    """Those of the first row, then others: every colour and every shape about equally often."""
+    """List `_FIRST`, then other combinations, with every colour and every shape about equally often."""
     others = [
         (colour, SHAPES[(i + turn) % len(SHAPES)])
         for turn in range(len(SHAPES))

@@ -1,8 +1,8 @@
 """Measure the demo variant through a running server: `python -m export.demo.evaluate [--url http://127.0.0.1:9001]`.
 
-Draws new pictures of one coloured shape each, embeds them and all 81 prompts "a {colour} {shape}" over HTTP, and takes
-the prompt of the greatest cosine as the answer. Prints a Markdown table; exits with 1 when an accuracy is below its
-floor. Needs no torch: the standard library, Pillow and numpy.
+The program draws new pictures of one coloured shape each. It embeds the pictures and all 81 prompts "a {colour}
+{shape}" over HTTP. The prompt with the greatest cosine is the answer. The program prints a Markdown table, and exits
+with 1 if an accuracy is below its floor. It needs Pillow and numpy, and no torch.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from export.demo.questions import Question, questions
 
 VARIANT = "PE-Demo-T8-64"
 PER_REQUEST = 8
-"""Images or texts a request."""
+"""Number of images or texts in a request."""
 DOMAIN = 1_000_003
-"""First word of every generator's seed here; training's is its own seed, 20, so no picture can be one of training's."""
+"""First word of every seed in this module. Training's seeds begin with 20, so no picture occurs in training."""
 
 
 class Embedder(Protocol):
-    """The two towers, wherever they run; float [N, D], not necessarily of unit length."""
+    """The two towers. Embeddings are float [N, D], not necessarily of unit length."""
 
     def embed_images(self, pictures: Sequence[Image.Image]) -> np.ndarray: ...
 
@@ -38,7 +38,7 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of the table. `choices` is the number of possible answers; `accuracy` is between 0 and 1."""
 
     name: str
     pictures: int
@@ -47,7 +47,7 @@ class Row:
 
 
 class Server:
-    """The towers behind a server's HTTP API."""
+    """The towers of a running server, through its HTTP API."""
 
     def __init__(self, url: str, variant: str = VARIANT) -> None:
         self.url = url.rstrip("/")
@@ -73,7 +73,15 @@ class Server:
 
 
 def classify(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """The text of the greatest cosine for each image: [N, D], [C, D] -> int [N]."""
+    """Find the text with the greatest cosine for each image.
+
+    Args:
+        images: embeddings [N, D].
+        texts: embeddings [C, D].
+
+    Returns:
+        Indices of texts, int [N].
+    """
     unit_images = images / np.linalg.norm(images, axis=1, keepdims=True)
     unit_texts = texts / np.linalg.norm(texts, axis=1, keepdims=True)
     answers: np.ndarray = (unit_images @ unit_texts.T).argmax(axis=1)
@@ -81,18 +89,18 @@ def classify(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
 
 
 def prompts(template: str = "a {colour} {shape}") -> list[str]:
-    """One prompt for each of COMBINATIONS, seen and held out together."""
+    """Write one prompt for each of COMBINATIONS, both seen and held out."""
     return [template.format(colour=colour, shape=shape) for colour, shape in COMBINATIONS]
 
 
 def new_picture(seed: int, number: int, scene: Scene | None = None) -> Image.Image:
-    """Picture `number` of this seed: the scene, or one shape of the combination whose turn it is."""
+    """Draw picture `number` of a seed: `scene`, or else one shape of the combination at index `number` mod 81."""
     rng = np.random.default_rng([DOMAIN, seed, number])
     return draw(rng, scene or single_scene(rng, COMBINATIONS[number % len(COMBINATIONS)]))
 
 
 def measure(embedder: Embedder, pictures: int, seed: int) -> list[Row]:
-    """Accuracy on seen and on held-out combinations, every prompt being a possible answer."""
+    """Measure the accuracy on seen and on held-out combinations. Every prompt is a possible answer."""
     images = embedder.embed_images([new_picture(seed, i) for i in range(pictures)])
     expected = np.arange(pictures) % len(COMBINATIONS)
     right = classify(images, embedder.embed_texts(prompts())) == expected
@@ -104,8 +112,8 @@ def measure(embedder: Embedder, pictures: int, seed: int) -> list[Row]:
 
 
 def measure_question(embedder: Embedder, question: Question, seed: int) -> Row:
-    """Accuracy on one of the further questions: each picture has its own few answers, the first of which is right."""
-    first = 10_000_000  # beyond any picture of `measure`
+    """Measure the accuracy on a further question. Each picture has its own possible answers."""
+    first = 10_000_000  # above every number that `measure` uses
     images = embedder.embed_images([new_picture(seed, first + i, scene) for i, scene in enumerate(question.scenes)])
     texts = sorted({text for choice in question.answers for text in choice})
     embeddings = dict(zip(texts, embedder.embed_texts(texts), strict=True))
@@ -117,7 +125,7 @@ def measure_question(embedder: Embedder, question: Question, seed: int) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown."""
+    """Format rows as a Markdown table."""
     lines = ["| | pictures | possible answers | accuracy |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {row.name} | {row.pictures:,} | {row.choices} | {row.accuracy:.1%} |" for row in rows]
     return "\n".join(lines)

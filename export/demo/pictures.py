@@ -1,7 +1,7 @@
-"""Pictures drawn by code: what is in one (`Scene`), and how it is drawn.
+"""Pictures drawn by code. A `Scene` describes the contents of a picture, and `draw` draws a scene.
 
-A scene is only what a caption can speak of; everything else (canvas, exact place, shades, tilt, noise) is drawn afresh.
-The same generator state gives the same scene and the same picture.
+A scene holds only what a caption can mention. `draw` chooses the rest at random: canvas, exact place, shades, tilt and
+noise. The same generator state gives the same scene and the same picture.
 """
 
 from collections.abc import Sequence
@@ -53,26 +53,26 @@ HELD_OUT: frozenset[Combination] = frozenset(
         ("black", "cross"),
     }
 )
-"""Never shown in training, neither drawn nor written; each colour and each shape misses exactly one combination."""
+"""Combinations that no picture and no caption of training contains. Each colour and each shape occurs exactly once."""
 
 SEEN: tuple[Combination, ...] = tuple(pair for pair in COMBINATIONS if pair not in HELD_OUT)
 
 COLUMNS = ("left", "middle", "right")
 ROWS = ("top", "middle", "bottom")
 SIZES = {"small": (0.22, 0.31), "medium": (0.33, 0.43), "large": (0.46, 0.62)}
-"""Name -> range of the shape's diameter, in units of the square root of the canvas area. Captions never say medium."""
+"""Name -> range of a shape's diameter, relative to the square root of the canvas area. No caption mentions "medium"."""
 
 MAX_COUNT = 3
 CANVAS_SIDE = (64, 256)
 MAX_ASPECT = 1.6
 SUPERSAMPLING = 4
 MIN_CONTRAST = 90.0
-"""Least Euclidean RGB distance between a shape and its background."""
+"""Smallest Euclidean RGB distance between a shape's colour and its background, before jitter."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """`count` equal shapes; `column` and `row` are None when they are scattered over the picture."""
+    """`count` equal shapes. `column` and `row` are None if the shapes are scattered over the picture."""
 
     colour: str
     shape: str
@@ -91,7 +91,7 @@ class Scene:
 
 
 def single_scene(rng: np.random.Generator, combination: Combination) -> Scene:
-    """One shape of this colour, anywhere, on any background it can be seen on."""
+    """Make a scene with one shape of this colour, at a random place, on a random background with enough contrast."""
     colour, shape = combination
     size = str(rng.choice(list(SIZES)))
     group = Group(colour, shape, 1, size, str(rng.choice(COLUMNS)), str(rng.choice(ROWS)))
@@ -99,13 +99,13 @@ def single_scene(rng: np.random.Generator, combination: Combination) -> Scene:
 
 
 def several_scene(rng: np.random.Generator, combination: Combination) -> Scene:
-    """Two or three equal shapes, scattered."""
+    """Make a scene with two or three equal shapes, scattered over the picture."""
     group = Group(*combination, int(rng.integers(2, MAX_COUNT + 1)), str(rng.choice(("small", "medium"))))
     return Scene((group,), _background(rng, (group.colour,)))
 
 
 def pair_scene(rng: np.random.Generator, first: Combination, second: Combination) -> Scene:
-    """Two different shapes, beside or above one another."""
+    """Make a scene with two different shapes, side by side or one above the other."""
     sizes = rng.choice(("small", "medium"), 2)
     if rng.random() < 0.5:
         places = (("left", str(rng.choice(ROWS))), ("right", str(rng.choice(ROWS))))
@@ -116,7 +116,7 @@ def pair_scene(rng: np.random.Generator, first: Combination, second: Combination
 
 
 def random_scene(rng: np.random.Generator, combinations: Sequence[Combination]) -> Scene:
-    """One of the three kinds of scene, of these combinations only."""
+    """Make a scene of a random kind (single, several, pair), with these combinations only."""
     kind = rng.random()
     first = combinations[int(rng.integers(len(combinations)))]
     if kind < 0.5:
@@ -128,12 +128,16 @@ def random_scene(rng: np.random.Generator, combinations: Sequence[Combination]) 
 
 
 def draw(rng: np.random.Generator, scene: Scene) -> Image.Image:
-    """The scene as an RGB picture of 64 to 256 pixels a side, anti-aliased."""
+    """Draw a scene as an anti-aliased RGB picture with sides of 64 to 256 pixels."""
     return draw_with_covers(rng, scene)[0]
 
 
 def draw_with_covers(rng: np.random.Generator, scene: Scene) -> tuple[Image.Image, list[Image.Image]]:
-    """The picture, and for each group a gray picture of the same size: 255 where its shapes are, 0 elsewhere."""
+    """Draw a scene, and a mask for each group.
+
+    Returns:
+        The picture (mode RGB), and for each group a mask of the same size (mode L): 255 on its shapes, 0 elsewhere.
+    """
     width, height = _canvas_size(rng)
     pixels = _backdrop(rng, width, height, BACKGROUNDS[scene.background])
     ground = pixels.reshape(-1, 3).mean(axis=0)
@@ -152,13 +156,18 @@ def draw_with_covers(rng: np.random.Generator, scene: Scene) -> tuple[Image.Imag
 
 
 def outline(shape: str) -> np.ndarray:
-    """The shape's polygon, float64 [n, 2], x right and y down, within the unit circle's half: [-0.5, 0.5]."""
+    """Return a shape's polygon, float64 [n, 2], with x to the right and y down, for a diameter of about 1.
+
+    Raises:
+        ValueError: there is no such shape.
+    """
     turn = np.linspace(0.0, 2 * np.pi, 60, endpoint=False)
     match shape:
         case "circle":
             points = _polar(turn, np.full(60, 0.5))
         case "ring":
-            # One polygon with a slit (upright: Pillow would draw a level one): round the rim, and back round the hole.
+            # One polygon that follows the outer edge, then the inner edge backwards. The slit between the two edges is
+            # vertical, because Pillow would draw a horizontal slit.
             closed = np.append(turn, 2 * np.pi) - np.pi / 2
             points = np.concatenate([_polar(closed, np.full(61, 0.5)), _polar(closed[::-1], np.full(61, 0.27))])
         case "square":
@@ -175,7 +184,7 @@ def outline(shape: str) -> np.ndarray:
             quarter_turn = np.array([[0, 1], [-1, 0]])
             points = np.concatenate([quarter @ np.linalg.matrix_power(quarter_turn, i) for i in range(4)])
         case "heart":
-            # The usual parametric heart, scaled to the unit box.
+            # The common parametric heart curve, scaled to a box of side 1.
             x = 16 * np.sin(turn) ** 3
             y = -(13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn))
             points = np.stack([x / 33, (y - 2.5) / 31], axis=1)
@@ -194,7 +203,10 @@ def _polar(angle: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def _tilted(rng: np.random.Generator, shape: str) -> np.ndarray:
-    """Turned by a few degrees, so that a square becomes no diamond; an arrow may point any of four ways."""
+    """Rotate a shape's polygon by at most 10 degrees, so that a square does not become a diamond.
+
+    An arrow also gets one of four directions.
+    """
     angle = np.deg2rad(rng.uniform(-10, 10))
     if shape == "arrow":
         angle += rng.integers(4) * np.pi / 2
@@ -204,7 +216,7 @@ def _tilted(rng: np.random.Generator, shape: str) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator, colours: Sequence[str]) -> str:
-    """A background that every one of the colours stands out from; white is the most frequent."""
+    """Choose a background with enough contrast to all colours. White is the most frequent."""
     allowed = [
         name
         for name, rgb in BACKGROUNDS.items()
@@ -215,7 +227,10 @@ def _background(rng: np.random.Generator, colours: Sequence[str]) -> str:
 
 
 def _canvas_size(rng: np.random.Generator) -> tuple[int, int]:
-    """Width and height, their ratio log-uniform up to MAX_ASPECT: the server squashes every picture to a square."""
+    """Choose width and height in pixels. The log of their ratio is uniform, up to MAX_ASPECT.
+
+    The ratio varies because the server squashes every picture to a square.
+    """
     low, high = CANVAS_SIDE
     short = rng.uniform(low, high / MAX_ASPECT)
     long = short * MAX_ASPECT ** rng.uniform(0, 1)
@@ -223,13 +238,13 @@ def _canvas_size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _jittered(rng: np.random.Generator, rgb: Sequence[int], spread: float) -> np.ndarray:
-    """float32 [3]: one shift of brightness and a smaller one of hue."""
+    """Shift a colour in brightness, and by less in each channel. The result is float32 [3], from 0 to 255."""
     shifted = np.asarray(rgb) + rng.uniform(-spread, spread) + rng.uniform(-spread / 2, spread / 2, 3)
     return np.clip(shifted, 0, 255).astype(np.float32)
 
 
 def _backdrop(rng: np.random.Generator, width: int, height: int, rgb: Sequence[int]) -> np.ndarray:
-    """float32 [height, width, 3]: the colour with a linear gradient across it."""
+    """Paint a background with a linear gradient, float32 [height, width, 3]."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 22)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None] * np.float32(np.cos(angle))
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None] * np.float32(np.sin(angle))
@@ -237,7 +252,7 @@ def _backdrop(rng: np.random.Generator, width: int, height: int, rgb: Sequence[i
 
 
 def _places(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int]) -> list[list[tuple[float, float, float]]]:
-    """For each group its shapes as (x, y, diameter) in pixels; no two shapes overlap."""
+    """Choose (x, y, diameter) in pixels for each shape of each group. A shape shrinks until it overlaps no other."""
     unit = float(np.sqrt(canvas[0] * canvas[1]))
     taken: list[tuple[float, float, float]] = []
     groups = []
@@ -247,7 +262,7 @@ def _places(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int]) -> 
         places = []
         for _ in range(group.count):
             for attempt in range(60):
-                size = diameter * 0.97**attempt  # shrink until there is room
+                size = diameter * 0.97**attempt  # Shrink until there is room.
                 x = _coordinate(rng, canvas[0], size, COLUMNS.index(group.column) if group.column else None)
                 y = _coordinate(rng, canvas[1], size, ROWS.index(group.row) if group.row else None)
                 if all(np.hypot(x - u, y - v) > 0.52 * (size + d) for u, v, d in taken):
@@ -259,11 +274,15 @@ def _places(rng: np.random.Generator, scene: Scene, canvas: tuple[int, int]) -> 
 
 
 def _coordinate(rng: np.random.Generator, side: int, size: float, third: int | None) -> float:
-    """A centre along one axis within the third (0, 1, 2) or anywhere (None), such that the shape stays inside."""
+    """Choose a centre along one axis, in pixels, such that the shape stays inside the picture.
+
+    Args:
+        third: the third of the axis, 0 to 2; None for any place.
+    """
     low, high = (0.0, 1.0) if third is None else ((0.0, 0.34), (0.43, 0.57), (0.66, 1.0))[third]
     margin = min(0.53 * size, side / 2)
     start, stop = max(low * side, margin), min(high * side, side - margin)
-    # A shape too large for its third leans against that side of the picture.
+    # A shape that is too large for its third touches that side of the picture.
     return (
         float(rng.uniform(start, stop))
         if start < stop
@@ -272,7 +291,10 @@ def _coordinate(rng: np.random.Generator, side: int, size: float, third: int | N
 
 
 def _paint(pixels: np.ndarray, cover: Image.Image, polygon: np.ndarray, colour: np.ndarray) -> None:
-    """Blend a polygon [n, 2] into float32 [H, W, 3] in place, its edges supersampled, and note where in `cover`."""
+    """Blend a polygon [n, 2] into `pixels`, float32 [H, W, 3], in place. Mark its pixels in the mask `cover`.
+
+    Edges are anti-aliased by supersampling.
+    """
     height, width = pixels.shape[:2]
     left, top = np.maximum(np.floor(polygon.min(axis=0)).astype(int), 0)
     right, bottom = np.minimum(np.ceil(polygon.max(axis=0)).astype(int) + 1, (width, height))

@@ -1,6 +1,6 @@
-"""Questions beyond "which colour, which shape": other wordings, counts, places, sizes, backgrounds, and what has which.
+"""Further questions to the demo variant: other wordings, counts, places, sizes, backgrounds, and colours of two shapes.
 
-They have no floor; the README beside this file shows how far the demo variant goes.
+These questions have no floor. The README beside this file gives the demo variant's accuracy.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from export.demo.pictures import (
 )
 
 PICTURES = 200
-"""A question."""
+"""Number of pictures for each question."""
 
 DOMAIN = 1_000_033
-"""First word of the generators' seeds, unlike training's and the pictures'."""
+"""First word of every seed in this module. It differs from the first words in training and in `evaluate`."""
 
 WORDINGS = ("{c} {s}", "A {C} {s}.", "THE {C} {S}", "a picture of a {c} {s}", "we painted one {c} {s} yesterday")
-"""The last one in words that training never used."""
+"""Wordings of a prompt. The last one contains words that training did not use."""
 
 PLACES = {
     "on the left": ("left", "middle"),
@@ -40,7 +40,7 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Question:
-    """For every scene its possible answers, the right one first."""
+    """A kind of question. `answers` holds the possible answers to each of `scenes`, the right one first."""
 
     name: str
     scenes: list[Scene]
@@ -48,7 +48,7 @@ class Question:
 
 
 def questions(seed: int) -> list[Question]:
-    """All of them; the same for the same seed."""
+    """Make all questions. The same seed gives the same questions."""
     makers: dict[str, Callable[[np.random.Generator], tuple[Scene, list[str]]]] = {
         f'wording "{_fill(wording, "red", "star")}"': _wording(wording) for wording in WORDINGS
     }

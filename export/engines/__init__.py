@@ -1,4 +1,4 @@
-"""The engines that can serve a graph. A new engine is a module beside these and an entry in `ENGINES`."""
+"""The engines that can serve a graph. To add an engine, add a module here and an entry in `ENGINES`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

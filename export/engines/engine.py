@@ -1,4 +1,4 @@
-"""What an engine is: the one interface through which the pipeline builds, proves and configures artifacts."""
+"""The interface of an engine. The pipeline builds, compares and configures artifacts only through this interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,50 +19,51 @@ class Runtime:
     description: str
     """Library, version and device, for the certificate."""
     load: Callable[[Path], AbstractContextManager[Embed]]
-    """Open an artifact. Raises ParityError if the library refuses the artifact or an input."""
+    """Open an artifact. Raises ParityError if the library rejects the artifact or an input."""
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What an engine builds its artifact from."""
+    """The inputs of `Engine.build`."""
 
     tower: str
     """The label of progress lines: vision or text."""
     graph: Path
     """The ONNX graph."""
     files: tuple[Path, ...]
-    """The graph and the weights beside it, all in one scratch directory."""
+    """The graph, then its weights file if there is one. All files are in one scratch directory."""
     output: Path
     """The version directory to fill."""
     input_shape: tuple[int, ...]
     """Shape of one input, without the batch axis."""
     max_batch_size: int
+    """The largest batch that Triton may form."""
     target: str
-    """What `Engine.target` returned."""
+    """The result of `Engine.target`."""
 
 
 class Engine(ABC):
-    """One way to serve a graph. Instances hold no state, and importing an engine's module imports no library of it."""
+    """One way to serve a graph. Instances hold no state. Importing an engine's module does not import its library."""
 
     name: ClassVar[str]
-    """What `--engine` calls it."""
+    """The value of `--engine`."""
     backend: ClassVar[str]
     """The name of Triton's backend."""
     precisions: ClassVar[tuple[Precision, ...]]
-    """What it can be exported in; the first one is the default."""
+    """The supported precisions. The first one is the default."""
     form: ClassVar[GraphForm]
-    """The operators that it needs in the graph."""
+    """The form of the graph's operators that the engine needs."""
     warms_up_full_batch: ClassVar[bool] = False
-    """Whether Triton also infers the largest batch before the model is ready. Triton always infers one input."""
+    """Whether warmup also infers the largest batch. Warmup always infers a batch of one."""
     sources: ClassVar[tuple[str, ...]] = ()
-    """Modules outside `export.graph` whose code decides the contents of the artifact."""
+    """Modules whose code decides the contents of the artifact, besides `export.graph` and the checkpoint loader."""
 
     def graph_precision(self, precision: Precision) -> Precision:
         """Return the precision of the graph from which an artifact of `precision` is built."""
         return precision
 
     def target(self, max_batch_size: int) -> str:
-        """Name what an artifact built here is tied to, besides its graph: library, device, batch. Empty if nothing.
+        """Name the library, device and largest batch to which an artifact built here is tied. Empty if there are none.
 
         Raises:
             TargetError: this machine lacks the library or the device that the build needs.
@@ -70,23 +71,23 @@ class Engine(ABC):
         return ""
 
     def build(self, request: BuildRequest, progress: Progress) -> tuple[Path, ...]:
-        """Put the artifact into `request.output`; the graph itself unless the engine compiles it.
+        """Put the artifact into `request.output`. The default moves the graph there and does not compile it.
 
         Returns:
-            The artifact's files. The first one is what Triton loads.
+            The artifact's files. Triton loads the first one.
 
         Raises:
-            GraphError: the engine's compiler refuses the graph.
+            GraphError: the engine's compiler rejects the graph.
         """
         return tuple(file.rename(request.output / file.name) for file in request.files)
 
     @abstractmethod
     def runtime(self, precision: Precision) -> Runtime | None:
-        """Find what can run an artifact of `precision` on this machine, for the parity gate; None if nothing can."""
+        """Find a runtime on this machine that can run an artifact of `precision`. None if there is none."""
 
     @abstractmethod
     def missing_runtime(self, precision: Precision) -> str:
-        """Say why `runtime` found nothing, and what to do about it."""
+        """Explain why `runtime` returned None, and what the user can do. The text becomes part of an error message."""
 
     @abstractmethod
     def configure(self, config: Any, precision: Precision, file: str) -> None:
@@ -98,14 +99,14 @@ def set_instances(config: Any, count: int, kind: str) -> None:
 
     Args:
         config: the `inference.ModelConfig` to change.
-        count: how many instances run at once on each device.
-        kind: Triton's name of the device kind; `KIND_AUTO` is a GPU where there is one, else the CPU.
+        count: number of instances on each device.
+        kind: Triton's name of the device kind. `KIND_AUTO` means a GPU if there is one, else the CPU.
     """
     group = config.instance_group.add(count=count)
     group.kind = group.Kind.Value(kind)
 
 
 def set_parameters(config: Any, **parameters: str) -> None:
-    """Set parameters that the backend itself reads."""
+    """Set parameters of an `inference.ModelConfig` that the backend reads."""
     for key, value in parameters.items():
         config.parameters[key].string_value = value

@@ -1,4 +1,4 @@
-"""Engine `onnx`: Triton's onnxruntime backend runs the graph as it is, on a GPU or on the CPU."""
+"""Engine `onnx`: Triton's onnxruntime backend runs the graph without a build step, on a GPU or on the CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ _CPU: Final = "CPUExecutionProvider"
 
 
 class OnnxEngine(Engine):
-    """`model.onnx` in onnxruntime's own operators."""
+    """`model.onnx` with onnxruntime's own operators."""
 
     name = "onnx"
     backend = "onnxruntime"
@@ -28,7 +28,7 @@ class OnnxEngine(Engine):
         import onnxruntime
 
         provider = _CUDA if _CUDA in onnxruntime.get_available_providers() else _CPU
-        if provider == _CPU and precision == "bf16":  # onnxruntime's docs/OperatorKernels.md lists no BF16 for the CPU
+        if provider == _CPU and precision == "bf16":  # onnxruntime's docs/OperatorKernels.md lists no BF16 on the CPU.
             return None
         return Runtime(
             f"onnxruntime {onnxruntime.__version__} {provider}", partial(onnxruntime_session, provider=provider)
@@ -50,13 +50,13 @@ def onnxruntime_session(path: Path, provider: str = _CPU) -> Iterator[Embed]:
     """Open a graph in onnxruntime.
 
     Raises:
-        ParityError: onnxruntime cannot load or run the graph, or not with `provider`.
+        ParityError: onnxruntime cannot load or run the graph, or does not use `provider`.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: onnxruntime warns of every constant that it does not fold
-    options.enable_cpu_mem_arena = False  # slightly slower, but freed memory returns to the system
+    options.log_severity_level = 3  # Errors only. onnxruntime warns of every constant that it does not fold.
+    options.enable_cpu_mem_arena = False  # Slightly slower, but freed memory returns to the system.
     try:
         session = onnxruntime.InferenceSession(path, options, providers=[provider])
         if session.get_providers()[0] != provider:
@@ -71,6 +71,6 @@ def onnxruntime_session(path: Path, provider: str = _CPU) -> Iterator[Embed]:
     except ParityError:
         raise
     except Exception as error:
-        if type(error).__module__.split(".")[0] != "onnxruntime":  # its classes share no base but Exception
+        if type(error).__module__.split(".")[0] != "onnxruntime":  # Its exceptions share no base class.
             raise
         raise ParityError(f"onnxruntime cannot run {path.name}: {str(error).splitlines()[0]}") from error

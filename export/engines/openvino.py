@@ -1,8 +1,8 @@
 """Engine `openvino`: Triton's OpenVINO backend runs an FP32 graph on the CPU, in FP32 or in BF16.
 
-The parameters are documented in the README of github.com/triton-inference-server/openvino_backend. With `HINT_BF16`
-OpenVINO computes in BF16 where the CPU has it (AMX, AVX512-BF16). Without the hint the embedded server computes in
-FP32, but Triton's own backend leaves the choice to OpenVINO, which is BF16 on such a CPU.
+The README of github.com/triton-inference-server/openvino_backend documents the parameters. With `HINT_BF16`, OpenVINO
+computes in BF16 if the CPU supports BF16 (AMX, AVX512-BF16). Without the hint, the embedded server computes in FP32.
+Without the hint, Triton's own backend leaves the choice to OpenVINO, which chooses BF16 on such a CPU.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from export.parity import Array, Embed
 
 
 class OpenVinoEngine(Engine):
-    """`model.onnx` in operators that every runtime knows."""
+    """`model.onnx` with operators that every runtime supports."""
 
     name = "openvino"
     backend = "openvino"
@@ -28,7 +28,7 @@ class OpenVinoEngine(Engine):
     form = "elementary"
 
     def graph_precision(self, precision: Precision) -> Precision:
-        return "fp32"  # OpenVINO itself lowers the precision when it compiles the graph
+        return "fp32"  # OpenVINO lowers the precision when it compiles the graph.
 
     def runtime(self, precision: Precision) -> Runtime | None:
         try:
@@ -36,7 +36,7 @@ class OpenVinoEngine(Engine):
         except ImportError:
             return None
         capable = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and not capable:  # OpenVINO would compute in FP32 without a word, and prove nothing
+        if precision == "bf16" and not capable:  # OpenVINO would silently compute in FP32.
             return None
         return Runtime(f"openvino {openvino.__version__} CPU {precision}", partial(openvino_model, precision=precision))
 
@@ -47,7 +47,7 @@ class OpenVinoEngine(Engine):
         return f"this CPU has no {precision}: export on one that has (AMX), take --precision fp32, {unproven}"
 
     def configure(self, config: Any, precision: Precision, file: str) -> None:
-        config.default_model_filename = file  # the backend would look for model.xml
+        config.default_model_filename = file  # The backend's default is model.xml.
         set_instances(config, 2, "KIND_CPU")
         set_parameters(config, PERFORMANCE_HINT="THROUGHPUT")
         if precision == "bf16":
@@ -71,5 +71,5 @@ def openvino_model(path: Path, precision: str) -> Iterator[Embed]:
             return embeddings
 
         yield embed
-    except RuntimeError as error:  # OpenVINO's bindings raise it for everything
+    except RuntimeError as error:  # OpenVINO's bindings raise it for every error.
         raise ParityError(f"OpenVINO cannot run {path.name}: {str(error).splitlines()[0]}") from error

@@ -1,4 +1,4 @@
-"""Engine `tensorrt`: a plan that TensorRT compiles on the GPU that serves it."""
+"""Engine `tensorrt`: TensorRT compiles the graph to a plan, on the kind of GPU that will serve the plan."""
 
 from typing import Any, Final
 
@@ -9,14 +9,14 @@ from export.files import sha256_of
 from export.graph.spec import Precision
 from export.progress import Progress
 
-# Batch sizes whose kernel launches are captured as CUDA graphs, besides the largest: launches weigh most in small
-# batches. With dynamic batching Triton captures only the sizes that are listed (tensorrt_backend,
+# Batch sizes that Triton captures as CUDA graphs, besides the largest. Kernel launches take the largest part of the
+# time in small batches. With dynamic batching, Triton captures only the listed sizes (tensorrt_backend,
 # src/instance_state.cc).
 _CUDA_GRAPH_BATCH_SIZES: Final = (1, 2, 4, 8)
 
 
 class TensorRtEngine(Engine):
-    """A plan, tied to TensorRT's version, the GPU's compute capability and the largest batch."""
+    """A plan. It is tied to TensorRT's version, the GPU's compute capability and the largest batch."""
 
     name = "tensorrt"
     backend = "tensorrt"
@@ -29,7 +29,7 @@ class TensorRtEngine(Engine):
         return f"{tensorrt_plan.this_machine()} batch {max_batch_size}"
 
     def build(self, request: BuildRequest, progress: Progress) -> tuple[Any, ...]:
-        # The name says what the plan is tied to, so that plans of several machines can be told apart.
+        # The name contains the target, so that users can distinguish plans of several machines.
         name = f"{request.target.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
         plan = request.output / name
         with progress.step(request.tower, "build", request.target) as advance:
@@ -48,7 +48,7 @@ class TensorRtEngine(Engine):
 
     def configure(self, config: Any, precision: Precision, file: str) -> None:
         config.default_model_filename = file
-        set_instances(config, 2, "KIND_GPU")  # one instance's copies overlap the other's computation
+        set_instances(config, 2, "KIND_GPU")  # One instance copies while the other computes.
         cuda = config.optimization.cuda
         cuda.graphs = cuda.output_copy_stream = True
         sizes = {*_CUDA_GRAPH_BATCH_SIZES, config.max_batch_size}

@@ -1,9 +1,10 @@
-"""ONNX graph -> TensorRT plan, and a plan run for its parity: all that needs an NVIDIA GPU, and nothing else.
+"""Build a TensorRT plan from an ONNX graph, and run a plan for the parity check. Both need an NVIDIA GPU.
 
-Written against the Python API of TensorRT 10.13 and 11 (https://docs.nvidia.com/deeplearning/tensorrt, "Python API"):
-every name that is used here is in the bindings of 10.13.3.9 and of 11.4.0.106.
-The network is strongly typed: what precision a product is in stands in the graph. That is a flag in release 10, which
-11 ignores, because there nothing else is left.
+This module uses the Python API of TensorRT 10.13 and 11 (https://docs.nvidia.com/deeplearning/tensorrt, "Python API").
+Every name used here exists in the bindings of 10.13.3.9 and 11.4.0.106.
+
+The network is strongly typed: the graph decides the precision of every product. Release 10 needs a flag for strong
+typing. Release 11 ignores the flag, because there every network is strongly typed.
 """
 
 import importlib
@@ -27,19 +28,23 @@ _HOW = (
 
 @dataclass(frozen=True)
 class Target:
-    """What a plan is tied to."""
+    """The TensorRT version and the kind of GPU to which a plan is tied."""
 
     tensorrt: str
-    """TensorRT's version."""
+    """Version of TensorRT."""
     compute_capability: str
-    """The GPU's, without the dot: "90" is Hopper."""
+    """Compute capability of the GPU, without the dot: "90" is Hopper."""
 
     def __str__(self) -> str:
         return f"tensorrt {self.tensorrt} sm{self.compute_capability}"
 
 
 def this_machine() -> Target:
-    """The target of plans that are built here; TargetError that says what is missing."""
+    """Return the target of plans that are built on this machine, for torch's current GPU.
+
+    Raises:
+        TargetError: this machine has no GPU or no TensorRT.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -51,9 +56,18 @@ def this_machine() -> Target:
 def build(
     graph: Path, plan: Path, input_shape: tuple[int, ...], max_batch_size: int, advance: Callable[[float], None]
 ) -> None:
-    """Write `plan` for batches of 1 to `max_batch_size` inputs of `input_shape`; GraphError that quotes TensorRT.
+    """Compile `graph` and write the file `plan`.
 
-    Kernel timings are kept between builds, in the user's cache. Ctrl-C ends a build at its next step.
+    Kernel timings are kept in the user's cache directory for later builds. Ctrl-C ends a build at its next step.
+
+    Args:
+        input_shape: shape of one input, without the batch axis.
+        max_batch_size: the plan accepts batches of 1 to this size.
+        advance: receives the finished fraction of the current phase, from 0 to 1, on any thread.
+
+    Raises:
+        GraphError: TensorRT cannot read or compile the graph.
+        TargetError: this machine has no GPU or no TensorRT.
     """
     trt = _tensorrt()
     logger = trt.Logger(trt.Logger.WARNING)
@@ -70,14 +84,14 @@ def build(
     timings = _timing_cache_file(this_machine())
     _use_timings(config, timings)
     stop = threading.Event()
-    monitor = _monitor(trt, advance, stop)  # it must outlive the build, and the configuration does not keep it
+    monitor = _monitor(trt, advance, stop)  # The configuration keeps no reference to it.
     config.progress_monitor = monitor
-    # In a thread, because TensorRT catches what its callbacks raise: an interrupt in the middle of one would be lost.
+    # TensorRT discards exceptions that its callbacks raise, and with them an interrupt. So the build runs in a thread.
     with ThreadPoolExecutor(1) as thread:
         try:
             serialized = thread.submit(builder.build_serialized_network, network, config).result()
         finally:
-            stop.set()  # of no effect on a build that is done
+            stop.set()  # This has no effect on a finished build.
     if serialized is None:
         raise GraphError("TensorRT could not build a plan from the graph: its messages are above")
     plan.write_bytes(serialized)
@@ -86,7 +100,12 @@ def build(
 
 @contextmanager
 def plan_on_gpu(path: Path) -> Iterator[Embed]:
-    """Run a plan on the GPU; ParityError if TensorRT refuses it."""
+    """Open a plan on the GPU.
+
+    Raises:
+        ParityError: TensorRT cannot load or run the plan.
+        TargetError: TensorRT is not installed.
+    """
     import torch
 
     trt = _tensorrt()
@@ -116,9 +135,9 @@ def plan_on_gpu(path: Path) -> Iterator[Embed]:
 
 
 def _tensorrt() -> Any:
-    """The library: imported by name, because it has no types and is not there where there is no GPU.
+    """Import TensorRT. The import is by name, because the library has no types and most machines do not have it.
 
-    Its bindings alone will do where the library itself is the system's, as in the serving image.
+    The serving image has the library in the system and only the bindings as a Python package.
     """
     for name in ("tensorrt", "tensorrt_bindings"):
         with suppress(ImportError):
@@ -132,11 +151,11 @@ def _timing_cache_file(target: Target) -> Path:
 
 
 def _use_timings(config: Any, file: Path) -> None:
-    """Begin with the timings of earlier builds; with none where TensorRT refuses them, as of another driver or GPU."""
+    """Start from the timings of earlier builds. Start without if TensorRT rejects them (another driver or GPU)."""
     known = file.read_bytes() if file.is_file() else b""
     for content in (known, b""):
         cache = config.create_timing_cache(content)
-        if cache is not None and config.set_timing_cache(cache, False):  # False: mismatches are refused
+        if cache is not None and config.set_timing_cache(cache, False):  # False rejects timings of another device.
             return
 
 
@@ -145,16 +164,17 @@ def _keep_timings(config: Any, file: Path) -> None:
     if cache is None:
         return
     partial = file.with_name(f"{file.name}.{os.getpid()}")
-    with suppress(
-        OSError
-    ):  # a home that cannot be written to costs the next build its head start, and this one nothing
+    with suppress(OSError):  # Without a writable cache directory, only the next build is slower.
         file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(cache.serialize())
         partial.replace(file)
 
 
 def _monitor(trt: Any, advance: Callable[[float], None], stop: threading.Event) -> Any:
-    """TensorRT's own account of its phases, as one number: steps done of the outermost phase. Called by any thread."""
+    """Report the finished fraction of TensorRT's outermost phase to `advance`, and end the build when `stop` is set.
+
+    TensorRT calls the monitor on any thread.
+    """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -168,7 +188,7 @@ def _monitor(trt: Any, advance: Callable[[float], None], stop: threading.Event) 
         def step_complete(self, phase_name: str, step: int) -> bool:
             if steps := self.steps.get(phase_name):
                 advance((step + 1) / steps)
-            return not stop.is_set()  # False ends the build
+            return not stop.is_set()  # False ends the build.
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)

@@ -1,7 +1,7 @@
-"""Attention in place of timm's and torch's modules, with the same weights, by the operators of a `Form`.
+"""Attention modules that replace timm's and torch's, with the same weights and the operators of a `Form`.
 
-Query, key and value are three products, so that no runtime has to split one result into three. The bias of the
-value is folded into the bias of the output: attention weights add up to 1, so attention passes the bias on unchanged.
+Query, key and value are three matrix products, so that no runtime has to split one result into three. The bias of the
+value is folded into the bias of the output. Attention weights add up to 1, so attention does not change that bias.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ from export.graph.forms import Form
 
 
 class SelfAttention(nn.Module):
-    """Attend within x [N, S, W]; the caller applies `out` to the result [N, S, W].
+    """Self-attention over x [N, S, W], without the output projection. The caller applies `out` to the result [N, S, W].
 
-    With rotary positions for a vision tower, causal for a text tower.
+    A vision tower uses rotary positions. A text tower uses a causal mask.
     """
 
     rotary: Tensor | None
@@ -44,7 +44,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, pool: Any, form: Form, dtype: torch.dtype) -> None:
         super().__init__()
-        self.query = nn.Parameter(pool.q(pool.latent))  # the same for every image
+        self.query = nn.Parameter(pool.q(pool.latent))  # The query does not depend on the image.
         self.kv, self.proj, self.norm, self.mlp = pool.kv, pool.proj, pool.norm, pool.mlp
         self.heads, self.form, self.dtype = pool.num_heads, form, dtype
 
@@ -57,7 +57,15 @@ class AttentionPool(nn.Module):
 
 
 def vision_attention(attention: Any, rotary: Tensor, form: Form) -> SelfAttention:
-    """From timm's AttentionRope and `rotary_table`; its weights are changed in place: it is then of no use."""
+    """Convert timm's AttentionRope.
+
+    Args:
+        attention: timm's module. Its weights are changed in place, so do not use it afterwards.
+        rotary: what `rotary_table` returned for `form`.
+
+    Raises:
+        GraphError: the module has parts that Perception Encoder does not have.
+    """
     plain = all(isinstance(part, nn.Identity) for part in (attention.q_norm, attention.k_norm, attention.norm))
     if not plain or attention.qkv is None or attention.rotate_half:
         raise GraphError("the vision tower's attention is not Perception Encoder's")
@@ -70,7 +78,11 @@ def vision_attention(attention: Any, rotary: Tensor, form: Form) -> SelfAttentio
 
 
 def text_attention(attention: nn.MultiheadAttention, form: Form) -> SelfAttention:
-    """From torch's MultiheadAttention, with the same weights: its output's bias is changed in place."""
+    """Convert torch's MultiheadAttention.
+
+    Args:
+        attention: torch's module. The bias of its output is changed in place, so do not use it afterwards.
+    """
     width = attention.embed_dim
     with torch.device("meta"):
         qkv = nn.Linear(width, 3 * width)
@@ -79,15 +91,25 @@ def text_attention(attention: nn.MultiheadAttention, form: Form) -> SelfAttentio
 
 
 def rotary_table(embed: Tensor, prefix_tokens: int, heads: int, form: Form, dtype: torch.dtype) -> Tensor:
-    """timm's [S, sine | cosine], each value twice in neighbours -> the form's, for prefix + S tokens."""
+    """Convert timm's table of rotary positions to the table of `form`.
+
+    Args:
+        embed: timm's table [S, 2 d] for heads of d numbers: d sines, then d cosines. Each value occurs twice in a row.
+        prefix_tokens: number of tokens before the S patches, which are not rotated.
+        heads: number of attention heads.
+        dtype: dtype of the matrix products.
+
+    Returns:
+        The table for `Form.rotate`, for `prefix_tokens` + S tokens.
+    """
     sine, cosine = (table[:, ::2] for table in embed.chunk(2, dim=-1))
-    sine = F.pad(sine, (0, 0, prefix_tokens, 0), value=0.0)  # a class token is not rotated
+    sine = F.pad(sine, (0, 0, prefix_tokens, 0), value=0.0)  # A class token is not rotated.
     cosine = F.pad(cosine, (0, 0, prefix_tokens, 0), value=1.0)
     return form.rotary_table(cosine, sine, heads, dtype)
 
 
 def _split(qkv: nn.Linear) -> list[nn.Linear]:
-    """Three of a third of its outputs each, on the same memory."""
+    """Split a linear layer into three, each with a third of the outputs. The three share the memory of `qkv`."""
     parts = []
     for weight, bias in zip(qkv.weight.data.chunk(3), qkv.bias.data.chunk(3), strict=True):
         with torch.device("meta"):
@@ -98,9 +120,9 @@ def _split(qkv: nn.Linear) -> list[nn.Linear]:
 
 
 def _separate_halves(linear: nn.Linear, heads: int) -> None:
-    """Reorder within each head from pairs (x0, y0, x1, y1, ...) to halves_apart (x0, x1, ..., y0, y1, ...).
+    """Reorder the outputs of each head from pairs (x0, y0, x1, y1, ...) to halves (x0, x1, ..., y0, y1, ...).
 
-    Products of query and key stay the same, and a rotation becomes two slices instead of a strided shuffle.
+    The products of query and key do not change. A rotation then needs two slices instead of strided access.
     """
     order = torch.arange(linear.out_features).view(heads, -1, 2).transpose(1, 2).flatten()
     for parameter in (linear.weight, linear.bias):

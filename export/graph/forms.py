@@ -1,13 +1,13 @@
 """The graph's operators in two forms of the same mathematics. Each engine uses the form that its runtime documents.
 
-    fused        onnxruntime's own operators (docs/ContribOperators.md), on the CPU and CUDA; OpenVINO reads them too.
-                 MultiHeadAttention is flash attention: on CUDA for FP16 since release 1.16, BF16 since 1.24, on the CPU
-                 for FP32 since 1.19. RotaryEmbedding and SkipLayerNormalization spare a GPU most of the passes over
-                 memory that a block takes besides its matrix products
-    elementary   MatMul, Softmax, Mul, Add, LayerNormalization: every parser knows them, and TensorRT fuses them
+    fused        onnxruntime's own operators (docs/ContribOperators.md), for the CPU and CUDA. OpenVINO reads them too.
+                 MultiHeadAttention is flash attention: on CUDA in FP16 since release 1.16 and in BF16 since 1.24, on
+                 the CPU in FP32 since 1.19. RotaryEmbedding and SkipLayerNormalization avoid most of a block's passes
+                 over GPU memory, besides those of the matrix products.
+    elementary   MatMul, Softmax, Mul, Add, LayerNormalization. Every parser supports them, and TensorRT fuses them.
 
-onnx's own `Attention` (opset 23) is not used: onnxruntime has it on CUDA only since 1.24, and its CUDA kernel refuses
-an explicit precision of the softmax.
+onnx's own `Attention` (opset 23) is not used. onnxruntime has this operator on CUDA only since 1.24, and the CUDA
+kernel rejects an explicit precision of the softmax.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from export.graph.spec import GraphForm
 
-# CUDA's RotaryEmbedding starts a block of threads for each head of each token (contrib_ops/cuda/bert/
-# rotary_embedding_impl.cu), and takes up to 1,024 numbers, a block's threads, for a head. Heads of 64 took an H100
-# 180 us for 38 MB, which its memory moves there and back in 27. Fewer blocks should be faster; not measured since.
+# onnxruntime's CUDA kernel for RotaryEmbedding starts one block of threads for each head of each token
+# (contrib_ops/cuda/bert/rotary_embedding_impl.cu). A head may have up to 1,024 numbers, the threads of a block. With
+# heads of 64 numbers an H100 needed 180 us for 38 MB. Reading and writing 38 MB takes the H100's memory 27 us. Wider
+# heads need fewer blocks. The effect on the time is not measured.
 _ROTARY_WIDTH = 1024
 
 
@@ -29,7 +30,7 @@ class Form(Protocol):
     """The operators that have more than one form."""
 
     halves_apart: bool
-    """Whether `rotate` takes a head's real parts first and its imaginary parts after them. Otherwise they alternate."""
+    """True if `rotate` expects all real parts of a head before its imaginary parts. False if the two alternate."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
         """Compute softmax(q k^T / sqrt(d)) v: query [N, S, W], key and value [N, T, W] -> [N, S, W]."""
@@ -38,7 +39,7 @@ class Form(Protocol):
         """Build the table for `rotate` from FP32 cosines and sines [S, d / 2], for heads of d numbers."""
 
     def rotate(self, x: Tensor, table: Tensor) -> Tensor:
-        """Rotate the pairs of each head of x [N, S, W] by the angles of their token; shape and dtype stay."""
+        """Rotate the pairs of each head of x [N, S, W] by the angles of their token. Shape and dtype do not change."""
 
     def add_norm(self, x: Tensor, inputs: Tensor, linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         """Return x + linear(inputs) and its norm, both FP32 [N, S, W]; x is FP32 [N, S, W], inputs are [N, S, V]."""
@@ -50,12 +51,12 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 
 class Elementary:
-    """Operators that every parser knows. Torch can run this form."""
+    """Operators that every parser supports. Torch can run this form."""
 
     halves_apart = True
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
-        # The softmax is in FP32.
+        # The softmax is in FP32, as in the reference under autocast.
         def split(x: Tensor) -> Tensor:
             return _by_head(x, heads).transpose(1, 2)
 
@@ -68,7 +69,7 @@ class Elementary:
         return attended.transpose(1, 2).flatten(-2)
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # [2, S, 1, d], in FP32 whatever x is
+        # Shape [2, S, 1, d], always FP32, so that the rotation is computed in FP32.
         return torch.stack((cosine, sine)).repeat(1, 1, 2).unsqueeze(2)
 
     def rotate(self, x: Tensor, table: Tensor) -> Tensor:
@@ -92,15 +93,15 @@ class Fused:
         return _operator("MultiHeadAttention", query, key, value, num_heads=heads, unidirectional=int(causal))
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # [2, S, width / 2]. Pairs are neighbours, so several heads can be rotated as one wider head.
+        # Shape [2, S, width / 2]. The two numbers of a pair are adjacent, so several heads rotate as one wider head.
         fitting = _ROTARY_WIDTH // (2 * cosine.shape[-1])
         together = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= max(1, fitting))
         return torch.stack((cosine, sine)).repeat(1, 1, together).to(dtype)
 
     def rotate(self, x: Tensor, table: Tensor) -> Tensor:
         cosine, sine = table.unbind(0)
-        # Positions are given for each input. onnxruntime also accepts the first position alone, but OpenVINO (2026.4)
-        # then rotates all tokens like the first.
+        # Each input gets all its positions. onnxruntime also accepts the first position alone. In that case OpenVINO
+        # (2026.4) rotates all tokens like the first.
         positions = torch.arange(x.shape[1]).expand(x.shape[0], -1)
         count = x.shape[-1] // (2 * table.shape[-1])
         return _operator("RotaryEmbedding", x, positions, cosine, sine, num_heads=count, interleaved=1)

@@ -1,7 +1,7 @@
 """Export a tower to an ONNX file with named tensors and a dynamic batch axis, verified by onnx's own checker.
 
-`OPSET` is documented by every runtime in reach: onnxruntime since 1.17 (its compatibility table), so Triton >= 24.02
-and the embedded server, and TensorRT's parser since 10. Operators beyond it are another matter: see `forms`.
+Every supported runtime documents `OPSET`: onnxruntime since 1.17 (its compatibility table), which Triton 24.02 and
+later and the embedded server contain, and TensorRT's parser since 10. `forms` describes operators outside the opset.
 """
 
 import warnings
@@ -19,20 +19,21 @@ from export.errors import GraphError
 OPSET: Final = 20
 OUTPUT: Final = "embedding"
 
-# A protobuf file cannot exceed 2 GB. The limit here is lower, because saving in one file copies the weights in memory.
+# A protobuf file cannot exceed 2 GB. This limit is lower, because saving to one file copies the weights in memory.
 _EXTERNAL_DATA_ABOVE_BYTES: Final = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """An exported graph. `files` lists the graph and then its weights file, if any, all in one directory."""
+    """An exported graph."""
 
     path: Path
     files: tuple[Path, ...]
+    """The graph, then its weights file if there is one. All files are in one directory."""
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Size of all files, in bytes."""
         return sum(file.stat().st_size for file in self.files)
 
 
@@ -42,7 +43,7 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
     Args:
         tower: the module to trace.
         input_name: name of the graph's input. The output is always `embedding`.
-        example: an input [N, ...] with N >= 2.
+        example: an input [N, ...] with N >= 2: image uint8 [N, H, W, 3] or tokens int32 [N, L].
         path: the file to write.
 
     Raises:
@@ -50,7 +51,7 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own deprecations, which the caller can do nothing about
+            warnings.simplefilter("ignore")  # The warnings are about torch's own code. The caller cannot act on them.
             program = torch.onnx.export(
                 tower,
                 (example,),
@@ -62,7 +63,7 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
             )
     except torch.onnx.OnnxExporterError as error:
         raise GraphError(f"torch could not export the tower: {str(error).splitlines()[0]}") from error
-    assert program is not None  # None only for the exporter before dynamo
+    assert program is not None  # The result is None only without dynamo.
     model = program.model
     _name_output(model)
     _strip_provenance(model)
@@ -77,7 +78,7 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
         onnx_ir.save(model, path)
         graph = OnnxGraph(path, (path,))
     for value in model.graph.initializers.values():
-        value.const_value = None  # the exporter's caches outlive the model, and would keep its weights in memory
+        value.const_value = None  # The exporter's caches keep the model, and so its weights, in memory.
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -86,7 +87,8 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
 
 
 def _name_output(model: onnx_ir.Model) -> None:
-    # Not left to `output_names`: torch calls the token table's lookup "embedding" too, and lets the two collide.
+    # `output_names` is not used, because torch also names the lookup of the token table "embedding". The two names
+    # would collide.
     for node in model.graph:
         for value in node.outputs:
             if value.name == OUTPUT:

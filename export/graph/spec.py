@@ -1,4 +1,7 @@
-"""Choices that decide which types and operators a graph has. Imports nothing, so that command lines can name them."""
+"""Choices that decide which types and operators a graph has.
+
+This module imports no library, so that the command line starts without torch.
+"""
 
 from typing import Literal
 

@@ -1,8 +1,9 @@
 """The two towers as they are served: one integer tensor in, one unit-length embedding out.
 
-Architecture: Perception Encoder (Bolya et al., 2025, https://arxiv.org/abs/2504.13181), as open_clip and timm write it
-(`timm.models.eva.vit_pe_core_*`, `open_clip.transformer.TextTransformer`). What Meta's code does outside the network
-(mean and standard deviation of 0.5, the final L2 norm) is inside here, so that no client can get it wrong.
+Architecture: Perception Encoder (Bolya et al., 2025, https://arxiv.org/abs/2504.13181), in the implementation of
+open_clip and timm (`timm.models.eva.vit_pe_core_*`, `open_clip.transformer.TextTransformer`). Meta's code normalises
+images (mean and std 0.5) and embeddings (L2 norm) outside the network. These towers do both inside, so that every
+client gets the same result.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """The two towers for export: the weights and mathematics of `towers`, with an explicit dtype for every tensor.
 
-Lower precision is mixed as Meta's reference runs it (autocast): matrix products in FP16 or BF16; the residual stream,
-norms, softmax and the final L2 norm in FP32. The graph itself contains the casts, so every runtime does the same.
+Lower precision is mixed as in Meta's reference (autocast). Matrix products are in FP16 or BF16. The residual stream,
+norms, softmax and the final L2 norm are in FP32. The graph contains the casts, so every runtime uses the same types.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,11 @@ _DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch
 
 
 class Block(nn.Module):
-    """Hold the parts of one transformer block. Attention and MLP each end in a product that is added to the stream."""
+    """The parts of one transformer block. `Blocks` applies them.
+
+    Raises:
+        GraphError: the MLP is not linear, activation, linear.
+    """
 
     def __init__(self, norm1: nn.LayerNorm, attention: SelfAttention, norm2: nn.LayerNorm, mlp: nn.Module) -> None:
         super().__init__()
@@ -33,9 +37,10 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """Apply all blocks and the tower's last norm to the FP32 stream x [N, S, W]; matrix products are in `dtype`.
+    """All blocks and the tower's last norm, for the FP32 residual stream x [N, S, W]. Matrix products are in `dtype`.
 
-    Each sum is computed together with the norm that follows it. The last sum is followed by `last_norm`.
+    Each sum is computed together with the norm that follows it, which some runtimes fuse. `last_norm` follows the last
+    sum.
     """
 
     def __init__(self, blocks: Iterable[Block], last_norm: nn.LayerNorm, form: Form, dtype: torch.dtype) -> None:
@@ -77,7 +82,7 @@ class TypedVisionTower(nn.Module):
         self.blocks = Blocks(blocks, trunk.norm, form, dtype)
 
     def forward(self, image: Tensor) -> Tensor:
-        # TensorRT accepts UINT8 only for inputs, and only a Cast may read it. So the cast comes first.
+        # TensorRT accepts UINT8 only for inputs, and only a Cast may read a UINT8 input. So the cast comes first.
         pixels = ((image.to(torch.float32) / 255 - 0.5) / 0.5).to(self.dtype)
         # [N, H, W, 3] -> [N, patches, pixels of a patch]
         rows, columns, size = image.shape[1] // self.patch_size, image.shape[2] // self.patch_size, self.patch_size
@@ -108,9 +113,9 @@ class TypedTextTower(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.blocks(self.table(tokens).float() + self.positions)
-        # The position of the first end token. The reference takes the argmax of the tokens, because the end token is
-        # the highest number. GPU runtimes have no argmax of integers, and 49407 is not exact in BF16. The weights of
-        # `from_the_end` are exact.
+        # Find the position of the first end token. The reference uses the argmax of the tokens, because the end token
+        # has the highest id. GPU runtimes have no argmax of integers, and BF16 cannot represent 49407. BF16 represents
+        # every value of `from_the_end`.
         end = ((tokens == self.table.num_embeddings - 1) * self.from_the_end).argmax(dim=-1)
         x = x.gather(1, end[:, None, None].expand(-1, 1, x.shape[-1]))[:, 0]
         x = x.to(self.dtype) @ self.projection

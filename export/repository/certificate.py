@@ -1,9 +1,9 @@
-"""`parity.json`: what an artifact was made from, by what code, and how well it agrees with torch.
+"""`parity.json`, the certificate of an artifact: its inputs, the code that made it, and its parity with torch.
 
-The file lies beside the artifact. Two identities are kept apart:
+The file is in the version directory, beside the artifact. It holds two identities:
 
-    EmbeddingSpace   variant and weights: embeddings of equal spaces can be compared with each other
-    Inputs           all that decides the artifact's contents: with equal inputs there is nothing to export again
+    EmbeddingSpace   Variant and weights. Embeddings of equal spaces can be compared with each other.
+    Inputs           Everything that decides the artifact's contents. With equal inputs no new export is needed.
 """
 
 import json
@@ -22,16 +22,16 @@ from export.source_digest import digest_of_modules
 
 FILE_NAME: Final = "parity.json"
 _DISTRIBUTION: Final = "perception-encoder-server"
-# The code between a weights file and an ONNX graph. An engine adds its own (`Engine.sources`).
+# The code that makes an ONNX graph from a checkpoint. An engine adds its own modules (`Engine.sources`).
 _GRAPH_CODE: Final = ("export.graph", "export.weights.checkpoint")
-# What decides how torch traces a tower and what the graph looks like afterwards.
+# The libraries that decide how torch traces a tower and what the graph contains.
 _GRAPH_LIBRARIES: Final = ("torch", "timm", "open_clip_torch", "onnx", "onnx_ir", "onnxscript")
 _OTHER_LIBRARIES: Final = ("onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
-    """The identity of the vectors: which network, with which weights. Precision and engine do not change it."""
+    """The identity of the embeddings: the network and its weights. Precision and engine do not change it."""
 
     variant: str
     checkpoint_sha256: str
@@ -39,7 +39,7 @@ class EmbeddingSpace:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What decides an artifact's contents."""
+    """Everything that decides an artifact's contents."""
 
     space: EmbeddingSpace
     tower: str
@@ -48,16 +48,16 @@ class Inputs:
     form: GraphForm
     opset: int
     architecture_sha256: str
-    """Digest of open_clip's configuration of the variant."""
+    """SHA-256 of open_clip's configuration of the variant."""
     code_sha256: str
-    """Digest of the syntax trees of the code that makes the artifact; rewording a comment does not change it."""
+    """SHA-256 of the syntax trees of the code that makes the artifact. Comments and docstrings do not count."""
     libraries: Mapping[str, str]
     """Versions of the libraries that shape the graph."""
     target: str = ""
-    """What else the artifact is tied to: a plan's TensorRT, GPU and largest batch."""
+    """The result of `Engine.target`: for a plan, the TensorRT version, GPU and largest batch; else empty."""
 
     def differences(self, other: "Inputs") -> list[str]:
-        """Name what differs from `other`, for a person."""
+        """List the fields that differ from `other`, in the words of the command line's output."""
         names = [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
         return [_IN_WORDS.get(name, name) for name in names]
 
@@ -72,38 +72,43 @@ _IN_WORDS: Final = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What the export cost on the machine that ran it."""
+    """Time and memory of an export."""
 
     seconds: Mapping[str, float]
-    """Wall-clock time of each step."""
+    """Wall-clock time of each step, in seconds."""
     peak_memory_bytes: Mapping[str, int]
-    """The process's largest resident set during each step, imports included."""
+    """The process's largest resident memory during each step, in bytes, including imported libraries."""
     imports_memory_bytes: int
-    """Its resident set before any weights were loaded."""
+    """The process's resident memory before any weights were loaded, in bytes."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """The provenance and the proof of one artifact."""
+    """The provenance of one artifact and its parity with torch."""
 
     inputs: Inputs
     checkpoint_source: str
+    """Origin of the weights: a file name, or `repository@commit/file` on the hub."""
     logit_scale: float
+    """The factor of similarities in logits, already the exponential of the stored value."""
     notice: str
+    """A warning for users of the embeddings; empty if there is none."""
     parity: Parity | None
-    """None if nothing here could run the artifact, and it was published with `--unverified`."""
+    """None if the artifact was published with `--unverified`, because no runtime on the machine could run it."""
     min_cosine_required: float
+    """The smallest cosine to torch's embeddings that the export accepted."""
     runtime: str
-    """What ran the artifact for `parity`."""
+    """The library, version and device that ran the artifact for `parity`; empty if there was none."""
     command: str
+    """The command line of the export."""
     files: Mapping[str, str]
-    """File name in the version directory -> sha256."""
+    """SHA-256 of each file in the version directory, by file name. The first file is the artifact."""
     versions: Mapping[str, str]
-    """Every library that had a part in the artifact or its proof, and this package as `perception-encoder-server`."""
+    """Versions of the libraries that made or ran the artifact, and of this package, `perception-encoder-server`."""
     measured: Measured
 
     def write(self, directory: Path) -> None:
-        """Write the certificate beside the files that it names."""
+        """Write the certificate into the version directory."""
         (directory / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     @classmethod
@@ -111,7 +116,7 @@ class Certificate:
         """Read the certificate of a version directory.
 
         Raises:
-            RepositoryError: there is none, it is damaged, or another version of pe-export wrote it.
+            RepositoryError: the file is missing or damaged, or another version of pe-export wrote the file.
         """
         path = directory / FILE_NAME
         try:
@@ -133,11 +138,11 @@ class Certificate:
 
     @property
     def artifact(self) -> str:
-        """The name of the file that Triton loads, which is the first of `files`."""
+        """The name of the file that Triton loads."""
         return next(iter(self.files))
 
     def damaged_files(self, directory: Path) -> list[str]:
-        """List the files that the certificate names and that are missing or changed."""
+        """List the names of `files` that are missing or changed."""
         return [
             name
             for name, digest in self.files.items()
@@ -162,28 +167,32 @@ class Certificate:
 
 
 def code_digest(engine: str) -> str:
-    """Hash the code that makes an engine's artifacts. Imports neither torch nor the code."""
+    """Hash the code that makes an engine's artifacts, without importing torch or that code.
+
+    Returns:
+        A SHA-256 in hexadecimal digits.
+    """
     return digest_of_modules((*_GRAPH_CODE, *ENGINES[engine].sources))
 
 
 def graph_library_versions() -> dict[str, str]:
-    """List the installed versions of the libraries that shape a graph."""
+    """Return the installed versions of the libraries that decide a graph's contents, by distribution name."""
     return {name: _version(name) for name in _GRAPH_LIBRARIES}
 
 
 def all_versions() -> dict[str, str]:
-    """List the installed versions of this package and of every library that has a part in an export."""
+    """Return the installed versions of this package and of the libraries of an export, by distribution name."""
     versions = {name: _version(name) for name in (*_GRAPH_LIBRARIES, *_OTHER_LIBRARIES)}
     return {_DISTRIBUTION: _own_version(), **versions}
 
 
 def _version(name: str) -> str:
-    # "2.14.1+cpu" is the same source as "2.14.1", and exports the same graph.
+    # "2.14.1+cpu" is built from the same source as "2.14.1" and exports the same graph.
     return metadata.version(name).partition("+")[0]
 
 
 def _own_version() -> str:
     try:
         return metadata.version(_DISTRIBUTION)
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+    except metadata.PackageNotFoundError:  # The package runs from a source tree and is not installed.
         return "unknown"

@@ -1,4 +1,4 @@
-"""Check a model repository without torch and without the weights: is every model what its certificate says?"""
+"""Check that every model of a repository matches its certificate. This needs neither torch nor the weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from export.repository.certificate import FILE_NAME, Certificate
 from export.repository.store import Repository
 from export.variants import TOWERS, find_variant
 
-# How much larger the error of a fresh run may be than the recorded one. Another machine rounds differently.
+# By how much the largest error of a new run may exceed the recorded one. Another machine rounds differently.
 _SPREAD: Final = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1e-2}
 
 
@@ -21,13 +21,19 @@ class Finding:
     """The result of checking one model."""
 
     model: str
+    """Name of the model, with its version if it has a certificate: `PE-Demo-T8-64-text/1`."""
     problem: str
-    """Empty if all is well."""
+    """The first problem found; empty if there is none."""
     detail: str = ""
+    """Engine, precision, parity and weights, if there is no problem."""
 
 
 def check(repository: Repository) -> Iterator[Finding]:
-    """Yield one finding for the newest version of each model, as soon as it is checked."""
+    """Check the newest version of each model. Yield each finding as soon as the model is checked.
+
+    Raises:
+        RepositoryError: there is no repository.
+    """
     for model in repository.models():
         version = repository.latest_version(model)
         name = f"{model}/{version}"
@@ -48,11 +54,11 @@ def check(repository: Repository) -> Iterator[Finding]:
 def _check_files(repository: Repository, model: str, certificate: Certificate) -> None:
     damaged = certificate.damaged_files(repository.version_directory(model, repository.latest_version(model)))
     if damaged:
-        raise RepositoryError(f"{', '.join(damaged)}: missing, or not as exported")
+        raise RepositoryError(f"{', '.join(damaged)}: missing, or changed since the export")
     variant = find_variant(certificate.inputs.space.variant)
     tower = next(tower for tower in TOWERS if tower == certificate.inputs.tower)
     if model != variant.model_name(tower):
-        raise RepositoryError(f"the directory holds {variant.model_name(tower)}")
+        raise RepositoryError(f"the directory contains another model, {variant.model_name(tower)}")
     actual = config_pbtxt.parse(repository.read_config(model))
     expected = triton_config.describe(
         variant,
@@ -66,13 +72,21 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
     # Operators may tune other fields. The gateway and the artifact rely on these.
     for field in ("name", "backend", "input", "output", "parameters"):
         if getattr(actual, field) != getattr(expected, field):
-            raise RepositoryError(f"config.pbtxt: {field} is not what was exported")
+            raise RepositoryError(f"config.pbtxt: the field {field} differs from the export")
     if actual.max_batch_size < 1:
         raise RepositoryError("config.pbtxt: max_batch_size must be at least 1")
 
 
 def _run_again(repository: Repository, model: str, certificate: Certificate) -> parity.Parity | None:
-    """Compare a fresh run with the recorded figures; None if the model was published unverified."""
+    """Run the model on the recorded inputs, and compare its parity with the recorded parity.
+
+    Returns:
+        The parity of the new run; None if the model was published unverified.
+
+    Raises:
+        ParityError: no runtime can run the model, or its error is larger than the tolerance allows.
+        RepositoryError: the recorded inputs cannot be read.
+    """
     if certificate.parity is None:
         return None
     directory = repository.version_directory(model, repository.latest_version(model))
@@ -80,7 +94,7 @@ def _run_again(repository: Repository, model: str, certificate: Certificate) -> 
     engine = ENGINES[certificate.inputs.engine]
     runtime = engine.runtime(certificate.inputs.precision)
     if runtime is None:
-        raise ParityError(f"nothing here can run {engine.name} in {certificate.inputs.precision}")
+        raise ParityError(f"no runtime on this machine can run {engine.name} in {certificate.inputs.precision}")
     with runtime.load(directory / certificate.artifact) as embed:
         figures = parity.compare(answers.expected, parity.embed_all(embed, answers.inputs))
     parity.require(figures, certificate.inputs.precision)
@@ -91,7 +105,7 @@ def _run_again(repository: Repository, model: str, certificate: Certificate) -> 
     ):
         raise ParityError(
             f"largest error to torch FP32 is {figures.max_abs_error:.1e} over {figures.samples} samples; "
-            f"recorded are {recorded.max_abs_error:.1e} over {recorded.samples}"
+            f"the export recorded {recorded.max_abs_error:.1e} over {recorded.samples}"
         )
     return figures
 

@@ -1,7 +1,7 @@
 """Read and write `config.pbtxt` through Triton's own protobuf, `inference.ModelConfig`.
 
-The only module of the project that knows the file's text form. `export/preflight.py` has a reader of its own, because
-it runs alone in the stock Triton image, which has no `tritonclient`.
+Only this module parses and writes the file's text form, except `export/preflight.py`. That file runs alone in the stock
+Triton image, which has no `tritonclient`.
 
 Fields: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
 """
@@ -21,7 +21,7 @@ def parse(text: str | bytes) -> Any:
     """Parse the contents of a `config.pbtxt`.
 
     Args:
-        text: the file's contents; bytes must be UTF-8.
+        text: contents of the file. Bytes must be UTF-8.
 
     Returns:
         The `inference.ModelConfig` message.

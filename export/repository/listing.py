@@ -1,4 +1,4 @@
-"""Print what can be exported and what a model repository holds, as tables for a terminal."""
+"""Format tables for a terminal: the variants that can be exported, and the models of a repository."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from export.variants import TOWERS, VARIANTS
 
 
 def variants_table() -> str:
-    """Format one line for each variant that can be exported."""
+    """Format one line for each variant."""
     rows = [
         (
             variant.name,
@@ -26,7 +26,11 @@ def variants_table() -> str:
 
 
 def repository_table(repository: Repository) -> str:
-    """Format one line for the newest version of each model, from its certificate."""
+    """Format one line for the newest version of each model, from its certificate.
+
+    Raises:
+        RepositoryError: there is no repository.
+    """
     rows = list(_repository_rows(repository))
     if not rows:
         return f"{repository.path} holds no models"

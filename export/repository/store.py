@@ -1,9 +1,9 @@
-"""A Triton model repository on disk, `<model>/config.pbtxt` and `<model>/<version>/`; a model appears whole or not.
+"""A Triton model repository on disk: `<model>/config.pbtxt` and `<model>/<version>/`. Publishing is atomic.
 
-Triton takes every directory in a repository for a model, hidden ones too, and every directory in a model whose name is
-a number for a version (core, src/model_repository_manager). So a model is made ready beside the repository and moved in
-by one rename; where that is impossible (the repository is a mount of its own) its parts first arrive as plain files,
-which Triton ignores.
+Triton loads every directory in a repository as a model, hidden directories included. It loads every directory of a
+model whose name is a number as a version (core, src/model_repository_manager). So a model is assembled beside the
+repository and moved in by one rename. If the repository is a mount of its own, such a rename is impossible. Then the
+model's files are first copied into the repository as plain files, which Triton ignores.
 """
 
 import errno
@@ -14,47 +14,61 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from export.errors import RepositoryError
 
-CONFIG = "config.pbtxt"
+CONFIG: Final = "config.pbtxt"
 
 
 class Repository:
-    """A model repository that this process may add models to."""
+    """A model repository to which this process adds models."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def require_writable(self) -> None:
-        """RepositoryError unless models can be added; makes the directory if it is not there yet."""
+        """Check that models can be added. Create the directory if it does not exist.
+
+        Raises:
+            RepositoryError: the directory cannot be created or written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RepositoryError(f"cannot make the repository {self.path}: {error.strerror}") from error
+            raise RepositoryError(f"cannot create the repository {self.path}: {error.strerror}") from error
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise RepositoryError(f"cannot write to the repository {self.path}: permission denied")
 
     def models(self) -> list[str]:
-        """Every directory that Triton would take for a model, by name."""
+        """List the names of all directories that Triton would load as models, sorted.
+
+        Raises:
+            RepositoryError: there is no repository.
+        """
         if not self.path.is_dir():
             raise RepositoryError(f"there is no model repository at {self.path}")
         return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
 
     def latest_version(self, model: str) -> int:
-        """The highest version number of a model; 0 if it has none."""
+        """Return the highest version number of a model; 0 if the model has no version."""
         directory = self.path / model
         names = [entry.name for entry in directory.iterdir() if entry.is_dir()] if directory.is_dir() else []
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def version_directory(self, model: str, version: int) -> Path:
+        """Return the directory of a version, whether it exists or not."""
         return self.path / model / str(version)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """An empty directory that Triton does not look into, removed afterwards; one export at a time per repository.
+        """Create an empty directory outside Triton's view, and delete it afterwards.
 
-        What a killed run left there is removed first.
+        The directory is locked, so that only one export at a time writes to the repository. Files that a killed export
+        left behind are deleted first.
+
+        Raises:
+            RepositoryError: another export holds the lock.
         """
         resolved = self.path.resolve()
         parent = resolved.parent if os.access(resolved.parent, os.W_OK) else Path(tempfile.gettempdir())
@@ -67,7 +81,7 @@ class Repository:
             except BlockingIOError:
                 raise RepositoryError(f"another export is writing to {self.path}") from None
             _empty(directory)
-            for partial in self.path.glob(".*.partial"):  # see `_move`
+            for partial in self.path.glob(".*.partial"):  # `_move` names its files so.
                 partial.unlink()
             try:
                 yield directory
@@ -77,8 +91,14 @@ class Repository:
             os.close(handle)
 
     def publish(self, model: str, staged: Path, config: str) -> int:
-        """Make the files in `staged` the newest version of a model, and `config` its configuration; returns the
-        version.
+        """Move a directory into the repository as the newest version of a model.
+
+        Args:
+            staged: the version directory, inside `staging`.
+            config: the text of the model's `config.pbtxt`.
+
+        Returns:
+            The number of the new version.
         """
         version = self.latest_version(model) + 1
         directory = self.path / model
@@ -95,19 +115,19 @@ class Repository:
         return version
 
     def read_config(self, model: str) -> str:
-        """The text of a model's configuration; empty if it has none."""
+        """Return the text of a model's `config.pbtxt`; empty if the file does not exist."""
         path = self.path / model / CONFIG
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     def write_config(self, model: str, config: str) -> None:
-        """Replace a model's configuration in one step."""
+        """Replace a model's `config.pbtxt` atomically."""
         partial = self.path / model / f".{CONFIG}.partial"
         partial.write_text(config, encoding="utf-8")
         partial.replace(self.path / model / CONFIG)
 
 
 def _move(source: Path, target: Path, root: Path) -> None:
-    """Rename a directory, or, across file systems, copy its files to plain files in `root` and assemble it there."""
+    """Rename a directory. Across file systems, copy its files to plain files in `root`, and assemble them there."""
     try:
         source.rename(target)
     except OSError as error:
@@ -133,7 +153,7 @@ def _move(source: Path, target: Path, root: Path) -> None:
 
 
 def _flush(directory: Path) -> None:
-    """Have the disk confirm every file, so that a power cut after the rename finds them whole."""
+    """Flush every file to disk before the rename, so that a power failure afterwards leaves complete files."""
     for path in directory.rglob("*"):
         if path.is_file():
             handle = os.open(path, os.O_RDONLY)

@@ -1,9 +1,9 @@
-"""Describe a model to Triton: the contract with the gateway, and what the engine adds.
+"""Write the Triton configuration of a model: tensors and parameters for the gateway, and the engine's own fields.
 
-Only fields that both the embedded server (Triton 2.51) and current releases know are set. A queue policy is left out,
-because any turns the batcher's prefetch off. Preferred batch sizes are left out, because NVIDIA advises against them
-unless measured. Only the text tower asks for Triton's response cache: the cache hashes every input byte, and a text has
-few. A server without a cache ignores the request.
+Only fields that both the embedded server (Triton 2.51) and current releases support are set. There is no queue policy,
+because a queue policy disables the batcher's prefetch. There are no preferred batch sizes, because NVIDIA advises
+against them unless they are measured. Only the text tower enables Triton's response cache. The cache hashes every input
+byte, and a text has few bytes. A server without a cache ignores the setting.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,15 @@ from export.graph.spec import Precision
 from export.repository.config_pbtxt import DataType, ModelConfig
 from export.variants import Tower, Variant
 
-# How long a batch may wait for more requests, in microseconds. Zero, because the next batch gathers while one runs.
-# Compared with 500, 1000 and 2000 (export/README.md): a lone request lost up to 0.56 of its rate at 500, and 16
-# requests in flight gained nothing beyond the spread.
+# Longest wait of a batch for more requests, in microseconds. Zero, because requests queue while a batch runs, and form
+# the next batch. Measured against 500, 1000 and 2000 (export/README.md): at 500 a single client's rate fell to 0.56 of
+# its rate at 0, and 16 clients gained nothing beyond the spread.
 MAX_QUEUE_DELAY_US: Final = 0
 
 INPUTS: Final[Mapping[Tower, tuple[str, str]]] = {"vision": ("image", "TYPE_UINT8"), "text": ("tokens", "TYPE_INT32")}
 """Name and Triton data type of each tower's input tensor."""
 OUTPUT: Final = "embedding"
+"""Name of the output tensor, FP32 [N, D]."""
 
 
 def describe(
@@ -34,12 +35,12 @@ def describe(
     max_batch_size: int,
     parameters: Mapping[str, str],
 ) -> Any:
-    """Describe a tower's model.
+    """Make the configuration of a tower's model.
 
     Args:
-        file: the artifact's file in the version directory.
+        file: name of the artifact's file in the version directory.
         max_batch_size: the largest batch that Triton may form.
-        parameters: what the gateway shows of the model at `/info`.
+        parameters: the parameters that the gateway shows at `/info`.
 
     Returns:
         The `inference.ModelConfig` message.
@@ -49,12 +50,12 @@ def describe(
     config.input.add(name=name, data_type=DataType.Value(data_type), dims=variant.input_shape(tower))
     config.output.add(name=OUTPUT, data_type=DataType.Value("TYPE_FP32"), dims=(variant.embed_dim,))
     config.dynamic_batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_US
-    config.dynamic_batching.SetInParent()  # an empty message would be left out, and with it batching
-    # A GPU chooses memory and kernels by the largest batch. A CPU gains nothing from inferring it, and takes minutes
-    # for L14-336, so engines for CPUs alone and pe-serve leave it out.
+    config.dynamic_batching.SetInParent()  # Without this, an empty message is not written.
+    # A GPU allocates memory and chooses kernels at the first inference of the largest batch. A CPU gains nothing from
+    # this warmup, which takes minutes for L14-336. So CPU-only engines and pe-serve omit it.
     for batch_size in sorted({1, max_batch_size} if engine.warms_up_full_batch else {1}):
         warm_up = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
-        tensor = warm_up.inputs[name]  # zeros are a valid image, and tokens of the vocabulary
+        tensor = warm_up.inputs[name]  # Zeros are a valid image and valid tokens.
         tensor.data_type, tensor.zero_data = DataType.Value(data_type), True
         tensor.dims.extend(variant.input_shape(tower))
     if tower == "text":

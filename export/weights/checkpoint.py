@@ -1,11 +1,11 @@
-"""Weights file -> loaded towers, strictly: a missing, extra or wrongly shaped tensor names itself and stops.
+"""Load a tower from a checkpoint file. A missing, extra or wrongly shaped tensor raises an error that names its key.
 
-Two layouts are understood, told apart by their own keys:
+Two layouts are supported. The keys in the file decide which one applies:
 
     open_clip   visual.trunk.*, text.*, logit_scale                     (safetensors, or a torch file)
-    Meta        visual.*, the text tower's keys bare, logit_scale       (`PE-Core-*.pt`, as facebook/PE-Core-* has them)
+    Meta        visual.*, text tower's keys without prefix, logit_scale (`PE-Core-*.pt` from facebook/PE-Core-*)
 
-A file is read as data only: safetensors, or torch's format with `weights_only=True`, whose unpickler runs no code.
+Reading a file runs no code from the file. The formats are safetensors, and torch's with `weights_only=True`.
 """
 
 import hashlib
@@ -29,33 +29,36 @@ from export.errors import CheckpointError
 from export.graph.towers import TextTower, VisionTower
 from export.variants import VARIANTS, Tower, Variant
 
-# What open_clip's CustomTextCLIP calls its two towers: the first part of every key but `logit_scale`.
+# The names of the towers in open_clip's CustomTextCLIP. Every key except `logit_scale` begins with one of them.
 TOWER_KEYS: Mapping[Tower, str] = {"vision": "visual", "text": "text"}
 
 Shape = tuple[int, ...]
 
-# How much of a mapped torch file may stay in memory before it is mapped anew.
+# After reading this many bytes of a memory-mapped torch file, map the file again. This frees the pages already read.
 _MAPPED_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An open weights file. Tensors are read one at a time, so that no more than one tower is ever in memory."""
+    """An open checkpoint file. Tensors are read one at a time, so that at most one tower is in memory."""
 
     path: Path
     shapes: Mapping[str, Shape]
+    """Shape of every tensor in the file, by key."""
     read: Callable[[str], Tensor]
+    """Read one tensor by its key, in the dtype of the file, on the CPU."""
     notice: str = ""
-    """What the file says of itself (safetensors metadata), to be passed on to whoever is served its embeddings."""
+    """The entry `notice` of the safetensors metadata. It reaches clients through the gateway's `/info`."""
 
     @property
     def layout(self) -> str:
+        """The layout of the keys: "meta" or "open_clip"."""
         return "meta" if "visual.conv1.weight" in self.shapes else "open_clip"
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where one of open_clip's tensors comes from in a file: its key there, its shape there, and how to turn it."""
+    """Where one of open_clip's tensors is in a file: its key, its shape, and how to convert it to open_clip's shape."""
 
     key: str
     shape: Shape
@@ -63,7 +66,11 @@ class _Source:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a safetensors or torch file, whatever its name ends in; CheckpointError if it is neither, or damaged."""
+    """Open a safetensors or torch file. The contents decide the format, and the file name does not matter.
+
+    Raises:
+        CheckpointError: the file is missing, empty, damaged or unreadable, or has another format.
+    """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
     if path.stat().st_size == 0:
@@ -84,6 +91,9 @@ def architecture_digest(variant: Variant) -> str:
 
     Returns:
         A SHA-256 in hexadecimal digits.
+
+    Raises:
+        CheckpointError: the installed open_clip does not have the architecture.
     """
     return hashlib.sha256(json.dumps(_architecture(variant), sort_keys=True).encode()).hexdigest()
 
@@ -100,7 +110,11 @@ def _architecture(variant: Variant) -> dict[str, Any]:
 
 
 def build_tower(variant: Variant, tower: Tower) -> nn.Module:
-    """Build a tower as open_clip does: randomly initialised, in evaluation mode."""
+    """Build a tower as open_clip does: randomly initialised, FP32, in evaluation mode, without gradients.
+
+    Raises:
+        CheckpointError: the installed open_clip does not have the architecture.
+    """
     config = _architecture(variant)
     build = _build_vision_tower if tower == "vision" else _build_text_tower
     built: nn.Module = build(config["embed_dim"], config["vision_cfg" if tower == "vision" else "text_cfg"])
@@ -110,9 +124,13 @@ def build_tower(variant: Variant, tower: Tower) -> nn.Module:
 def load_tower(
     variant: Variant, tower: Tower, checkpoint: Checkpoint, advance: Callable[[float], None] = lambda _: None
 ) -> VisionTower | TextTower:
-    """The FP32 tower with the checkpoint's weights, after the whole file has been held against the variant.
+    """Build an FP32 tower and load its weights. First `verify` compares the whole file with the variant.
 
-    `advance` is told what part is loaded.
+    Args:
+        advance: receives the loaded fraction, from 0 to 1.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of the variant, or holds values that are not finite.
     """
     verify(variant, checkpoint)
     network = build_tower(variant, tower)
@@ -132,12 +150,16 @@ def load_tower(
 
 
 def read_logit_scale(checkpoint: Checkpoint) -> float:
-    """The learned temperature as it is applied: stored as a logarithm, used as its exponential."""
+    """Read the logit scale. The file stores its natural logarithm, and the result is the exponential of that value."""
     return math.exp(float(checkpoint.read("logit_scale").float()))
 
 
 def verify(variant: Variant, checkpoint: Checkpoint) -> None:
-    """Hold every key and shape of the file against the variant; the first that differs is named."""
+    """Compare every key and shape of the file with the variant.
+
+    Raises:
+        CheckpointError: a key is missing, extra or of another shape. The message names the first such key.
+    """
     if misfit := _misfit(variant, checkpoint):
         others = (other for other in VARIANTS.values() if not _misfit(other, checkpoint))
         instead = "".join(f"; it is a {other.name} checkpoint" for other in others)
@@ -145,7 +167,7 @@ def verify(variant: Variant, checkpoint: Checkpoint) -> None:
 
 
 def _misfit(variant: Variant, checkpoint: Checkpoint) -> str:
-    """The first key that is not the variant's; empty if all are."""
+    """Describe the first key that does not match the variant. Empty if every key matches."""
     expected = {source.key: source.shape for source in _expected_sources(variant, checkpoint.layout)}
     for key, shape in expected.items():
         if key not in checkpoint.shapes:
@@ -157,7 +179,7 @@ def _misfit(variant: Variant, checkpoint: Checkpoint) -> str:
 
 def _expected_sources(variant: Variant, layout: str) -> Iterator[_Source]:
     for tower, attribute in TOWER_KEYS.items():
-        with torch.device("meta"):  # shapes only: nothing is allocated
+        with torch.device("meta"):  # Only the shapes are needed. This device allocates no memory.
             network = build_tower(variant, tower)
         for name, value in network.state_dict().items():
             source = _source(f"{attribute}.{name}", tuple(value.shape), layout)
@@ -166,7 +188,7 @@ def _expected_sources(variant: Variant, layout: str) -> Iterator[_Source]:
     yield _Source("logit_scale", (), lambda value: value)
 
 
-# Meta's names for timm's: both write the same network, Meta with nn.MultiheadAttention's names.
+# (timm's name, Meta's name). Both libraries implement the same network. Meta uses nn.MultiheadAttention's names.
 _META_VISION_NAMES = (
     ("trunk.", ""),
     ("attn_pool.norm.", "attn_pool.layernorm."),
@@ -189,7 +211,11 @@ _META_VISION_NAMES = (
 
 
 def _source(key: str, shape: Shape, layout: str) -> _Source | None:
-    """Where open_clip's tensor `key` of `shape` comes from; None for timm's head bias, which Meta's network lacks."""
+    """Find where a file of `layout` has open_clip's tensor `key` of `shape`.
+
+    Returns:
+        The source. None for the bias of timm's head, because Meta's network has no such tensor.
+    """
     if layout == "open_clip":
         return _Source(key, shape, lambda value: value)
     if key.startswith("text."):
@@ -205,7 +231,7 @@ def _source(key: str, shape: Shape, layout: str) -> _Source | None:
     if meta_name.startswith("norm."):
         meta_name = meta_name.replace("norm.", "ln_post.")
     meta_key = f"visual.{meta_name}"
-    if name.startswith("attn_pool.q."):  # Meta keeps query, key and value in one tensor
+    if name.startswith("attn_pool.q."):  # Meta stores query, key and value in one tensor.
         rows = shape[0]
         return _Source(meta_key, (3 * rows, *shape[1:]), lambda value: value[:rows])
     if name.startswith("attn_pool.kv."):
@@ -224,7 +250,7 @@ def _looks_like_a_web_page(path: Path) -> bool:
 
 
 def _looks_like_safetensors(path: Path) -> bool:
-    # An 8-byte length, then the header's JSON (https://huggingface.co/docs/safetensors, "Format").
+    # The format begins with an 8-byte length and a JSON object (https://huggingface.co/docs/safetensors, "Format").
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 
@@ -235,7 +261,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
         notice = (file.metadata() or {}).get("notice", "")
 
     def read(key: str) -> Tensor:
-        # The file is mapped, and what was read of a mapping stays in memory as long as it: so one mapping a tensor.
+        # Pages that were read stay in memory as long as the mapping exists. So each tensor gets its own mapping.
         with safe_open(path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(key)
             return tensor
@@ -261,15 +287,15 @@ def _open_torch_file(path: Path) -> Checkpoint:
 def _load_torch_file(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd pickles: they are refused, or fine
-            # Only the zip format can be mapped; the older one is read whole.
+            warnings.simplefilter("ignore")  # Torch warns of unusual pickles. Such a file fails below or is harmless.
+            # Torch can map only the zip format. It reads the older format as a whole.
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        # torch's message runs over several lines and advises to switch the protection off: say less.
+        # Torch's own message has several lines and suggests disabling the protection, so it is not shown.
         raise CheckpointError(f"{path} is not a file of plain tensors, and nothing else is read from it") from error
     except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path} is neither safetensors nor a torch checkpoint, or it is damaged") from error
-    for wrapper in ("state_dict", "weights"):  # Meta's own loader unwraps these two
+    for wrapper in ("state_dict", "weights"):  # Meta's own loader unwraps these two keys.
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):

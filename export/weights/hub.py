@@ -1,28 +1,29 @@
-"""Published weights by name: one file from a model hub that speaks Hugging Face's protocol, kept in its usual cache.
+"""Download published weights from the Hugging Face hub, or from a mirror with the same protocol.
 
-Downloads resume, progress is shown, `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` mean what they always do, and a file
-that is in the cache needs no network. A branch is resolved to its commit, which is recorded in the certificate: the
-next export of that variant into the same repository takes the same commit, unless told otherwise.
+The download is done by `huggingface_hub`, with its cache and its settings (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`).
+An interrupted download resumes. A cached file needs no network. The certificate records the commit of the file, and
+the next export of the variant into the same repository uses that commit by default.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from export.errors import CheckpointError, RepositoryError
 from export.repository.certificate import Certificate
 from export.repository.store import Repository
 from export.variants import TOWERS, Variant
 
-# What open_clip calls its weights in every repository of its own.
-WEIGHTS = "open_clip_model.safetensors"
+# The file name of the weights in open_clip's repositories on the hub.
+WEIGHTS: Final = "open_clip_model.safetensors"
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file in a hub's repository."""
+    """A file in a repository on the hub."""
 
     repository: str
     name: str
@@ -30,17 +31,21 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Download:
-    """A file in the local cache, and where it is from."""
+    """A file in the local cache, and its source."""
 
     path: Path
     source: str
-    """Repository, commit and file: what can be asked for again."""
+    """Repository, commit and file name, as `repository@commit/file`."""
     sha256: str
-    """What the hub says the file's digest is; empty if it says nothing."""
+    """SHA-256 that the hub publishes for the file; empty if the hub publishes none."""
 
 
 def recorded_commit(repository: Repository, variant: Variant) -> str:
-    """The commit that the variant's newest models were exported from; empty if they were not, or not from the hub."""
+    """Find the commit from which the variant's newest models were exported.
+
+    Returns:
+        40 hexadecimal digits. Empty if the repository has no such model, or its weights are not from the hub.
+    """
     pattern = re.compile(rf"{re.escape(variant.hub_repository)}@([0-9a-f]{{40}})/{re.escape(WEIGHTS)}")
     for tower in TOWERS:
         model = variant.model_name(tower)
@@ -54,7 +59,14 @@ def recorded_commit(repository: Repository, variant: Variant) -> str:
 
 
 def fetch(file: HubFile, revision: str = "main") -> Download:
-    """The file, downloaded unless the cache has it; CheckpointError that says what is in the way."""
+    """Download a file, or find it in the cache.
+
+    Args:
+        revision: a commit, branch or tag.
+
+    Raises:
+        CheckpointError: the file is neither in the cache nor available from the hub. The message gives the reason.
+    """
     from huggingface_hub import errors, hf_hub_download
 
     where = f"{file.repository}/{file.name} at {revision}"
@@ -66,7 +78,7 @@ def fetch(file: HubFile, revision: str = "main") -> Download:
         raise CheckpointError(f"the hub has no repository {file.repository}, or not for this account") from error
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"the hub has no revision {revision} of {file.repository}") from error
-    except errors.LocalEntryNotFoundError as error:  # what became of asking the hub is its cause
+    except errors.LocalEntryNotFoundError as error:  # Its cause is the failed request to the hub.
         raise CheckpointError(
             f"{where} is not in the local cache, and {_what_happened(error.__cause__)}: "
             "pass --checkpoint FILE, or set HF_ENDPOINT to a mirror"
@@ -74,21 +86,21 @@ def fetch(file: HubFile, revision: str = "main") -> Download:
     except errors.EntryNotFoundError as error:
         raise CheckpointError(f"the hub has no {where}") from error
     except errors.HfHubHTTPError as error:
-        raise CheckpointError(f"{where} is not to be had: {_what_happened(error)}") from error
+        raise CheckpointError(f"{where} cannot be downloaded: {_what_happened(error)}") from error
     except Exception as error:
-        # Those of the client's HTTP library, which share no base but Exception.
+        # The HTTP library's exceptions have no common base class except Exception.
         if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "hf_xet"):
             raise
         raise CheckpointError(
-            f"{where} did not arrive whole: {_what_happened(error)}; the next run goes on from where this one stopped"
+            f"the download of {where} is incomplete: {_what_happened(error)}; run the command again to resume it"
         ) from error
-    # <cache>/snapshots/<commit>/<file> -> <cache>/blobs/<etag>, and a large file's etag is its sha256.
+    # The cache links <cache>/snapshots/<commit>/<file> to <cache>/blobs/<etag>. A large file's etag is its SHA-256.
     commit, etag = path.parent.name, path.resolve().name
     return Download(path, f"{file.repository}@{commit}/{file.name}", etag if _SHA256.fullmatch(etag) else "")
 
 
 def _what_happened(error: BaseException | None) -> str:
-    """In a few words."""
+    """Describe a failed request to the hub in one line."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         hint = " (`hf auth login` helps where an account is needed)" if status == 401 else ""

@@ -1,8 +1,9 @@
-"""A checkpoint with random weights, in open_clip's layout: meaningless embeddings at the real speed and size.
+"""Write a checkpoint with random weights, in open_clip's layout.
 
     python -m export.weights.random_checkpoint PE-Core-B16-224 random.safetensors
 
-For sizing hardware before the real weights are there, and for tests.
+The embeddings are meaningless, but speed and memory are those of the real weights. Use it to size hardware, and in
+tests.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -19,15 +21,21 @@ from torch import Tensor
 from export.variants import Variant, find_variant
 from export.weights.checkpoint import TOWER_KEYS, build_tower
 
-NOTICE = "Random weights: the embeddings mean nothing."
-_LOGIT_SCALE = math.log(100.0)
+NOTICE: Final = "Random weights: the embeddings mean nothing."
+_LOGIT_SCALE: Final = math.log(100.0)
 
 
 def write(variant_name: str, path: Path, seed: int = 0) -> None:
-    """Write FP32 weights drawn by torch's generator from `seed`, as safetensors, with one tower in memory at a time.
+    """Write random FP32 weights as a safetensors file, with at most one tower in memory.
 
-    The format: the header's length, the header in JSON, then the tensors' bytes
+    The file holds the header's length, the header in JSON, and the bytes of the tensors
     (https://huggingface.co/docs/safetensors, "Format").
+
+    Args:
+        seed: the seed of torch's random generator.
+
+    Raises:
+        UnknownVariant: there is no variant of this name.
     """
     variant = find_variant(variant_name)
     header: dict[str, object] = {"__metadata__": {"notice": NOTICE}}
@@ -37,7 +45,7 @@ def write(variant_name: str, path: Path, seed: int = 0) -> None:
             start, end = end, end + value.nbytes
             header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [start, end]}
     encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)  # so that the tensors begin at a multiple of eight
+    encoded += b" " * (-len(encoded) % 8)  # Tensors must begin at a multiple of 8 bytes.
     torch.manual_seed(seed)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
@@ -46,7 +54,7 @@ def write(variant_name: str, path: Path, seed: int = 0) -> None:
 
 
 def _tensors(variant: Variant) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor by open_clip's name, one tower after the other, on torch's default device."""
+    """Yield every tensor with its key in open_clip's layout, on torch's default device, one tower at a time."""
     for tower, attribute in TOWER_KEYS.items():
         for name, value in build_tower(variant, tower).state_dict().items():
             yield f"{attribute}.{name}", value

@@ -15,11 +15,13 @@ from gateway.drain import Drain
 from gateway.encoder import Encoder
 from gateway.http import docs, error_responses, health, openai, openapi, page, roboflow
 from gateway.http.admission import Admission
+from gateway.http.clients import Clients
 from gateway.http.context import Context, attach
 from gateway.http.dispatch import Dispatch
 from gateway.http.keys import ApiKeys
 from gateway.http.middleware import Cors, Observe, Prefix
 from gateway.http.request_span import RequestSpan
+from gateway.images.decoder import Decoder
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.fetch import Fetch
 from gateway.in_flight import InFlightLimiter
@@ -38,22 +40,23 @@ def create_app(
     settings: Settings,
     encoder: Encoder,
     fetch: Fetch,
+    decoder: Decoder,
     registry: CollectorRegistry | None = None,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """Create an app that serves `encoder`.
 
-    The app's lifespan opens and closes `encoder`, and closes `fetch` and `tracing`.
+    The app's lifespan opens and closes `encoder` and `decoder`, and closes `fetch` and `tracing`.
 
     Args:
         registry: the registry of the encoder's metrics; the gateway's own are added to it.
     """
-    pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            async with encoder:
+            async with decoder, encoder:
                 yield
         finally:
             await fetch.aclose()
@@ -73,7 +76,7 @@ def create_app(
         # A redirect would lead to whatever host the Host header names, and clients would send the body twice.
         redirect_slashes=False,
     )
-    context = _create_context(settings, encoder, fetch, pool, registry)
+    context = _create_context(settings, encoder, fetch, decoder, pool, registry)
     attach(app, context)
     app.include_router(roboflow.router)
     app.include_router(openai.router)
@@ -102,20 +105,35 @@ def create_app(
 
 
 def _create_context(
-    settings: Settings, encoder: Encoder, fetch: Fetch, pool: Executor, registry: CollectorRegistry | None
+    settings: Settings,
+    encoder: Encoder,
+    fetch: Fetch,
+    decoder: Decoder,
+    pool: Executor,
+    registry: CollectorRegistry | None,
 ) -> Context:
     cache = TextCache(settings.text_cache_bytes)
-    limiter = InFlightLimiter(settings.max_in_flight, settings.max_bytes_in_flight)
-    images = ImageEmbedder(encoder, fetch, pool, limiter, settings.max_image_pixels, settings.allow_numpy_input)
+    metrics = Metrics(cache, registry)
+    limiter = InFlightLimiter(
+        settings.max_in_flight,
+        settings.max_bytes_in_flight,
+        settings.max_fetches,
+        fair=settings.client_identity != "none",
+    )
+    limiter.on_change = lambda: metrics.set_in_flight(limiter)
+    keys = ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open)
+    images = ImageEmbedder(encoder, fetch, decoder, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     return Context(
         service=EmbeddingService(encoder, images, texts, settings.max_items, settings.default_variant),
         encoder=encoder,
-        metrics=Metrics(cache, registry),
+        metrics=metrics,
         limiter=limiter,
         drain=Drain(limiter, settings.drain_seconds, settings.deadline_seconds),
-        keys=ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open),
+        keys=keys,
+        clients=Clients(settings.client_identity, keys),
         max_items=settings.max_items,
+        max_text_characters=settings.max_text_characters,
         max_body_bytes=settings.max_body_bytes,
         deadline_seconds=settings.deadline_seconds,
         instance_id=secrets.token_hex(3),

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from gateway.drain import Drain
 from gateway.encoder import Encoder
+from gateway.http.clients import Clients
 from gateway.http.keys import ApiKeys
 from gateway.in_flight import InFlightLimiter
 from gateway.observe.metrics import Metrics
@@ -23,7 +24,9 @@ class Context:
         limiter: admission control.
         drain: the process's drain.
         keys: API-key authentication.
+        clients: tells clients apart.
         max_items: images, texts or prompts in one request.
+        max_text_characters: characters of one text.
         max_body_bytes: bytes of one request's body.
         deadline_seconds: seconds that one request may last.
         instance_id: identifies this process; new after each start.
@@ -36,7 +39,9 @@ class Context:
     limiter: InFlightLimiter
     drain: Drain
     keys: ApiKeys
+    clients: Clients
     max_items: int
+    max_text_characters: int
     max_body_bytes: int
     deadline_seconds: float
     instance_id: str

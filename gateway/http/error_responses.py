@@ -43,6 +43,9 @@ _OPENAI_CODES: Final[dict[type[errors.GatewayError], str]] = {
 _OPENAI_PATH: Final = "/v1/"
 _MAX_ECHOED_CHARACTERS: Final = 64
 _MAX_KEY_CHARACTERS: Final = 256
+# Values of a union have an entry for each of its types. A body with thousands of faults is wrong as a whole.
+_MAX_ENTRIES: Final = 8
+_MAX_CAUSE_CHARACTERS: Final = 256
 _NOT_FOUND: Final = "Not Found. This server serves Perception Encoder; /docs lists what it answers."
 
 
@@ -103,7 +106,7 @@ def install(app: FastAPI) -> None:
 
 
 def _validation(error: RequestValidationError, path: str) -> Response:
-    entries = [_validation_entry(entry) for entry in error.errors()]
+    entries = [_validation_entry(entry) for entry in error.errors()[:_MAX_ENTRIES]]
     if path.startswith(_OPENAI_PATH):
         first = entries[0]
         param = ".".join(map(str, first["loc"][1:])) or None
@@ -120,14 +123,14 @@ def _framework(error: HTTPException, path: str) -> Response:
 
 def _validation_entry(error: Mapping[str, Any]) -> dict[str, Any]:
     """One entry of a 422: pydantic's, with its `input` only if that is short. Payloads are never echoed."""
-    entry = {"type": error["type"], "loc": _short(error["loc"]), "msg": error["msg"]}
+    entry = {"type": error["type"], "loc": _short(error["loc"]), "msg": error["msg"][:_MAX_CAUSE_CHARACTERS]}
     if "input" in error:
         value = error["input"]
         text = isinstance(value, str) and len(value) < _MAX_ECHOED_CHARACTERS
         if text or value is None or isinstance(value, bool | int | float):
             entry["input"] = value
     if error.get("ctx"):
-        entry["ctx"] = {key: str(cause) for key, cause in error["ctx"].items()}
+        entry["ctx"] = {key: str(cause)[:_MAX_CAUSE_CHARACTERS] for key, cause in error["ctx"].items()}
     return entry
 
 

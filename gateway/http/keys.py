@@ -8,7 +8,7 @@ keys, so that the time of a response reveals nothing about them.
 import hmac
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.types import Scope
@@ -53,23 +53,34 @@ class ApiKeys:
             return False
         raise Unauthorized
 
-    def check_body(self, body: Any) -> None:
-        """Authenticate a request by its parsed JSON body.
+    def known_in_head(self, scope: Scope) -> bytes | None:
+        """The digest of the key in a request's head; None if there is none, or no such key."""
+        key = (_in_query(scope) or _in_header(scope)) if self._digests else None
+        return self._known(key) if key is not None else None
+
+    def check_body(self, key: str | None) -> bytes:
+        """Authenticate a request by the field `api_key` of its JSON body.
 
         Args:
-            body: None if the body could not be parsed.
+            key: None if the body has none, or is not JSON.
+
+        Returns:
+            The digest of its key.
 
         Raises:
             Unauthorized: the body has no key, or a wrong one.
         """
-        key = body.get("api_key") if isinstance(body, dict) else None
-        self._require(key if isinstance(key, str) else "")
+        return self._require(key or "")
 
-    def _require(self, key: str) -> None:
+    def _require(self, key: str) -> bytes:
+        if (digest := self._known(key)) is None:
+            raise Unauthorized
+        return digest
+
+    def _known(self, key: str) -> bytes | None:
         digest = _digest(key)
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
-            raise Unauthorized
+        return digest if any(matches) else None
 
     def _is_open(self, scope: Scope) -> bool:
         path: str = scope["path"]

@@ -14,6 +14,9 @@ from gateway.http.headers import header
 
 NPY: Final = "application/x-npy"
 
+# Characters of `Accept` that are read. Browsers send some hundred.
+_MAX_ACCEPT: Final = 4 * 2**10
+
 EncodingFormat = Literal["float", "base64"]
 
 
@@ -54,5 +57,5 @@ def rows(embeddings: Embeddings, encoding_format: EncodingFormat) -> Sequence[An
 
 
 def _accepted(request: Request) -> list[str]:
-    values = header(request.scope, b"accept").split(",")
+    values = header(request.scope, b"accept")[:_MAX_ACCEPT].split(",")
     return [media_type for value in values if (media_type := value.partition(";")[0].strip().lower())]

@@ -7,6 +7,7 @@ Images are this server's addition, because OpenAI's API has none: a `data:` URI 
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
+from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -14,8 +15,10 @@ from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidInput
 from gateway.http.body import read_json
 from gateway.http.context import context_of
+from gateway.http.decode_json import WireStruct
 from gateway.http.dispatch import EndpointRoute
 from gateway.http.json_response import json_response
+from gateway.http.long_strings import LongStrings
 from gateway.http.negotiate import EncodingFormat, rows
 from gateway.http.openapi import OPENAI_ERRORS, PICTURE, body
 from gateway.http.record import record_of
@@ -23,6 +26,7 @@ from gateway.http.roboflow import model_id
 from gateway.images.sources import Base64Image, ImageSource, item_indices, undeclared
 
 _OWNER: Final = "perception-encoder-server"
+_DATA_URI: Final = "data:image/"
 
 
 class ImageItem(BaseModel):
@@ -58,6 +62,27 @@ class EmbeddingsRequest(BaseModel):
         None, description="Must be the model's own number, because embeddings cannot be shortened.", examples=[None]
     )
     user: str | None = Field(None, description="Ignored.", examples=[None])
+
+
+class ItemFields(WireStruct, forbid_unknown_fields=True):
+    """What is decoded of a text or an image that is an object."""
+
+    text: str | UnsetType = UNSET
+    image: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.text is UNSET) is (self.image is UNSET):
+            raise ValueError("Expected either `text` or `image`")
+
+
+class EmbeddingsFields(WireStruct, kw_only=True):
+    """What is decoded of a request."""
+
+    input: list[str | ItemFields] | str | ItemFields
+    model: str | None = None
+    encoding_format: EncodingFormat = "float"
+    dimensions: int | None = None
+    user: str | None = None
 
 
 class Embedding(BaseModel):
@@ -120,20 +145,20 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS, route
 )
 async def embeddings(request: Request) -> Response:
     """Embed texts and images, in the order of the input."""
-    wire = await read_json(request, EmbeddingsRequest)
+    fields, strings = await read_json(request, EmbeddingsRequest, EmbeddingsFields)
     service = context_of(request.app).service
-    spec = service.select(wire.model)
-    if wire.dimensions not in (None, spec.embed_dim):
+    spec = service.select(fields.model)
+    if fields.dimensions not in (None, spec.embed_dim):
         raise InvalidInput(f"{spec.variant} embeds in {spec.embed_dim} dimensions, and in no other number.")
-    entries = wire.input if isinstance(wire.input, list) else [wire.input]
+    entries = fields.input if isinstance(fields.input, list) else [fields.input]
     if not entries:
         raise InvalidInput("The input is empty.")
-    embedded = await service.embed(spec, _items(entries), record_of(request.scope).stages)
+    embedded = await service.embed(spec, await _items(entries, strings), record_of(request.scope).stages)
     answer = {
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": row}
-            for index, row in enumerate(rows(embedded.embeddings, wire.encoding_format))
+            for index, row in enumerate(rows(embedded.embeddings, fields.encoding_format))
         ],
         "model": spec.variant,
         "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
@@ -160,13 +185,20 @@ def _model(spec: EncoderSpec, created: int) -> dict[str, Any]:
     return {"id": spec.variant, "object": "model", "created": created, "owned_by": _OWNER}
 
 
-def _items(entries: list[str | TextItem | ImageItem]) -> list[ImageSource | str]:
-    return [_item(entry, index) for entry, index in zip(entries, item_indices(len(entries)), strict=True)]
+async def _items(entries: list[str | ItemFields], strings: LongStrings) -> list[ImageSource | str]:
+    indices = item_indices(len(entries))
+    return [await _item(entry, strings, index) for entry, index in zip(entries, indices, strict=True)]
 
 
-def _item(entry: str | TextItem | ImageItem, index: int | None) -> ImageSource | str:
-    if isinstance(entry, ImageItem):
-        return undeclared(entry.image, index)
-    if isinstance(entry, TextItem):
-        return entry.text
-    return Base64Image(entry, index) if entry[:11].lower() == "data:image/" else entry
+async def _item(entry: str | ItemFields, strings: LongStrings, index: int | None) -> ImageSource | str:
+    if isinstance(entry, str):
+        if strings.start(entry, len(_DATA_URI)).lower() == _DATA_URI:
+            return Base64Image(strings.payload(entry), index)
+        text = entry
+    elif entry.image is not UNSET:
+        return undeclared(strings.payload(entry.image), index)
+    else:
+        assert entry.text is not UNSET, "an item has one of the two"
+        text = entry.text
+    (text,) = await strings.texts([text])
+    return text

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from gateway.http.body import MULTIPART
+from gateway.http.form import MULTIPART
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _FILE: Final = {"type": "string", "format": "binary"}
@@ -74,7 +74,7 @@ _DESCRIPTIONS: Final = {
     404: "The model is not loaded.",
     413: "The body is larger than allowed.",
     422: "The body is not of the expected form.",
-    429: "Too many requests in flight; see `Retry-After`.",
+    429: "Too many requests, bytes or fetches in flight, of all clients or of this one; see `Retry-After`.",
     500: "An unexpected error; the log has the traceback.",
     502: "Triton failed.",
     503: "No model is ready; see `Retry-After`.",

@@ -1,27 +1,26 @@
-"""Roboflow's three endpoints for Perception Encoder, and their wire models.
+"""Roboflow's three endpoints for Perception Encoder.
 
-Field names, defaults and the order of the responses' keys are the incumbent's: roboflow/inference,
-inference/core/entities/{requests,responses}/perception_encoder.py. "Subject" and "prompt" are the incumbent's words.
-The service calls them query and candidates.
+"Subject" and "prompt" are the incumbent's words. The service calls them query and candidates.
 """
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidInput
-from gateway.http.body import MULTIPART, read_bytes, read_json, read_parts
+from gateway.http.body import read_bytes, read_json
 from gateway.http.context import context_of
 from gateway.http.dispatch import EndpointRoute
+from gateway.http.form import MULTIPART, read_parts
 from gateway.http.headers import media_type
 from gateway.http.json_response import json_response
+from gateway.http.long_strings import LongStrings
 from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
-from gateway.http.openapi import ERRORS, NOT_ACCEPTABLE, PICTURE, body
+from gateway.http.openapi import ERRORS, NOT_ACCEPTABLE, body
 from gateway.http.query import (
     DOCUMENTED_INCUMBENT_QUERY,
     DOCUMENTED_VARIANT,
@@ -29,108 +28,25 @@ from gateway.http.query import (
     variant_beside_body,
 )
 from gateway.http.record import record_of
+from gateway.http.roboflow_wire import (
+    IMAGE,
+    TEXTS,
+    CompareFields,
+    CompareRequest,
+    CompareResponse,
+    EmbeddingResponse,
+    EmbedImageFields,
+    EmbedImageRequest,
+    EmbedTextFields,
+    EmbedTextRequest,
+    ImageFields,
+    is_image,
+)
 from gateway.images.sources import EncodedImage, ImageSource, declared, item_indices, undeclared
 from gateway.service import Embedded
 
-# -- wire models of requests
-
-
-class InferenceRequestImage(BaseModel):
-    """One image: `{"type": "base64", "value": "..."}` or `{"type": "url", "value": "https://..."}`."""
-
-    type: str = Field(description="`base64`, `url`, or `numpy` where the server allows it.", examples=["base64"])
-    value: Any = Field(None, description="The image file in base64, or its URL.", examples=[PICTURE])
-
-
-_ENCODING_FORMAT: Final = "`base64`: each embedding as little-endian float32 in base64, a fifth of the size of numbers."
-
-
-class _Request(BaseModel):
-    """Fields of all three requests. The incumbent's clients send the ignored ones."""
-
-    perception_encoder_version_id: str | None = Field(
-        None,
-        description="The variant, such as `PE-Core-L14-336`. Default: the server's.",
-        examples=[None],
-    )
-    model_id: str | None = Field(None, description="Ignored, as the incumbent does.", examples=[None])
-    id: str = Field("", description="Ignored.", examples=[""])
-    api_key: str | None = Field(
-        None, description="A key of this server; ignored if the server has none.", examples=[None]
-    )
-    usage_billable: bool = Field(True, description="Ignored.", examples=[True])
-    start: float | None = Field(None, description="Ignored.", examples=[None])
-    source: str | None = Field(None, description="Ignored.", examples=[None])
-    source_info: str | None = Field(None, description="Ignored.", examples=[None])
-    disable_model_monitoring: bool | None = Field(False, description="Ignored.", examples=[False])
-    stream_pipeline_context_id: str | None = Field(None, description="Ignored.", examples=[None])
-
-
-_IMAGE: Final = {"type": "base64", "value": PICTURE}
-_TEXTS: Final = ["a red circle", "a blue square"]
-
-
-class EmbedImageRequest(_Request):
-    """Images to embed."""
-
-    image: list[InferenceRequestImage] | InferenceRequestImage = Field(
-        description="One image or a list of them.", examples=[_IMAGE, [_IMAGE, _IMAGE]]
-    )
-    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
-
-
-class EmbedTextRequest(_Request):
-    """Texts to embed."""
-
-    text: list[str] | str = Field(description="One text or a list of them.", examples=["a red circle", _TEXTS])
-    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
-
-
-class CompareRequest(_Request):
-    """One subject, and the prompts to compare it with."""
-
-    subject: InferenceRequestImage | str = Field(
-        description="The item to compare: an image or a text.", examples=[_IMAGE]
-    )
-    subject_type: str = Field("image", description="`image` or `text`.", examples=["image"])
-    prompt: (
-        list[InferenceRequestImage] | InferenceRequestImage | str | list[str] | dict[str, InferenceRequestImage | str]
-    ) = Field(
-        description="The items to compare the subject with: one, a list, or an object of named ones.",
-        examples=["a red circle", _TEXTS, {"circle": "a red circle", "square": "a blue square"}],
-    )
-    prompt_type: str = Field("text", description="`text` or `image`.", examples=["text"])
-
-
-# -- wire models of responses: only for the documentation, because responses are serialised from arrays
-
-_ALWAYS_NULL: Final = "Null, as the incumbent's."
-
-
-class EmbeddingResponse(BaseModel):
-    """N embeddings [N, D], unit length."""
-
-    inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
-    frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
-    time: float = Field(description="Seconds the server took.", examples=[0.0052])
-    embeddings: list[list[float]] | list[str] = Field(
-        description="One unit-length embedding for each item, in order: numbers, or base64 if that was requested.",
-        examples=[[[0.6, -0.8]], ["mpkZP83MTL8="]],
-    )
-
-
-class CompareResponse(BaseModel):
-    """Raw cosines, unscaled: at most 1, or 1.0000001 by rounding."""
-
-    inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
-    frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
-    time: float = Field(description="Seconds the server took.", examples=[0.0052])
-    similarity: list[float] | dict[str, float] = Field(
-        description="Cosine similarity to each prompt: a list in their order, or an object with their names.",
-        examples=[[0.4, -0.15], {"circle": 0.4, "square": -0.15}],
-    )
-    parent_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
-
+# The response repeats the names.
+_MAX_NAME_CHARACTERS: Final = 512 * 2**10
 
 # -- routes
 
@@ -152,8 +68,8 @@ router = APIRouter(
         "image/*",
         MULTIPART,
         examples={
-            "One image": {"image": _IMAGE},
-            "A list of images, embeddings in base64": {"image": [_IMAGE, _IMAGE], "encoding_format": "base64"},
+            "One image": {"image": IMAGE},
+            "A list of images, embeddings in base64": {"image": [IMAGE, IMAGE], "encoding_format": "base64"},
         },
         answers=NPY,
     ),
@@ -174,9 +90,9 @@ async def embed_image(request: Request) -> Response:
         if not sources:
             raise InvalidInput("The form has no part named `image`.")
     else:
-        wire = await read_json(request, EmbedImageRequest)
-        variant, encoding_format = wire.perception_encoder_version_id, wire.encoding_format
-        sources = _sources(wire.image if isinstance(wire.image, list) else [wire.image])
+        fields, strings = await read_json(request, EmbedImageRequest, EmbedImageFields)
+        variant, encoding_format = fields.perception_encoder_version_id, fields.encoding_format
+        sources = _sources(fields.image if isinstance(fields.image, list) else [fields.image], strings)
         if not sources:
             raise InvalidInput("The list of images is empty.")
     service = context_of(request.app).service
@@ -190,7 +106,7 @@ async def embed_image(request: Request) -> Response:
     response_model=EmbeddingResponse,
     openapi_extra=body(
         EmbedTextRequest,
-        examples={"One text": {"text": "a red circle"}, "A list of texts": {"text": _TEXTS}},
+        examples={"One text": {"text": "a red circle"}, "A list of texts": {"text": TEXTS}},
         answers=NPY,
     ),
 )
@@ -198,12 +114,12 @@ async def embed_text(request: Request) -> Response:
     """Embed texts. `X-Truncated` lists the indices of texts that were longer than the model's context."""
     start = time.perf_counter()
     check_incumbent_query(request)
-    wire = await read_json(request, EmbedTextRequest)
+    fields, strings = await read_json(request, EmbedTextRequest, EmbedTextFields)
     service = context_of(request.app).service
-    spec = service.select(wire.perception_encoder_version_id)
-    texts = wire.text if isinstance(wire.text, list) else [wire.text]
+    spec = service.select(fields.perception_encoder_version_id)
+    texts = await strings.texts(fields.text if isinstance(fields.text, list) else [fields.text])
     embedded = await service.embed(spec, texts, record_of(request.scope).stages)
-    return _embeddings(request, start, spec, embedded, wire.encoding_format)
+    return _embeddings(request, start, spec, embedded, fields.encoding_format)
 
 
 @router.post(
@@ -213,12 +129,12 @@ async def embed_text(request: Request) -> Response:
     openapi_extra=body(
         CompareRequest,
         examples={
-            "An image with texts": {"subject": _IMAGE, "prompt": _TEXTS},
-            "Named texts": {"subject": _IMAGE, "prompt": {"circle": "a red circle", "square": "a blue square"}},
+            "An image with texts": {"subject": IMAGE, "prompt": TEXTS},
+            "Named texts": {"subject": IMAGE, "prompt": {"circle": "a red circle", "square": "a blue square"}},
             "A text with images": {
                 "subject": "a red circle",
                 "subject_type": "text",
-                "prompt": [_IMAGE],
+                "prompt": [IMAGE],
                 "prompt_type": "image",
             },
         },
@@ -229,11 +145,11 @@ async def compare(request: Request) -> Response:
     start = time.perf_counter()
     check_incumbent_query(request)
     require_json(request)
-    wire = await read_json(request, CompareRequest)
+    fields, strings = await read_json(request, CompareRequest, CompareFields)
     service = context_of(request.app).service
-    spec = service.select(wire.perception_encoder_version_id)
-    query = _query(wire)
-    names, candidates = _candidates(wire)
+    spec = service.select(fields.perception_encoder_version_id)
+    query = await _query(fields, strings)
+    names, candidates = await _candidates(fields, strings)
     similarities = await service.compare(spec, query, candidates, record_of(request.scope).stages)
     answer = {
         "inference_id": None,
@@ -248,38 +164,46 @@ async def compare(request: Request) -> Response:
 # -- conversion between wire models and the service
 
 
-def _source(image: InferenceRequestImage | str, index: int | None = None) -> ImageSource:
-    return undeclared(image, index) if isinstance(image, str) else declared(image.type, image.value, index)
+def _source(image: ImageFields | str, strings: LongStrings, index: int | None = None) -> ImageSource:
+    if isinstance(image, str):
+        return undeclared(strings.payload(image), index)
+    return declared(image.type, None if image.value is None else strings.payload(image.value), index)
 
 
-def _sources(images: Sequence[InferenceRequestImage | str]) -> list[ImageSource]:
-    return [_source(image, index) for image, index in zip(images, item_indices(len(images)), strict=True)]
+def _sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[ImageSource]:
+    return [_source(image, strings, index) for image, index in zip(images, item_indices(len(images)), strict=True)]
 
 
-def _query(wire: CompareRequest) -> ImageSource | str:
-    if _is_text("subject", wire.subject_type):
-        return _text("subject", wire.subject)
-    return _source(wire.subject)
+async def _query(fields: CompareFields, strings: LongStrings) -> ImageSource | str:
+    if _is_text("subject", fields.subject_type):
+        (text,) = await strings.texts([_text("subject", fields.subject)])
+        return text
+    return _source(fields.subject, strings)
 
 
-def _candidates(wire: CompareRequest) -> tuple[list[str] | None, list[ImageSource] | list[str]]:
+async def _candidates(
+    fields: CompareFields, strings: LongStrings
+) -> tuple[list[str] | None, list[ImageSource] | list[str]]:
     """The prompts, and their names if they are the values of an object."""
-    prompt = wire.prompt
+    prompt = fields.prompt
     names: list[str] | None = None
-    items: Sequence[InferenceRequestImage | str]
-    if isinstance(prompt, dict) and "type" in prompt and "value" in prompt:
-        # Pydantic reads such an object as named texts. The incumbent reads it as one image.
-        items = [InferenceRequestImage(type=_text("type", prompt["type"]), value=prompt["value"])]
+    items: Sequence[ImageFields | str]
+    if isinstance(prompt, dict) and is_image(prompt):
+        value = prompt["value"]
+        items = [ImageFields(type=_text("type", prompt["type"]), value=value if isinstance(value, str) else None)]
     elif isinstance(prompt, dict):
-        names, items = list(prompt), list(prompt.values())
+        names = await strings.texts(list(prompt))
+        if sum(map(len, names)) > _MAX_NAME_CHARACTERS:
+            raise InvalidInput(f"The names in `prompt` have more than {_MAX_NAME_CHARACTERS} characters.")
+        items = [item for item in prompt.values() if isinstance(item, ImageFields | str)]
     else:
         items = prompt if isinstance(prompt, list) else [prompt]
-    if _is_text("prompt", wire.prompt_type):
-        return names, [_text("prompt", item) for item in items]
+    if _is_text("prompt", fields.prompt_type):
+        return names, await strings.texts([_text("prompt", item) for item in items])
     if not items:
         # The incumbent answers an empty list of texts, and fails for an empty list of images.
         raise InvalidInput("There are no images in `prompt`.")
-    return names, _sources(items)
+    return names, _sources(items, strings)
 
 
 def _is_text(field: str, declared_type: str) -> bool:
@@ -288,7 +212,7 @@ def _is_text(field: str, declared_type: str) -> bool:
     return declared_type == "text"
 
 
-def _text(field: str, value: InferenceRequestImage | str) -> str:
+def _text(field: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"`{field}` holds an image, but `{field}_type` is `text`.")
     return value

@@ -34,7 +34,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Image.init()
 # A client's bytes reach only these decoders of Pillow. Its others are rarely used and rarely fuzzed.
-_PLUGINS: Final = {
+PLUGINS: Final = {
     "JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "AVIF": "AVIF",
     "JPEG 2000": "JPEG2000", "PNM": "PPM",
 }  # fmt: skip
@@ -67,7 +67,7 @@ def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
         InvalidImage: the image is damaged, truncated, too large, or of an unknown format.
     """
     kind = format_of(data)
-    if kind is not None and kind != "HEIC" and kind not in _PLUGINS:
+    if kind is not None and kind != "HEIC" and kind not in PLUGINS:
         raise InvalidImage(f"The image is of the format {kind}. Accepted are {ACCEPTED_TEXT}.")
     try:
         if kind is None:
@@ -76,7 +76,7 @@ def decode(data: bytes, max_pixels: int, malformed: str) -> Image.Image:
             return _heic(data, max_pixels)
         bare = _BARE.get(kind, Bare)(data)
         _check_size(bare.buffer, max_pixels)
-        image: Image.Image = Image.open(io.BytesIO(bare.data), formats=(_PLUGINS[kind],))
+        image: Image.Image = Image.open(io.BytesIO(bare.data), formats=(PLUGINS[kind],))
         _check_size(image.size, max_pixels)
         orientation = orientation_of(image.info.get("exif", b"")) if kind == "AVIF" else bare.orientation
         image.load()

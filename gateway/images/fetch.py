@@ -14,17 +14,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 import httpcore2
 
 from gateway.errors import InvalidImage
 from gateway.images.checked_network import MAX_ADDRESSES_TRIED, CheckedNetwork, HeadLimitedStream, Resolve
 from gateway.images.url_policy import INVALID, UNREACHABLE, FetchPolicy, Target, admit
-from gateway.in_flight import ReserveBytes
+from gateway.in_flight import ReserveBytes, reserve_of
 
 __all__ = ["Fetch", "FetchPolicy", "ImageFetcher"]
 
-_MAX_CONNECTIONS: Final = 16
 _MAX_IDLE_CONNECTIONS: Final = 8
 # Servers keep idle connections for 5 s or more. A shorter time avoids requests on a connection that is being closed.
 _KEEPALIVE_SECONDS: Final = 2.0
@@ -58,10 +58,15 @@ class Fetch(Protocol):
 
 
 class ImageFetcher:
-    """Fetches over HTTP/1.1, with a small pool of connections. Close it with `aclose`.
+    """Fetches over HTTP/1.1, and keeps a few connections for the next images. Close it with `aclose`.
+
+    The caller bounds how many fetches there are at once. The fetcher bounds how many connections one host has, so that
+    a host that does not answer leaves connections for the others.
 
     Args:
         policy: the rules for URLs, and the limits of a fetch.
+        max_fetches: fetches at once for one client. One host has at most half as many connections. More fetches from
+            the host wait for one, until they time out.
         resolve: resolves host names. Default: the system's resolver.
         ssl_context: the trusted certificates. Default: the system's.
         network: opens connections to addresses that were checked. Default: `httpcore2.AnyIOBackend`.
@@ -71,16 +76,22 @@ class ImageFetcher:
         self,
         policy: FetchPolicy,
         *,
+        max_fetches: int = 256,
         resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self._policy = policy
         # Separate threads: a lookup at a name server that never answers must not occupy a decoding thread.
-        self._resolver_threads = ThreadPoolExecutor(_MAX_CONNECTIONS, thread_name_prefix="image-url-resolver")
+        # As many as fetches, or lookups that hang would keep out the others. A thread starts when it is first needed.
+        self._resolver_threads = ThreadPoolExecutor(
+            max_fetches + reserve_of(max_fetches), thread_name_prefix="image-url-resolver"
+        )
+        self._max_per_host = max(1, max_fetches // 2)
+        self._hosts = WeakValueDictionary[str, asyncio.Semaphore]()
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context or httpcore2.default_ssl_context(),
-            max_connections=_MAX_CONNECTIONS,
+            max_connections=None,
             max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_SECONDS,
             network_backend=CheckedNetwork(
@@ -109,13 +120,18 @@ class ImageFetcher:
     async def _follow(self, target: Target, reserve: ReserveBytes) -> bytes:
         for _ in range(self._policy.max_redirects + 1):
             try:
-                result = await self._get(target, reserve)
+                async with self._slot(target):
+                    result = await self._get(target, reserve)
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
                 raise InvalidImage(UNREACHABLE) from None
             if isinstance(result, bytes):
                 return result
             target = admit(result, self._policy)
         raise InvalidImage(UNREACHABLE)
+
+    def _slot(self, target: Target) -> asyncio.Semaphore:
+        """The semaphore of the target's host. It exists as long as a fetch from the host holds or awaits it."""
+        return self._hosts.setdefault(target.authority, asyncio.Semaphore(self._max_per_host))
 
     async def _get(self, target: Target, reserve: ReserveBytes) -> bytes | str:
         """Send one GET. Returns the body, or the URL of a redirect."""

@@ -1,26 +1,20 @@
 """Image sources: each way in which a client may send an image, converted from Roboflow's wire types."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pybase64
-import regex
-
 from gateway.errors import InvalidImage
+from gateway.json_string import LongString
 
-_DATA_URI: Final = regex.compile(r"\s*data:[^,;]*(?:;[^,;]*)*?;base64,", regex.IGNORECASE)
-_OUTSIDE_ALPHABET: Final = regex.compile(rb"[^A-Za-z0-9+/]+")
-_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+MALFORMED_BASE64: Final = "Malformed base64 input image."
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
     """An image file."""
 
-    data: bytes
+    data: bytes | bytearray
     index: int | None = None
 
 
@@ -28,7 +22,7 @@ class EncodedImage:
 class Base64Image:
     """An image file in base64, with or without a `data:` prefix."""
 
-    text: str
+    text: str | LongString
     index: int | None = None
 
 
@@ -44,7 +38,7 @@ class UrlImage:
 class ArrayImage:
     """A numpy array in base64: pickled, as Roboflow's clients send it, or in `.npy` format. Channels are BGR."""
 
-    text: str
+    text: str | LongString
     index: int | None = None
 
 
@@ -70,23 +64,25 @@ def declared(kind: str, value: Any, index: int | None = None) -> ImageSource:
     """Convert an image declared as `{"type": kind, "value": value}`.
 
     Raises:
-        InvalidImage: the type is unknown or refused, or the value is not a non-empty string.
+        InvalidImage: the type is unknown or refused, or the value is not a string, is empty or, for a URL, too long.
     """
     kind = kind.lower()
     if (refusal := _REFUSED.get(kind)) is not None:
         raise InvalidImage(refusal, index)
     if kind not in ("base64", "url", "numpy"):
         raise InvalidImage(_UNKNOWN_TYPE, index)
-    if isinstance(value, str) and value:
-        if kind == "url":
-            return UrlImage(value, index)
-        return ArrayImage(value, index) if kind == "numpy" else Base64Image(value, index)
+    if not isinstance(value, str | LongString):
+        raise InvalidImage(f"An image of type `{kind}` needs a string as its `value`.", index)
+    if kind == "url":
+        if not isinstance(value, str) or not value:
+            raise InvalidImage("Provided image URL is invalid", index)
+        return UrlImage(value, index)
     if value == "":
-        raise InvalidImage("Provided image URL is invalid" if kind == "url" else "Empty image payload.", index)
-    raise InvalidImage(f"An image of type `{kind}` needs a string as its `value`.", index)
+        raise InvalidImage("Empty image payload.", index)
+    return ArrayImage(value, index) if kind == "numpy" else Base64Image(value, index)
 
 
-def undeclared(text: str, index: int | None = None) -> ImageSource:
+def undeclared(text: str | LongString, index: int | None = None) -> ImageSource:
     """Convert an image sent as a bare string: a URL if it contains `://` near its start, otherwise base64.
 
     Raises:
@@ -94,29 +90,6 @@ def undeclared(text: str, index: int | None = None) -> ImageSource:
     """
     if not text:
         raise InvalidImage("Empty image payload.", index)
-    return UrlImage(text, index) if "://" in text[:16] else Base64Image(text, index)
-
-
-def decode_base64(text: str) -> bytes:
-    """Decode base64. Accepts a data URI's prefix, white space, the URL-safe alphabet, and missing padding.
-
-    Raises:
-        InvalidImage: the text is empty, or is not base64.
-    """
-    if not text.isascii():
-        raise InvalidImage("Malformed base64 input image.")
-    if text[:5].lower() == "data:" or text[:1].isspace():
-        head = _DATA_URI.match(text)
-        text = text[head.end() :] if head else text
-    try:
-        # Padded base64 without other characters is the common case, and decodes without a copy of the text.
-        decoded = pybase64.b64decode(text, validate=True)
-    except binascii.Error:
-        data = _OUTSIDE_ALPHABET.sub(b"", text.encode("ascii").translate(_URL_SAFE))
-        try:
-            decoded = base64.b64decode(data + b"=" * (-len(data) % 4))
-        except binascii.Error:
-            raise InvalidImage("Malformed base64 input image.") from None
-    if not decoded:
-        raise InvalidImage("Empty image payload.")
-    return decoded
+    if isinstance(text, str) and "://" in text[:16]:
+        return UrlImage(text, index)
+    return Base64Image(text, index)

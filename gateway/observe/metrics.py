@@ -23,7 +23,9 @@ from gateway.observe.access_log import FinishedRequest
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 # Errors that end a request before its work is done.
-_REFUSALS: Final = frozenset({"Overloaded", "PayloadTooLarge", "Unauthorized", "Stopping", "ClientLeft"})
+_REFUSALS: Final = frozenset(
+    {"Overloaded", "ShareExceeded", "TooManyFetches", "PayloadTooLarge", "Unauthorized", "Stopping", "ClientLeft"}
+)
 
 
 class CacheCounts(Protocol):
@@ -82,6 +84,22 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self._fetches = Gauge(
+            "pe_fetches_in_flight",
+            "Images being fetched from other servers.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._known_fetches = 0
+        self._connections = Gauge(
+            "pe_connections", "Open connections of clients.", registry=registry, multiprocess_mode="livesum"
+        )
+        closed = Counter(
+            "pe_connections_closed_total",
+            "Connections that the server closed, or refused, for a fault or a shortage.",
+            ["reason"],
+            registry=registry,
+        )
         lookups = Counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"], registry=registry)
         self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
         self._cache_bytes = Gauge(
@@ -95,6 +113,7 @@ class Metrics:
         self._errors = functools.cache(errors.labels)
         self._refused = functools.cache(refused.labels)
         self._batches = functools.cache(batches.labels)
+        self._closed = functools.cache(closed.labels)
 
     def exposition(self) -> bytes:
         """The metrics of all workers, added up, in Prometheus' text format."""
@@ -109,9 +128,20 @@ class Metrics:
         return generate_latest(all_workers)
 
     def set_in_flight(self, limiter: InFlightLimiter) -> None:
-        """Set the gauges of requests and bytes in flight."""
+        """Set the gauges of requests, bytes and fetches in flight."""
         self._in_flight.set(limiter.count)
         self._in_flight_bytes.set(limiter.bytes)
+        if (fetches := limiter.fetches.total) != self._known_fetches:
+            self._fetches.set(fetches)
+            self._known_fetches = fetches
+
+    def set_connections(self, count: int) -> None:
+        """Set the gauge of open connections."""
+        self._connections.set(count)
+
+    def count_closed_connections(self, reason: str, count: int) -> None:
+        """Count connections that the server closed. A count of 0 makes the reason's series appear."""
+        self._closed(reason).inc(count)
 
     def record(self, request: FinishedRequest) -> None:
         """Count one finished request."""

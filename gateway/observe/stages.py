@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final
 
 STAGES: Final = ("fetch", "queue", "decode", "preprocess", "tokenize", "encode", "similarity")
-"""`queue` is the wait for a decoding thread. `encode` includes the wait for Triton's batcher."""
+"""`queue` is the wait for a decoding process. `encode` includes the wait for Triton's batcher."""
 
 
 class Stages:

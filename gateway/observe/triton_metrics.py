@@ -12,7 +12,7 @@ _CANCELLED: Final = "Cancelled"
 
 
 class TritonMetrics:
-    """Metrics labelled by the address of a Triton, `host:port`.
+    """Metrics labelled by the address of a Triton, `host:port` or `unix:/path`.
 
     With one worker, the series of a removed replica disappear. With several, its gauges stay at 0.
     """

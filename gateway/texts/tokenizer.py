@@ -9,6 +9,8 @@ than its Unicode tables.
 
 import gzip
 import html
+import os
+import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from importlib import resources
@@ -19,15 +21,24 @@ import ftfy
 import numpy as np
 import regex
 from numpy.typing import NDArray
+from tokenizers import Tokenizer as WordTokenizer
 from tokenizers import models
 
 SPECIAL: Final = ("<start_of_text>", "<end_of_text>")
 _WORDS: Final = regex.compile(
     "|".join(SPECIAL) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
+# One text is one task here. Without this, the library starts a thread for each CPU.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 _CACHED_WORDS: Final = 65_536
 # In characters. Longer words rarely repeat, and clients could fill the memory with them.
 _CACHED_WORD_LENGTH: Final = 32
+# In characters. `models.BPE` holds Python's lock while it merges: 0.1 s for a word of 128,000. A batch releases it.
+_LONG_WORD: Final = 1_000
+# `html.unescape` reads the digits by `int`, which refuses 4,300 of them. All of these are no character, and become
+# U+FFFD, and zeros before a number mean nothing.
+_LONG_REFERENCE: Final = re.compile("&#[0-9]{8,}")
+_LEADING_ZEROS: Final = re.compile("&#0++(?=[0-9])")
 
 
 class Encoding(NamedTuple):
@@ -67,8 +78,14 @@ def clean(text: str) -> str:
     """Clean a text as the reference does: repair mojibake, decode entities twice, collapse white space, lower case."""
     # ftfy and `unescape` do not change printable ASCII without entities, which most prompts are.
     if not (text.isascii() and text.isprintable() and "&" not in text):
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = _unescape(_unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
+
+
+def _unescape(text: str) -> str:
+    if "&#" in text:
+        text = _LONG_REFERENCE.sub("&#99999999", _LEADING_ZEROS.sub("&#", text))
+    return html.unescape(text)
 
 
 class _BytePairs:
@@ -89,6 +106,7 @@ class _BytePairs:
             continuing_subword_prefix="",
             end_of_word_suffix="</w>",
         )
+        self._long_words = WordTokenizer(self._model)
 
     def ids(self, cleaned: str) -> Iterator[int]:
         """Generate the token ids of a cleaned text."""
@@ -102,6 +120,8 @@ class _BytePairs:
 
     def _merge(self, word: str) -> tuple[int, ...]:
         characters = "".join([self._byte_characters[byte] for byte in word.encode()])
+        if len(characters) > _LONG_WORD:
+            return tuple(self._long_words.encode_batch_fast([characters])[0].ids)
         return tuple(token.id for token in self._model.tokenize(characters))
 
 

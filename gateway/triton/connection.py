@@ -11,19 +11,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gateway.encoder import Embeddings, Pixels, Tokens
 from gateway.errors import EncoderFault, EncoderUnavailable
 from gateway.observe.tracing import Metadata
-from gateway.triton import models
+from gateway.triton import channel, models
 from gateway.triton.errors import translate
 
-_CHANNEL: Final = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # By default, gRPC waits 1 s and later up to 2 minutes before it reconnects, which is too long after a restart.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 2000),  # despite the name, the timeout of one connection attempt
-    # A new channel opens a new connection instead of reusing the connection of an old channel to the same target.
-    ("grpc.use_local_subchannel_pool", 1),
-]
 _DATATYPES: Final[dict[models.InputName, str]] = {"image": "UINT8", "tokens": "INT32"}
 # Towers return unit vectors. FP16 engines deviate from unit length by 1e-3.
 _UNIT_TOLERANCE: Final = 0.01
@@ -33,11 +23,11 @@ class Connection:
     """Calls one Triton. Create and close it on the event loop that uses it. All calls raise only `ServerError`.
 
     Args:
-        target: `host:port`.
+        target: `host:port`, or `unix:/path`.
     """
 
     def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL)
+        self._channel = grpc.aio.insecure_channel(target, options=channel.OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._calls: set[Any] = set()  # inference calls in flight
 

@@ -38,7 +38,7 @@ class TritonEncoder:
         poll_interval_seconds: how often to ask each Triton for its models.
         metrics: the metrics of the calls. Default: metrics in a registry that nobody reads.
         tracing: creates a span per call. Default: no tracing.
-        resolve: resolves addresses to `host:port` targets. Raises OSError.
+        resolve: resolves addresses to gRPC targets. Raises OSError.
         resolve_interval_seconds: how often to resolve `dns:///` addresses.
     """
 
@@ -49,7 +49,7 @@ class TritonEncoder:
         poll_interval_seconds: float = 1,
         metrics: TritonMetrics | None = None,
         tracing: Tracing | None = None,
-        resolve: Callable[[Sequence[addresses.Address]], Awaitable[list[str]]] = addresses.resolve,
+        resolve: Callable[[Sequence[addresses.Entry]], Awaitable[list[str]]] = addresses.resolve,
         resolve_interval_seconds: float = _RESOLVE_INTERVAL_SECONDS,
     ) -> None:
         self._addresses = addresses.parse(url)
@@ -65,7 +65,7 @@ class TritonEncoder:
     async def __aenter__(self) -> Self:
         self._readiness = Readiness(self._probe)
         await self._update_replicas()
-        if any(address.dns for address in self._addresses):
+        if any(isinstance(address, addresses.Address) and address.dns for address in self._addresses):
             self._start(self._update_replicas_forever())
         return self
 

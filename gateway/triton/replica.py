@@ -34,7 +34,7 @@ class Replica:
     """Create it, `open` it and `close` it on the event loop that uses it.
 
     Args:
-        target: `host:port`.
+        target: `host:port`, or `unix:/path`.
         on_change: called after a change of `state` or `specs`.
         call_timeout_seconds: the deadline of an inference call.
         poll_interval_seconds: how often to ask Triton for its models.

@@ -347,8 +347,7 @@ def test_another_gateway_answers_for_one_that_is_gone_or_not_ready(stack: int) -
 
 
 async def test_a_gateway_is_replaced_and_nobody_notices(serve: PeServe) -> None:
-    (triton,) = set(re.findall(r"--grpc-port=(\d+)", " ".join(serve.processes().values())))
-    settings = {"PE_TRITON_URL": f"127.0.0.1:{triton}", "PE_TEXT_CACHE_BYTES": "0"}
+    settings = {"PE_TRITON_URL": serve.triton(), "PE_TEXT_CACHE_BYTES": "0"}
     statuses: list[int] = []
     over = asyncio.Event()
 

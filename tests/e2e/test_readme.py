@@ -28,10 +28,12 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     """By README's ports, where its first command serves, and where its Triton answers."""
     (command,) = blocks("bash", "make serve\n")[:1]
     port = free_port()
-    stack = PeServe(tmp_path_factory.mktemp("readme"), command=["bash", "-c", command], PORT=str(port))
+    stack = PeServe(
+        tmp_path_factory.mktemp("readme"), command=["bash", "-c", command], PORT=str(port), PE_TRITON_PORTS="0,0,0"
+    )
     try:
         assert stack.wait_until_ready() == f"http://127.0.0.1:{port}"
-        yield {"9001": port, "8001": stack.triton_port()}
+        yield {"9001": port, "8001": int(stack.triton().rpartition(":")[2])}
         stack.stop()
         stack.wait_until_gone(15)
     finally:

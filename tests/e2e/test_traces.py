@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture
 def traced_triton(tmp_path: Path) -> Iterator[tuple[Collector, int]]:
     """The Triton of a pe-serve, started once more with traces, which pe-serve has no option for; and its gRPC port."""
-    stack = PeServe(tmp_path, "--port", "0", "--repository", ROOT / "model_repository")
+    stack = PeServe(tmp_path, "--port=0", "--triton-ports=0,0,0", "--repository", ROOT / "model_repository")
     with Collector() as collector:
         triton = None
         try:

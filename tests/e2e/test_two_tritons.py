@@ -43,7 +43,7 @@ def base_url(stacks: list[PeServe]) -> Iterator[str]:
         **os.environ,
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "PE_TRITON_URL": ",".join(f"127.0.0.1:{stack.triton_port()}" for stack in stacks),
+        "PE_TRITON_URL": ",".join(stack.triton() for stack in stacks),
         "PE_TEXT_CACHE_BYTES": "0",
     }
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment)

@@ -1,4 +1,4 @@
-"""A tiny checkpoint (the demo's architecture, random weights) and what pe-export makes of it, once for all tests."""
+"""Fixtures, made once for all tests: a small checkpoint (demo architecture, random weights) and its exported models."""
 
 import re
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 VARIANT = "PE-Demo-T8-64"
 
-# Without torch the modules that need it cannot even be imported, so they are not collected.
+# Test modules that need torch cannot be imported without torch, so they are not collected.
 if find_spec("torch") is None:
     collect_ignore = [
         str(path)
@@ -32,7 +32,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with both towers; treat it as read-only."""
+    """A model repository with both towers. Tests must not change it."""
     from export.cli import main
 
     repository = tmp_path_factory.mktemp("exported") / "models"
@@ -42,7 +42,7 @@ def exported(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def replay(exported: Path, monkeypatch: pytest.MonkeyPatch) -> "GraphReplay":
-    """Exports of `random_checkpoint` in FP32 for onnxruntime take the graphs of `exported` instead of tracing anew."""
+    """Let FP32 onnxruntime exports of `random_checkpoint` reuse the graphs of `exported`, because tracing is slow."""
     from export.graph import onnx_graph
     from tests.export.graph_replay import GraphReplay
 

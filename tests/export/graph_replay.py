@@ -1,4 +1,4 @@
-"""Skip torch's tracing, the slow step of an export, in tests that are about every other step."""
+"""Skip torch's tracing, the slow step of an export, in tests of the other steps."""
 
 import shutil
 from pathlib import Path
@@ -10,14 +10,14 @@ from export.graph import onnx_graph
 
 
 class GraphReplay:
-    """Replace `onnx_graph.export_graph` by copies of graphs that were exported before from the same checkpoint."""
+    """A replacement for `onnx_graph.export_graph` that copies graphs of an earlier export of the same checkpoint."""
 
     def __init__(self, repository: Path) -> None:
         """Read the graphs of version 1 of each model in `repository`."""
         paths = sorted(repository.glob("*/1/model.onnx"))
         self._graphs = {onnx.load(path).graph.input[0].name: path for path in paths}
         self.exports = 0
-        """How many graphs were asked for."""
+        """The number of calls."""
 
     def __call__(self, tower: nn.Module, input_name: str, example: Tensor, path: Path) -> onnx_graph.OnnxGraph:
         self.exports += 1

@@ -1,4 +1,4 @@
-"""Configurations of an imagined L14-336, as Triton's own parser reads them."""
+"""Make configurations of an L14-336 without exporting it, and parse them with Triton's own protobuf."""
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb

@@ -78,7 +78,7 @@ def test_the_certificate_names_and_hashes_every_file(exported: Path) -> None:
 
 @pytest.fixture
 def repository(exported: Path, tmp_path: Path) -> Path:
-    """A copy to write to."""
+    """A copy of the repository that a test may change."""
     import shutil
 
     return Path(shutil.copytree(exported, tmp_path / "models"))
@@ -169,7 +169,9 @@ def test_an_engine_is_exported_only_in_what_it_has(
     tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "models", random_checkpoint, "--engine", "openvino", "--precision", "fp16") == 1
-    assert capsys.readouterr().err == "pe-export: openvino has no fp16, only bf16, fp32\n"
+    assert capsys.readouterr().err == (
+        "pe-export: the engine openvino does not support fp16: choose --precision from bf16, fp32\n"
+    )
 
 
 @pytest.mark.usefixtures("replay")
@@ -180,7 +182,7 @@ def test_what_nothing_here_can_run_is_published_only_when_told(
     assert run(tmp_path / "models", random_checkpoint, *options) == 1
     error = capsys.readouterr().err
     assert error.startswith(
-        "pe-export: nothing here can prove onnx in bf16; onnxruntime has no bf16 on a CPU: export on the GPU"
+        "pe-export: no runtime on this machine can check onnx in bf16: onnxruntime has no bf16 on a CPU: export"
     )
     assert error.endswith("or publish it unproven with --unverified\n")
     assert tree(tmp_path) == {}
@@ -205,11 +207,11 @@ def test_below_the_tolerance_nothing_is_published(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ViT-B-32"], "unknown variant 'ViT-B-32'; there are PE-Core-T16-384"),
-        ([], "PE-Core-L14-336 needs its weights: --from hub downloads them"),
+        (["ViT-B-32"], "unknown variant 'ViT-B-32': choose from PE-Core-T16-384"),
+        ([], "no weights given for PE-Core-L14-336: download them with --from hub"),
         (["PE-Demo-T8-64", "--from", "hub"], "PE-Demo-T8-64 is not on the hub"),
         (["PE-Core-B16-224", "--checkpoint", "absent.pt"], "no checkpoint file at absent.pt"),
-        (["PE-Core-B16-224", "--checkpoint", "."], ". is a directory: --checkpoint takes the file in it"),
+        (["PE-Core-B16-224", "--checkpoint", "."], ". is a directory: name the file in it with --checkpoint FILE"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(
@@ -236,7 +238,7 @@ def test_a_repository_that_cannot_be_written_is_said_before_the_work(
 ) -> None:
     (tmp_path / "models").write_text("in the way")
     assert run(tmp_path / "models", random_checkpoint) == 1
-    assert "cannot make the repository" in capsys.readouterr().err
+    assert "cannot create the repository" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

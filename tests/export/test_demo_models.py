@@ -1,4 +1,4 @@
-"""The committed demo models are what `pe-export PE-Demo-T8-64` makes of the committed checkpoint."""
+"""Check that `pe-export PE-Demo-T8-64` makes the committed demo models from the committed checkpoint."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "model_repository"
 DEMO = find_variant("PE-Demo-T8-64")
 
-# These say when and how it was measured, not what the model is.
+# These fields describe the measurement, not the model.
 MAY_DIFFER = ("exporter_version", "parity_min_cosine", "parity_max_abs_error")
 
 
@@ -66,7 +66,7 @@ def operators_of(repository: Path, model: str) -> Counter[tuple[str, str]]:
 
 
 def tensors_of(repository: Path, model: str) -> list[tuple[str, int, list[int | str]]]:
-    """Name, data type and shape of each input and output; a dynamic axis is its name."""
+    """List name, data type and shape of each input and output. A dynamic axis is given by its name."""
     graph = onnx.load(repository / model / "1" / "model.onnx").graph
     return [
         (
@@ -97,7 +97,7 @@ def test_graphs_take_and_give_the_same_tensors(again: Path, tower: str) -> None:
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_todays_code_and_libraries_made_them(again: Path, tower: str) -> None:
-    """Fails after a change of the exporter's code: run `pe-export` in an empty directory and commit its models."""
+    """This fails if the exporter's code changed. Then run `pe-export` in an empty directory and commit its models."""
     committed, made = (certificate_of(repository, f"{DEMO.name}-{tower}") for repository in (COMMITTED, again))
     assert committed["inputs"] == made["inputs"]
     assert committed["command"] == "pe-export PE-Demo-T8-64"

@@ -1,4 +1,4 @@
-"""The demo variant's pictures, captions and evaluation; no torch."""
+"""Check the demo variant's pictures, captions and evaluation, without torch."""
 
 import base64
 import io
@@ -157,7 +157,7 @@ def test_prompts_cover_every_combination() -> None:
 
 
 class Oracle:
-    """Knows the colours, not the shapes: it takes every picture for a square."""
+    """A model that knows colours but no shapes. It embeds every picture as a square."""
 
     def embed_images(self, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:
         return np.eye(len(COMBINATIONS))[[9 * (i % 81 // 9) + SHAPES.index("square") for i in range(len(pictures))]]
@@ -185,7 +185,7 @@ def test_questions_have_their_right_answer_once_and_first() -> None:
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """A server that gives every text and picture the same embedding, and remembers what it was asked."""
+    """A server that returns the same embedding for every input, and records the requests."""
 
     asked: list[tuple[str, dict[str, object]]]
 
@@ -200,7 +200,7 @@ class Recorder(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *_: object) -> None:
-        """Nothing on stderr."""
+        """Write nothing to stderr."""
 
 
 @pytest.fixture

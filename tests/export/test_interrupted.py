@@ -1,4 +1,4 @@
-"""pe-export stopped half-way, as a process of its own: what is left is whole, and the next run goes on from there."""
+"""Stop pe-export during an export. Only complete models remain, and the next run exports the rest."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from export.cli import main
 from tests.export.graph_replay import GraphReplay
 
-# The command itself, with graphs that were exported before: tracing is slow and is not what is interrupted here.
+# pe-export with graphs from an earlier export, because tracing is slow and this test does not interrupt it.
 EXPORT = """
 import sys
 from pathlib import Path
@@ -51,13 +51,13 @@ def test_a_run_that_is_stopped_leaves_whole_models_only(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("text     load"):  # vision is published, text is under way
+            if line.startswith("text     load"):  # The vision tower is published, and the text tower is in progress.
                 break
         process.send_signal(ending)
         rest = process.stderr.read()
     assert process.returncode == status, rest
     if ending == signal.SIGTERM:
-        assert rest.splitlines()[-1] == "pe-export: stopped; nothing half-made is left in the repository"
+        assert rest.splitlines()[-1] == "pe-export: stopped; the repository holds no incomplete model"
     assert tree(models) == [*VISION, "PE-Demo-T8-64-vision/config.pbtxt"]
     assert [entry.name for entry in models.iterdir()] == ["PE-Demo-T8-64-vision"]
 

@@ -1,4 +1,4 @@
-"""The commands on the pages of the exporter and of the model repository are ones that pe-export understands."""
+"""Check that pe-export accepts every pe-export command in the README pages."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Plans that do not fit, seen before Triton sees them: by the module, by its file alone, and by pe-export."""
+"""Check preflight as a module, as a single file, and as `pe-export preflight`."""
 
 import ast
 import ctypes
@@ -45,12 +45,12 @@ def test_a_plan_of_this_machine_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "machine", "reason"),
     [
-        ("tensorrt 10.13.3.9 sm90 batch 32", HOPPER, "it is a plan of TensorRT 10.13.3.9, and here is 11.1.0"),
-        ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "it is for compute capability 89, and here is 90"),
-        (FITS, Machine("11.1.0", ()), "and there is no GPU here"),
-        (FITS, Machine("", ("90",)), "and there is no TensorRT here"),
-        (FITS, Machine("11.1.0", ("90", "89")), "and here is 90, 89"),
-        ("", HOPPER, "parity.json of version 1 does not say what the plan was built for"),
+        ("tensorrt 10.13.3.9 sm90 batch 32", HOPPER, "the plan needs TensorRT 10.13.3.9, and this machine has 11.1.0"),
+        ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "the plan needs compute capability 89, and this machine has 90"),
+        (FITS, Machine("11.1.0", ()), "and this machine has no GPU"),
+        (FITS, Machine("", ("90",)), "and this machine has no TensorRT"),
+        (FITS, Machine("11.1.0", ("90", "89")), "and this machine has 90, 89"),
+        ("", HOPPER, "parity.json of version 1 does not name the plan's TensorRT and GPU"),
     ],
 )
 def test_one_that_does_not_fit_is_told_with_the_remedy(
@@ -60,7 +60,7 @@ def test_one_that_does_not_fit_is_told_with_the_remedy(
     [line] = preflight.misfits(tmp_path, machine)
     assert line.startswith("a-vision: ")
     assert reason in line
-    assert line.endswith(f"Build it anew where it is served: {COMMAND}")
+    assert line.endswith(f"Rebuild the plan on the serving machine: {COMMAND}")
 
 
 def test_only_what_triton_would_serve_is_asked_about(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_torn_copy_is_found(tmp_path: Path) -> None:
     artifact = plan(tmp_path, "a-vision", 1, FITS) / "a.plan"
     os.truncate(artifact, 3)
     [line] = preflight.misfits(tmp_path, HOPPER)
-    assert "a-vision: 1/a.plan is not the file that was built." in line
+    assert "a-vision: 1/a.plan was changed since the build." in line
     artifact.unlink()
     [line] = preflight.misfits(tmp_path, HOPPER)
     assert "a-vision: 1/a.plan is missing." in line
@@ -96,15 +96,15 @@ def test_pe_export_preflight_fails_if_a_plan_does_not_fit(
     monkeypatch.setattr(preflight, "this_machine", lambda: HOPPER)
     plan(tmp_path, "a-vision", 1, FITS)
     assert main(["preflight", "--repository", str(tmp_path)]) == 0
-    said = "preflight: 1 TensorRT plan fits this machine: TensorRT 11.1.0, compute capability 90\n"
+    said = "preflight: 1 TensorRT plan matches this machine: TensorRT 11.1.0, compute capability 90\n"
     assert capsys.readouterr().out == said
     plan(tmp_path, "b-vision", 1, "tensorrt 11.1.0.106 sm80 batch 32")
     assert main(["preflight", "--repository", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith("preflight: b-vision: it is for compute capability 80")
+    assert capsys.readouterr().err.startswith("preflight: b-vision: the plan needs compute capability 80")
 
 
 def run_alone(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The file by itself, in a Python that sees nothing of this project, where there is neither TensorRT nor a GPU."""
+    """Run the file alone, in a Python without this project, on a machine without TensorRT and GPU."""
     alone = shutil.copy(SOURCE, directory)
     command = [sys.executable, "-I", "-S", "-W", "error", alone, *arguments]
     return subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False, timeout=60)
@@ -118,7 +118,7 @@ def test_the_file_alone_runs_with_nothing_but_python(tmp_path: Path) -> None:
     plan(models, "a-vision", 1, "tensorrt 1.0.0.1 sm10 batch 32")
     result = run_alone(tmp_path, str(models))
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("preflight: a-vision: it is a plan of TensorRT 1.0.0.1, and ")
+    assert result.stderr.startswith("preflight: a-vision: the plan needs TensorRT 1.0.0.1, and ")
     assert result.stderr.endswith(f"{COMMAND}\n")
     assert result.stderr.count("\n") == 1
 
@@ -149,7 +149,7 @@ def test_the_version_is_read_off_the_library_that_the_loader_would_take(tmp_path
 
 
 class Driver:
-    """CUDA's driver interface as its header declares it, with GPUs of these compute capabilities."""
+    """A stand-in for CUDA's driver library, with GPUs of these compute capabilities."""
 
     def __init__(self, *capabilities: tuple[int, int], status: int = 0) -> None:
         self.capabilities, self.status = capabilities, status

@@ -1,4 +1,4 @@
-"""In an environment that only serves, pe-export must say what is missing instead of failing somewhere inside."""
+"""Check that pe-export names the missing package in an environment that only serves."""
 
 import tomllib
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""The digest of the exporter's code: what changes it, and what does not."""
+"""Check which changes of the code change its digest."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ def test_a_package_stands_for_its_modules(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_code_is_not_imported() -> None:
-    """`pe-export check` runs where torch is not installed."""
+    """`pe-export check` must run without torch."""
     code = (
         "import sys; from export.source_digest import digest_of_modules; digest_of_modules(['export.graph']);"
         "sys.exit(any(name.startswith('export.graph.') or name == 'torch' for name in sys.modules))"

@@ -40,7 +40,7 @@ def test_letter_case_does_not_matter() -> None:
 
 
 def test_an_unknown_name_is_told_what_there_is() -> None:
-    with pytest.raises(UnknownVariant, match=r"'ViT-B-32'; there are PE-Core-T16-384, .*PE-Demo-T8-64"):
+    with pytest.raises(UnknownVariant, match=r"'ViT-B-32': choose from PE-Core-T16-384, .*PE-Demo-T8-64"):
         find_variant("ViT-B-32")
 
 

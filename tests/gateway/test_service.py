@@ -17,7 +17,7 @@ from gateway.observe.stages import Stages
 from gateway.service import EmbeddingService
 from gateway.texts.cache import TextCache
 from gateway.texts.embedder import TextEmbedder
-from tests.fakes import FakeEncoder, FakeFetch, fake_spec
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder, fake_spec
 from tests.pictures import flat
 
 RED, GREEN = EncodedImage(flat((255, 0, 0))), EncodedImage(flat((0, 255, 0)))
@@ -30,10 +30,15 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+@pytest.fixture(autouse=True)
+def admitted() -> Iterator[None]:
+    """The test runs as an admitted request."""
+    with InFlightLimiter(9, 1_000_000).admit(lambda error: None):
+        yield
+
+
 def service_of(encoder: FakeEncoder, pool: ThreadPoolExecutor, cache_bytes: int = 0) -> EmbeddingService:
-    images = ImageEmbedder(
-        encoder, FakeFetch(), pool, InFlightLimiter(9, 1_000_000), max_pixels=10_000, allow_arrays=False
-    )
+    images = ImageEmbedder(encoder, FakeFetch(), InlineDecoder(), allow_arrays=False)
     texts = TextEmbedder(encoder, TextCache(cache_bytes), pool, max_characters=1_000_000)
     return EmbeddingService(encoder, images, texts, max_items=64)
 

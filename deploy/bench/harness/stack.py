@@ -19,6 +19,7 @@ from deploy.embedded import ports
 _START_S: Final = 600.0  # for a large variant on a disk that is not cached
 _GATEWAY_START_S: Final = 60.0
 _LINES: Final = 8  # of a log, in an error message
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class StackFailed(Exception):
@@ -53,12 +54,12 @@ class Stack:
 
 
 def get_json(url: str) -> dict[str, Any]:
-    """Get a JSON object.
+    """Get a JSON object, without a proxy.
 
     Raises:
         OSError: no response, or a status other than success (URLError, HTTPError).
     """
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with _DIRECT.open(url, timeout=30) as answer:
         value: dict[str, Any] = json.load(answer)
     return value
 
@@ -86,7 +87,8 @@ def _role(command: str, variant: str) -> str | None:
     if re.match(r"\S*tritonserver ", command):
         return "tritonserver"
     # With several workers, the first gateway process starts the others through multiprocessing.
-    return "gateway" if " -m gateway" in command or "multiprocessing" in command else None
+    # The processes that decode images are below a gateway process, and are measured with it.
+    return "gateway" if re.search(r" -m gateway( |$)", command) or "multiprocessing" in command else None
 
 
 @contextmanager
@@ -110,7 +112,9 @@ def start(
         StackFailed: it did not start, or does not serve the variant.
     """
     log = directory / "pe-serve.txt"
-    command = [sys.executable, "-m", "deploy.embedded.cli", "--port", "0", "--repository", str(repository), *options]
+    # The benchmarks read Triton's statistics and metrics by HTTP, and perf_analyzer knows no sockets.
+    command = [sys.executable, "-m", "deploy.embedded.cli", "--port=0", "--triton-ports=0,0,0", *options]
+    command += ["--repository", str(repository)]
     process = spawn(command, environment or {}, log)
     try:
         url = _ready(process, log)

@@ -15,11 +15,13 @@ class Poll:
 
     Attributes:
         seen: time.monotonic() and status of each response; status 0 if none came.
+        slowest: the seconds of the slowest response.
     """
 
     def __init__(self, url: str, path: str = "/readiness") -> None:
         self._url, self._path = url, path
         self.seen: list[tuple[float, int]] = []
+        self.slowest = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
 
@@ -35,8 +37,9 @@ class Poll:
 
     def _poll(self) -> None:
         while not self._over.wait(_EVERY_S):
-            status = client.get(self._url, self._path, timeout=5).status
-            self.seen.append((time.monotonic(), status))
+            response = client.get(self._url, self._path, timeout=5)
+            self.seen.append((time.monotonic(), response.status))
+            self.slowest = max(self.slowest, response.seconds)
 
     def first(self, status: int, since: float) -> float:
         """Return when the status was first seen after `since`; infinity if it was not."""

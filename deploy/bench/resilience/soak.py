@@ -38,7 +38,7 @@ def measure(testbed: Testbed) -> list[Figure]:
             while not all(future.done() for future in pending):
                 time.sleep(seconds / _SAMPLES)
                 for role, members in pids.items():
-                    memory.setdefault(role, []).append(sum(processes.memory_mb(pid)["now"] for pid in members))
+                    memory.setdefault(role, []).append(processes.shared_memory_mb(members))
             took = time.monotonic() - begun
         results = [future.result() for future in pending]
     errors = sum(n for result in results for n in result["errors"].values())

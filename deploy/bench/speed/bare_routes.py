@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gateway.http.roboflow import EmbedTextRequest
+from gateway.http.roboflow_wire import EmbedTextRequest
+from gateway.triton import channel as channel_options
 
 _FLOATS: Final = 1024
 
@@ -37,7 +38,7 @@ def make_app(triton: str, model: str, tokens: bytes) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with grpc.aio.insecure_channel(triton) as channel:
+        async with grpc.aio.insecure_channel(triton, options=channel_options.OPTIONS) as channel:
             stubs.append(service_pb2_grpc.GRPCInferenceServiceStub(channel))
             yield
 

@@ -137,9 +137,7 @@ def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]
                         "text": flops.text_gflop(served.variant, served.info["context_length"]),
                     },
                     "memory": memory,
-                    "memory_at_the_end": {
-                        role: sum(processes.memory_mb(pid)["now"] for pid in pids) for role, pids in served.pids.items()
-                    },
+                    "memory_at_the_end": {role: processes.shared_memory_mb(pids) for role, pids in served.pids.items()},
                     "threads": {role: sum(map(processes.threads, pids)) for role, pids in served.pids.items()},
                     "gateway_processes": len(served.pids.get("gateway", [])),
                     "series": series,

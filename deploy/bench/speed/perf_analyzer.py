@@ -23,6 +23,8 @@ from deploy.embedded.installation import CHECKOUT
 
 _ENVIRONMENT: Final = CHECKOUT / ".venv-bench"
 _WINDOWS: Final = 3  # perf_analyzer needs at least three; our stability threshold makes it stop after three
+# gRPC would send even calls to loopback there.
+_PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 class PerfAnalyzerFailed(Exception):
@@ -89,7 +91,8 @@ def measure(
         f"--measurement-interval={max(100, round(seconds / _WINDOWS * 1000))}", "--stability-percentage=999",
         f"--max-trials={_WINDOWS}", "--percentile=99", "--verbose-csv", "-f", str(report),
     ]  # fmt: skip
-    environment = {**os.environ, "LD_LIBRARY_PATH": libraries()}
+    environment = {name: value for name, value in os.environ.items() if name not in _PROXIES}
+    environment["LD_LIBRARY_PATH"] = libraries()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds * 10 + 300)
     if done.returncode != 0 or not report.exists():
         said = (done.stdout + done.stderr).strip().splitlines()[-8:]

@@ -29,6 +29,7 @@ from deploy.bench.harness.stack import Gateway, StackFailed, get_json
 from deploy.bench.harness.worker import Worker
 from deploy.embedded import installation, model_scan, ports
 from deploy.embedded.child import adopt_orphans
+from deploy.embedded.endpoints import PortEndpoints
 from deploy.embedded.run_directory import cache, run_directory
 from deploy.embedded.signals import Signals
 from deploy.embedded.triton_process import TritonProcess
@@ -43,12 +44,13 @@ _NAMESPACE: Final = ("unshare", "--map-root-user", "--mount", "sh", "-c", 'mount
 
 @dataclass
 class Site:
-    """The running Tritons by number, and the hosts file that names them."""
+    """The running Tritons by number, where each listens, and the hosts file that names them."""
 
     directory: Path
     signals: Signals
     running: ExitStack
     tritons: dict[int, TritonProcess] = field(default_factory=dict)
+    listening: dict[int, PortEndpoints] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hosts = self.directory / "hosts"
@@ -65,9 +67,11 @@ class Site:
         """Start Tritons and wait until they are ready."""
         for number in numbers:
             directory = self.running.enter_context(run_directory(cache()))
-            address = (_address(number), self._port)
+            http, _, metrics = ports.free(3)
+            listening = PortEndpoints(http, self._port, metrics, _address(number))
+            self.listening[number] = listening
             self.tritons[number] = TritonProcess(
-                self._installation, self._models, directory, verbose=False, grpc=address
+                self._installation, self._models, directory, verbose=False, endpoints=listening
             )
         for number in numbers:
             self.running.callback(self.tritons[number].stop, self.signals)
@@ -87,7 +91,7 @@ class Site:
 
     def embedded(self, number: int) -> int:
         """Return how many images a Triton has embedded, by its statistics."""
-        url = f"http://{ports.LOOPBACK}:{self.tritons[number].http}/v2/models/{stub_model.VARIANT}-vision/stats"
+        url = f"http://{self.listening[number].http}/v2/models/{stub_model.VARIANT}-vision/stats"
         return int(get_json(url)["model_stats"][0]["inference_count"])
 
 

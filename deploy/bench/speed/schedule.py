@@ -193,12 +193,15 @@ def _alone(bench: Bench, name: str) -> float:
 
 
 def memory(bench: Bench) -> Result:
-    """Measure the gateway's memory after requests of 640x480 at 8 in flight; as many as a minute allows."""
+    """Measure the memory of the gateway's processes together, after requests of 640x480.
+
+    8 are in flight, and as many are sent as a minute allows.
+    """
     requests = min(bench.effort.memory_requests, int(60 / max(bench.image_s / 2, 1e-4)))
     done = bench.http("image base64", AT, requests=requests, seconds=120)
-    gateways = [processes.memory_mb(pid) for pid in bench.stack.pids.get("gateway", [])]
-    return {"requests": done["items_in_all"], "mb": max((m["now"] for m in gateways), default=float("nan")),
-            "peak_mb": max((m["peak"] for m in gateways), default=float("nan"))}  # fmt: skip
+    gateway = bench.stack.pids.get("gateway", [])
+    mb = processes.shared_memory_mb(gateway) if gateway else float("nan")
+    return {"requests": done["items_in_all"], "mb": mb}
 
 
 def measurements(bench: Bench) -> dict[str, Callable[[], Result]]:

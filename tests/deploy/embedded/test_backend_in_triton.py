@@ -33,7 +33,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     run = PeServe(tmp_path_factory.mktemp("run"), "--port", "0", "--repository", repository)
     try:
         run.wait_until_ready()
-        yield f"127.0.0.1:{run.triton_port()}"
+        yield run.triton()
         assert run.stop() == 0, run.output
     finally:
         run.kill()

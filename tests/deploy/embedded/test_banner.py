@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from deploy.embedded.banner import advice, banner, curl
+from deploy.embedded.endpoints import PortEndpoints
 
 INFO = {"models": {"PE-Demo": {"image_size": [64, 48], "context_length": 32, "embed_dim": 128}}}
 
@@ -32,6 +33,12 @@ def test_shows_engine_precision_and_notice_where_known() -> None:
 
 def test_an_unknown_gateway_still_gives_a_banner() -> None:
     assert "Ready on http://h:1" in banner("http://h:1", {}, local=True)
+
+
+def test_names_the_ports_of_triton_where_it_has_some() -> None:
+    text = banner("http://h:1", INFO, local=True, triton=PortEndpoints(1, 2, 3))
+    assert "every user of this machine: HTTP 127.0.0.1:1, gRPC 127.0.0.1:2, metrics http://127.0.0.1:3/metrics" in text
+    assert "Triton's own ports" not in banner("http://h:1", INFO, local=True)
 
 
 def test_names_a_variant_only_if_there_are_several() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.embedded import engine_choice, model_scan
+from deploy.embedded.endpoints import on_ports
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.engines import OPENVINO_BF16, Engine, find_engine
 from deploy.embedded.installation import Installation, candidate_environments, find
@@ -131,11 +132,12 @@ def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     real = find(candidate_environments(tmp_path))
     choice = EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED)
     with Signals() as signals:
-        triton = TritonProcess(real, model_scan.servable_models(path), tmp_path / "run", verbose=False, choice=choice)
+        models, listening = model_scan.servable_models(path), on_ports((0, 0, 0))
+        triton = TritonProcess(real, models, tmp_path / "run", verbose=False, endpoints=listening, choice=choice)
         try:
             triton.wait_until_ready(signals)
             told = {
-                tower: httpx2.get(f"http://127.0.0.1:{triton.http}/v2/models/PE-Demo-T8-64-{tower}/config").json()
+                tower: httpx2.get(f"http://{listening.http}/v2/models/PE-Demo-T8-64-{tower}/config").json()
                 for tower in ("vision", "text")
             }
         finally:

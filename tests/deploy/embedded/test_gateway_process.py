@@ -30,7 +30,7 @@ http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).s
 
 def start(monkeypatch: pytest.MonkeyPatch, code: str, host: str = "127.0.0.1") -> gateway_process.GatewayProcess:
     monkeypatch.setattr(gateway_process, "_COMMAND", (sys.executable, "-c", code))
-    return gateway_process.GatewayProcess(host, ports.free(1)[0], 1, 1234)
+    return gateway_process.GatewayProcess(host, ports.free(1)[0], 1, "unix:/t.sock:1")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -39,7 +39,7 @@ def test_waits_until_it_is_ready_and_asks_what_it_serves(monkeypatch: pytest.Mon
         running = start(monkeypatch, STAND_IN, host)
         try:
             running.wait_until_ready(signals)
-            assert running.info() == {"models": {"V": {}}, "triton": "127.0.0.1:1234"}
+            assert running.info() == {"models": {"V": {}}, "triton": "unix:/t.sock:1"}
             assert running.url.startswith("http://127.0.0.1:")
         finally:
             running.stop(signals)
@@ -54,7 +54,7 @@ def test_a_gateway_that_ends_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch)
 
 def test_addresses_a_client_can_use() -> None:
     assert gateway_process.reachable_host("0.0.0.0") == "127.0.0.1"
-    assert gateway_process.reachable_host("::") == "::1"
+    assert gateway_process.reachable_host("::") == "127.0.0.1"
     assert gateway_process.reachable_host("192.0.2.7") == "192.0.2.7"
 
 

@@ -104,7 +104,7 @@ def test_a_plan_says_what_it_was_built_for(path: Path) -> None:
     (path / "Tiny-text/1/parity.json").write_text(json.dumps(certificate))
     with pytest.raises(EngineUnsupported) as caught:
         model_scan.servable_models(path)
-    assert "it is a plan of TensorRT 11.1.0.106, and there is no TensorRT here" in caught.value.built_for
+    assert "the plan needs TensorRT 11.1.0.106, and this machine has no TensorRT" in caught.value.built_for
 
 
 def test_each_engine_has_its_file_and_a_config_may_name_another(path: Path) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
+from gateway.triton import channel
 from tests.deploy.conftest import MODELS
 from tests.running import PeServe
 
@@ -113,7 +116,7 @@ def test_the_fifth_death_within_a_minute_is_the_last(pe_serve: Start, make_repos
     kill_triton(serving, signal.SIGABRT)
     assert serving.wait() == 1
     assert "last with signal SIGABRT: giving up" in serving.output
-    started = [line for line in serving.log().read_text().splitlines() if "Started HTTPService" in line]
+    started = [line for line in serving.log().read_text().splitlines() if "Started GRPCInferenceService" in line]
     assert started[0] in serving.output
     assert serving.processes() == {}
 
@@ -130,20 +133,12 @@ def test_ctrl_c_while_triton_is_down(pe_serve: Start, make_repository: MakeRepos
 
 
 def test_triton_refuses_requests_to_load_models(serving: PeServe) -> None:
-    """A load request can contain a configuration and files, so it would let any local user run code."""
+    """A load request can contain a configuration and files, so it would run code of whoever can connect."""
     url = serving.wait_until_ready()
-    port = next(
-        argument.partition("=")[2]
-        for command in serving.processes().values()
-        for argument in command.split()
-        if argument.startswith("--http-port=")
-    )
-    for action in ("load", "unload"):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v2/repository/models/Tiny-text/{action}", method="POST"
-        )
-        with pytest.raises(urllib.error.HTTPError, match="503"):
-            urllib.request.urlopen(request, timeout=10)
+    with InferenceServerClient(serving.triton(), channel_args=channel.OPTIONS) as client:
+        for action in (client.load_model, client.unload_model):
+            with pytest.raises(InferenceServerException, match="explicit model load / unload is not allowed"):
+                action("Tiny-text")
     assert embed(url) == 200
 
 

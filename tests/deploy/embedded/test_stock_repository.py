@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import installation
+from deploy.embedded.endpoints import on_ports
 from deploy.embedded.run_directory import cache
 from deploy.embedded.signals import Signals
 from deploy.embedded.triton_process import TritonProcess
@@ -25,7 +26,8 @@ class Stock(TritonProcess):
 def test_triton_loads_it_unchanged_and_ignores_its_page(tmp_path: Path) -> None:
     assert (REPOSITORY / "README.md").is_file()
     with Signals() as signals:
-        triton = Stock(installation.find(installation.candidate_environments(cache())), [], tmp_path, verbose=False)
+        found = installation.find(installation.candidate_environments(cache()))
+        triton = Stock(found, [], tmp_path, verbose=False, endpoints=on_ports((0, 0, 0)))
         try:
             triton.wait_until_ready(signals)
             index = triton.index()

@@ -78,5 +78,5 @@ def test_triton_does_not_even_start_with_a_plan_that_does_not_fit(
         certificate.write_text(text)
         config.write_text(before)
     said = container.output()
-    assert "PE-Demo-T8-64-vision: it is a plan of TensorRT 9.9.9.9, and there is no TensorRT here" in said
+    assert "PE-Demo-T8-64-vision: the plan needs TensorRT 9.9.9.9, and this machine has no TensorRT" in said
     assert "server_version" not in said

@@ -1,4 +1,4 @@
-"""What is asked of TensorRT, noted by a stand-in. That TensorRT does what it is asked needs a GPU: not shown here."""
+"""Check the calls to TensorRT with a stand-in that records them. The real TensorRT needs a GPU."""
 
 import os
 import signal
@@ -21,14 +21,14 @@ TARGET = tensorrt_plan.Target("11.1.0.106", "90")
 
 
 class StandIn(ModuleType):
-    """The part of `tensorrt` that a build uses; `asked` is what it was asked for."""
+    """The part of `tensorrt` that a build uses. `asked` records the calls."""
 
     def __init__(self) -> None:
         super().__init__("tensorrt")
         self.__version__ = TARGET.tensorrt
         self.asked: dict[str, Any] = {}
         self.readable, self.buildable, self.known_timings_fit = True, True, True
-        self.building: Callable[[Any], None] = lambda monitor: None  # in the middle of a build
+        self.building: Callable[[Any], None] = lambda monitor: None  # runs during a build
         self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
         self.IProgressMonitor = type("IProgressMonitor", (), {})
         asked, this = self.asked, self
@@ -146,14 +146,16 @@ def test_ctrl_c_ends_a_build(tensorrt: StandIn, tmp_path: Path) -> None:
     steps: list[bool] = []
 
     def building(monitor: Any) -> None:
-        time.sleep(0.3)  # until it is waited for
+        time.sleep(0.3)  # until the main thread waits for the build
         os.kill(os.getpid(), signal.SIGINT)
         while not steps or (steps[-1] and len(steps) < 1000):
             steps.append(monitor.step_complete("Tactics", len(steps)))
             time.sleep(0.01)
 
     tensorrt.building = building
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # A shell may ignore SIGINT for its background processes.
     try:
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path)
@@ -194,7 +196,7 @@ def test_without_the_package_it_says_what_to_install(tensorrt: StandIn, monkeypa
 
 
 def test_the_bindings_alone_will_do(tensorrt: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in an image that has the library itself."""
+    """The serving image has the library, and only the bindings as a Python package."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_bindings", tensorrt)
     build(tmp_path)

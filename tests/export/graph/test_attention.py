@@ -1,4 +1,4 @@
-"""The rewritten weights against timm's, open_clip's and torch's modules, in both forms."""
+"""Compare rewritten attention with timm's, open_clip's and torch's modules, in both forms."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def deterministic() -> Iterator[None]:
 
 
 class Alone(nn.Module):
-    """Attention as a whole graph, its last product included."""
+    """A graph of attention and its output projection."""
 
     def __init__(self, rewritten: attention.SelfAttention) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Alone(nn.Module):
 
 
 def results(rewritten: attention.SelfAttention, x: Tensor, form: GraphForm, folder: Path) -> Iterator[Tensor]:
-    """By torch, or for operators that torch has not, by both runtimes that read them."""
+    """Run a module in torch, or in both runtimes if torch lacks its operators."""
     if form == "elementary":
         yield Alone(rewritten)(x)
         return
@@ -53,7 +53,7 @@ def results(rewritten: attention.SelfAttention, x: Tensor, form: GraphForm, fold
 
 
 def amplify(module: nn.Module) -> None:
-    """Weights as small as those that a tower begins with attend to everything alike, whatever is done to them."""
+    """Make weights larger. With the small initial weights of a tower, attention is nearly uniform and hides errors."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=2 / parameter.shape[-1] ** 0.5)
 
@@ -67,7 +67,9 @@ def test_rotary_attention_is_timms(name: str, form: GraphForm, tmp_path: Path) -
     amplify(original)
     x = torch.randn(2, trunk.num_prefix_tokens + len(embed), trunk.embed_dim)
     expected = original(x, rope=embed)
-    assert not torch.allclose(expected, original(x, rope=embed.flip(0)), atol=0.1)  # positions do matter here
+    assert not torch.allclose(
+        expected, original(x, rope=embed.flip(0)), atol=0.1
+    )  # The result depends on the positions.
     table = attention.rotary_table(embed, trunk.num_prefix_tokens, original.num_heads, FORMS[form], FP32)
     rewritten = attention.vision_attention(original, table, FORMS[form])
     for actual in results(rewritten, x, form, tmp_path):

@@ -1,4 +1,4 @@
-"""Each form's operators against torch's own."""
+"""Compare each form's operators with torch's own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_elementary_form_is_attention(causal: bool) -> None:
 
 
 class Alone(nn.Module):
-    """Attention as a whole graph: embedding = attention of the one input with itself."""
+    """A graph of attention only. The input is query, key and value."""
 
     def __init__(self, form: Form, causal: bool) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def test_both_forms_are_attention_in_onnxruntime(tmp_path: Path, form: GraphForm
 
 
 class Sum(nn.Module):
-    """The sum and its norm, beside each other: embedding [N, S, 2 W]."""
+    """A graph of `add_norm` only. The output is the sum and its norm, [N, S, 2 W]."""
 
     def __init__(self, form: Form) -> None:
         super().__init__()

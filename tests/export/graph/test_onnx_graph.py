@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::Deprecatio
 
 
 class Tiny(nn.Module):
-    """Shaped like a tower, with torch's own name clash inside: an `nn.Embedding` is traced as "embedding"."""
+    """A module like a tower. Torch traces its `nn.Embedding` as "embedding", which is also the output's name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
     assert graph.size == sum(file.stat().st_size for file in tmp_path.iterdir())
     moved = tmp_path / "elsewhere"
     moved.mkdir()
-    for file in graph.files:  # the reference inside the graph is to a neighbour, not to where it was written
+    for file in graph.files:  # The graph refers to its weights file by a relative path.
         file.rename(moved / file.name)
     expected = torch_reference(tower)(TOKENS)
     with onnxruntime_session(moved / "model.onnx") as embed:

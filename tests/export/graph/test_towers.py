@@ -19,7 +19,7 @@ DEMO = find_variant("PE-Demo-T8-64")
 
 @pytest.fixture(scope="module")
 def reference(random_checkpoint: Path) -> open_clip.CustomTextCLIP:
-    """The same checkpoint, loaded by open_clip."""
+    """Load the same checkpoint with open_clip."""
     architecture.register()
     return open_clip.create_model(DEMO.architecture, pretrained=str(random_checkpoint)).eval()
 

@@ -55,7 +55,7 @@ def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path)
 
 @pytest.fixture(scope="module")
 def graph_of(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> GraphOf:
-    """Export a tower's graph, or return the one that an earlier test exported."""
+    """Export a tower's graph, once for all tests."""
 
     @cache
     def export(tower: Tower, precision: Precision, form: GraphForm) -> onnx.ModelProto:
@@ -85,7 +85,7 @@ def test_the_graph_says_its_precision_itself(graph_of: GraphOf, tower: Tower, pr
         if node.op_type in ("LayerNormalization", "Softmax", "ReduceL2"):
             assert types[node.input[0]] == onnx.TensorProto.FLOAT, node.name
     assert types["embedding"] == onnx.TensorProto.FLOAT
-    if tower == "vision":  # TensorRT lets nothing else read UINT8
+    if tower == "vision":  # In TensorRT only Cast may read UINT8.
         assert {node.op_type for node in model.graph.node if "image" in node.input} <= {"Cast", "Shape"}
     assert types[INPUTS[tower][0]] in (onnx.TensorProto.UINT8, onnx.TensorProto.INT32)
     weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and min(tensor.dims) > 32]
@@ -106,7 +106,7 @@ def test_every_block_has_onnxruntimes_own_operators(graph_of: GraphOf) -> None:
         pools = tower == "vision"
         assert operators["MultiHeadAttention"] == blocks + pools
         assert operators["RotaryEmbedding"] == rotations
-        assert operators["SkipLayerNormalization"] == 2 * blocks  # each sum has its norm
+        assert operators["SkipLayerNormalization"] == 2 * blocks  # Each sum is fused with its norm.
         assert operators["Softmax"] == 0
         assert {entry.domain for entry in model.opset_import} == {"", "com.microsoft"}
 
@@ -115,7 +115,7 @@ def test_the_stream_of_a_fused_graph_is_fp32(graph_of: GraphOf) -> None:
     model = graph_of("vision", "fp16", "fused")
     types = types_of(model)
     for node in model.graph.node:
-        if node.op_type == "SkipLayerNormalization":  # with FP16 it would add up squares in FP16
+        if node.op_type == "SkipLayerNormalization":  # With FP16 the kernel would add squares in FP16.
             known = {types[name] for name in node.input if name in types}
             assert known == {onnx.TensorProto.FLOAT}, node.name
 

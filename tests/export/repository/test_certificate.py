@@ -1,4 +1,4 @@
-"""What makes pe-export export again, what does not, and what a certificate of another version leads to."""
+"""Check which changes make pe-export export a model again."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from tests.export.graph_replay import GraphReplay
 pytestmark = pytest.mark.export
 
 VARIANT, TEXT = "PE-Demo-T8-64", "PE-Demo-T8-64-text"
-# The certificate of 0.1 had the variant and the digest among the other inputs, and no digest of the code.
+# The certificate of 0.1 has the variant and the weights' digest beside the other inputs, and no digest of the code.
 INPUTS_OF_0_1 = {
     "variant": VARIANT,
     "tower": "text",
@@ -31,7 +31,7 @@ INPUTS_OF_0_1 = {
 
 @pytest.fixture
 def repository(exported: Path, tmp_path: Path) -> Path:
-    """A copy to write to."""
+    """A copy of the repository that a test may change."""
     return Path(shutil.copytree(exported, tmp_path / "models"))
 
 
@@ -85,7 +85,7 @@ def test_another_release_with_equal_code_exports_nothing(
     assert f"{TEXT}/1  configuration rewritten" in capsys.readouterr().err
     assert replay.exports == 0
     assert not (repository / TEXT / "2").exists()
-    # The configuration names the release that made the artifact, not the one that looked at it.
+    # The configuration names the version of pe-export that made the artifact, not the version that reads it.
     assert '"0.0.7"' in (repository / TEXT / "config.pbtxt").read_text()
 
 

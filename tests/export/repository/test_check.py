@@ -15,12 +15,12 @@ TEXT = "PE-Demo-T8-64-text"
 
 @pytest.fixture
 def repository(exported: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy of the repository that a test may damage."""
     return Path(shutil.copytree(exported, tmp_path / "models"))
 
 
 def check(repository: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str]]:
-    """The exit status, and what was said of each model."""
+    """Run `pe-export check`. Return the exit status and the line of each model."""
     status = main(["check", "--repository", str(repository)])
     said = (line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     return status, {model: verdict for model, verdict in said}  # noqa: C416 - dict() would lose the types
@@ -48,17 +48,17 @@ def test_one_changed_byte_is_found(repository: Path, capsys: pytest.CaptureFixtu
     path.write_bytes(content)
     status, said = check(repository, capsys)
     assert status == 1
-    assert said[f"{TEXT}/1"] == f"FAILED  {file}: missing, or not as exported"
+    assert said[f"{TEXT}/1"] == f"FAILED  {file}: missing, or changed since the export"
     assert said["PE-Demo-T8-64-vision/1"].startswith("ok")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ('name: "tokens"', 'name: "input_ids"', "input is not what was exported"),
-        ("dims: 32", "dims: 77", "input is not what was exported"),
-        ('string_value: "fp32"', 'string_value: "fp16"', "parameters is not what was exported"),
-        ('backend: "onnxruntime"', 'backend: "tensorrt"', "backend is not what was exported"),
+        ('name: "tokens"', 'name: "input_ids"', "the field input differs from the export"),
+        ("dims: 32", "dims: 77", "the field input differs from the export"),
+        ('string_value: "fp32"', 'string_value: "fp16"', "the field parameters differs from the export"),
+        ('backend: "onnxruntime"', 'backend: "tensorrt"', "the field backend differs from the export"),
         ("max_batch_size", "max_bach_size", "is not a Triton configuration"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_configuration_that_no_longer_fits_is_found(
 
 
 def test_answers_other_than_the_recorded_are_found(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Hashes that match prove nothing about what the graph computes: it is run."""
+    """Matching hashes do not show what the graph computes, so the check runs the graph."""
     directory = repository / TEXT / "1"
     with np.load(directory / "parity.npz") as stored:
         inputs, expected = stored["inputs"], stored["expected"]
@@ -100,7 +100,7 @@ def test_a_model_moved_under_another_name_is_found(repository: Path, capsys: pyt
     (repository / TEXT).rename(repository / "mine")
     status, said = check(repository, capsys)
     assert status == 1
-    assert said["mine/1"] == f"FAILED  the directory holds {TEXT}"
+    assert said["mine/1"] == f"FAILED  the directory contains another model, {TEXT}"
 
 
 def test_a_repository_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

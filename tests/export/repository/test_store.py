@@ -129,7 +129,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def unprivileged(read_only: Path) -> Iterator[None]:
-    """Not root, who may write anywhere, but nobody (65534 on every Linux)."""
+    """Become the user nobody (65534 on every Linux), because root may write anywhere."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65_534)
@@ -141,11 +141,11 @@ def unprivileged(read_only: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("unprivileged")
 def test_a_read_only_repository_is_refused_at_once(read_only: Path) -> None:
-    with pytest.raises(RepositoryError, match=r"cannot make the repository .*: Permission denied"):
+    with pytest.raises(RepositoryError, match=r"cannot create the repository .*: Permission denied"):
         Repository(read_only / "models").require_writable()
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("")
-    with pytest.raises(RepositoryError, match=r"cannot make the repository .*models"):
+    with pytest.raises(RepositoryError, match=r"cannot create the repository .*models"):
         Repository(tmp_path / "models").require_writable()

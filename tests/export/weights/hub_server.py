@@ -1,6 +1,7 @@
-"""A small server that speaks as much of the hub's download protocol as one file needs.
+"""A small server with the part of the hub's download protocol that one file needs.
 
-HEAD and GET of `/<repository>/resolve/<revision>/<file>`, with `X-Repo-Commit`, the digest as ETag, and byte ranges.
+It answers HEAD and GET of `/<repository>/resolve/<revision>/<file>`, with `X-Repo-Commit`, the digest as ETag, and byte
+ranges.
 """
 
 import hashlib
@@ -15,22 +16,22 @@ COMMIT = "c0ffee" + "0" * 34
 
 @dataclass
 class Hub:
-    """What is published, and what was asked for."""
+    """The published file, and a record of the requests."""
 
     repository: str
     file: str
     content: bytes
     url: str = ""
     break_after: int | None = None
-    """Close the connection in the middle of the next body, after so many bytes."""
+    """Close the connection after this many bytes of the next body."""
     always_break: bool = False
-    """Do so with every body."""
+    """Close the connection in every body."""
     status: int | None = None
-    """Answer everything with this instead."""
+    """Answer every request with this status."""
     commit: str = COMMIT
-    """What `main` is."""
+    """The commit of `main`."""
     sent: bytes | None = None
-    """What is sent, where it is not the content that is promised."""
+    """The bytes to send, if they differ from the published content."""
     requests: list[str] = field(default_factory=list)
 
 

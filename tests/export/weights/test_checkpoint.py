@@ -22,7 +22,7 @@ Tensors = dict[str, Tensor]
 
 
 def meta_layout(variant_name: str) -> Tensors:
-    """Random tensors under the names and shapes that Meta's own file has."""
+    """Make random tensors with the names and shapes of Meta's own file."""
     torch.manual_seed(1)
     sources = checkpoint._expected_sources(find_variant(variant_name), "meta")
     return {source.key: torch.randn(source.shape) for source in sources}
@@ -35,7 +35,7 @@ def test_published_weights_are_where_open_clip_has_them() -> None:
 
 
 def networks(variant: Variant) -> tuple[Any, Any]:
-    """Both of open_clip's networks, vision first; torch types their parts too vaguely to test with."""
+    """Build both of open_clip's networks, vision first. The type is Any, because torch types submodules too loosely."""
     return build_tower(variant, "vision"), build_tower(variant, "text")
 
 

@@ -1,4 +1,4 @@
-"""The hub's real client against a real, if small, server: nothing below HTTP is mocked."""
+"""Test downloads with the real `huggingface_hub` client and a small HTTP server."""
 
 import hashlib
 import json
@@ -26,14 +26,14 @@ except CheckpointError as error:
     sys.exit(f"CheckpointError: {error}")
 """
 
-# The command itself, for a variant that is small enough: the demo's row, as if it were published.
+# pe-export with the demo variant, as if the demo's weights were on the hub, because this variant is small.
 EXPORT_DEMO = """
 import dataclasses, sys
 from pathlib import Path
 from export import cli, variants
 from export.graph import onnx_graph
 from tests.export.graph_replay import GraphReplay
-onnx_graph.export_graph = GraphReplay(Path(sys.argv[1]))  # tracing is slow, and is not what is tested here
+onnx_graph.export_graph = GraphReplay(Path(sys.argv[1]))  # Tracing is slow and not under test.
 published = dataclasses.replace(variants.find_variant("PE-Demo-T8-64"), hub_repository="timm/PE-Core-T-16-384")
 variants.VARIANTS = {published.name: published}
 sys.exit(cli.main(["PE-Demo-T8-64", "--from", "hub", "--towers", "text", "--repository", *sys.argv[2:]]))
@@ -42,13 +42,13 @@ sys.exit(cli.main(["PE-Demo-T8-64", "--from", "hub", "--towers", "text", "--repo
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    # More than the client's 10 MB buffer, so that a broken download leaves something to resume.
+    # Larger than the client's buffer of 10 MB, so that a broken download leaves a part to resume.
     with serve(Hub(REPOSITORY, FILE, os.urandom(12_000_000))) as served:
         yield served
 
 
 def client(code: str, *arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own: the client reads its environment once, when it is imported."""
+    """Run a new process, because the client reads its environment only when it is imported."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, "HF_HOME": str(home), **environment},
@@ -112,7 +112,7 @@ def test_what_the_hub_lacks_is_one_line(
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (401, "is not to be had: the hub answers 401 (`hf auth login` helps where an account is needed)"),
+        (401, "cannot be downloaded: the hub answers 401 (`hf auth login` helps where an account is needed)"),
         (403, "is not in the local cache, and the hub answers 403: pass --checkpoint FILE"),
         (404, "is not in the local cache, and the hub answers 404: pass --checkpoint FILE"),
         (501, "is not in the local cache, and the hub answers 501: pass --checkpoint FILE"),
@@ -129,7 +129,10 @@ def test_a_download_that_never_arrives_whole_is_one_line(hub: Hub, tmp_path: Pat
     hub.break_after, hub.always_break = 1000, True
     result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url)
     assert result.returncode == 1
-    assert f"CheckpointError: {REPOSITORY}/{FILE} at main did not arrive whole: " in result.stderr.splitlines()[-1]
+    assert (
+        f"CheckpointError: the download of {REPOSITORY}/{FILE} at main is incomplete: "
+        in result.stderr.splitlines()[-1]
+    )
     assert "Traceback" not in result.stderr
 
 
@@ -140,7 +143,7 @@ def test_no_network_and_no_cache_is_one_line(tmp_path: Path) -> None:
 
 
 def commits(models: Path) -> list[str]:
-    """The commit of each version of the text model, in order."""
+    """List the commit of each version of the text model, in order."""
     versions = sorted((models / "PE-Demo-T8-64-text").glob("*/parity.json"), key=lambda path: int(path.parent.name))
     sources = [json.loads(path.read_text())["checkpoint_source"] for path in versions]
     return [source.removeprefix(f"{REPOSITORY}@").removesuffix(f"/{FILE}") for source in sources]
@@ -154,15 +157,15 @@ def test_pe_export_from_the_hub_keeps_to_the_commit_it_recorded(
     with serve(Hub(REPOSITORY, FILE, content)) as hub:
         result = client(EXPORT_DEMO, str(exported), str(models), home=home, HF_ENDPOINT=hub.url)
         assert result.returncode == 0, result.stderr
-        assert f"{REPOSITORY} at main, from the hub or its cache" in result.stderr
+        assert f"weights from the hub: {REPOSITORY} at main\n" in result.stderr
         assert commits(models) == [COMMIT]
         certificate = json.loads((models / "PE-Demo-T8-64-text/1/parity.json").read_text())
         assert certificate["inputs"]["space"]["checkpoint_sha256"] == hashlib.sha256(content).hexdigest()
 
-        hub.commit = newer  # main moves on
+        hub.commit = newer  # a new commit on main
         result = client(EXPORT_DEMO, str(exported), str(models), home=home, HF_ENDPOINT=hub.url)
         assert result.returncode == 0, result.stderr
-        assert f"{REPOSITORY} at {COMMIT} (exported before; --revision main: the newest)" in result.stderr
+        assert f"{REPOSITORY} at {COMMIT}, as in the last export (--revision main takes the newest)\n" in result.stderr
         assert "PE-Demo-T8-64-text/1  up to date" in result.stderr
         result = client(EXPORT_DEMO, str(exported), str(models), "--force", home=home, HF_ENDPOINT=hub.url)
         assert result.returncode == 0, result.stderr
@@ -180,7 +183,7 @@ def test_bytes_that_are_not_the_published_ones_are_found_by_their_digest(
         assert result.returncode == 1
         assert not list((tmp_path / "models").iterdir())
         [line] = [line for line in result.stderr.splitlines() if "is not what was published: its sha256 is" in line]
-        # What it says to delete is what has to go, for the next run to succeed.
+        # After deleting the file that the message names, the next run succeeds.
         Path(line.removeprefix("pe-export: ").partition(" is not what")[0]).unlink()
         hub.sent = None
         result = client(

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from gateway.http.app import create_app
 from gateway.settings import Settings
-from tests.fakes import FakeEncoder, FakeFetch
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 
 MakeClient = Callable[..., TestClient]
 
@@ -19,7 +19,9 @@ def make_client() -> Iterator[MakeClient]:
     with ExitStack() as stack:
 
         def make(encoder: FakeEncoder | None = None, fetch: FakeFetch | None = None, **settings: object) -> TestClient:
-            app = create_app(Settings.model_validate(settings), encoder or FakeEncoder(), fetch or FakeFetch())
+            app = create_app(
+                Settings.model_validate(settings), encoder or FakeEncoder(), fetch or FakeFetch(), InlineDecoder()
+            )
             return stack.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield make

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -11,12 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from gateway.http.app import create_app
-from gateway.images import embedder as image_embedder
 from gateway.settings import Settings
-from tests.fakes import FakeEncoder, FakeFetch
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 from tests.gateway.http.conftest import MakeClient
 from tests.gateway.http.test_middleware import metric
-from tests.pictures import base64_image, flat
+from tests.pictures import flat
 
 TEXT = "/perception_encoder/embed_text"
 IMAGE = "/perception_encoder/embed_image"
@@ -66,7 +64,7 @@ class App:
 @pytest.fixture
 async def app() -> AsyncIterator[App]:
     settings = {"max_in_flight": 10, "max_body_bytes": 1_000, "max_bytes_in_flight": 1_500}
-    app = create_app(Settings.model_validate(settings), FakeEncoder(), FakeFetch())
+    app = create_app(Settings.model_validate(settings), FakeEncoder(), FakeFetch(), InlineDecoder())
     async with app.router.lifespan_context(app):
         yield App(app)
 
@@ -202,31 +200,3 @@ class TestDeadline:
         body.put_nowait(b'{"text": ')
         assert await app.post(TEXT, body, {"x-request-timeout": "0.2"}) == 504
         assert app.answers == [{"message": "The request took longer than 0.2 seconds."}]
-
-
-async def test_decoding_that_waits_is_cancelled_and_its_source_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first image occupies the only thread. The second request ends while it waits for the thread."""
-    begun: list[Any] = []
-    free = threading.Event()
-    load: Callable[..., Any] = image_embedder._load
-
-    def slow_load(source: Any, max_pixels: int) -> Any:
-        begun.append(source)
-        assert free.wait(10)
-        return load(source, max_pixels)
-
-    monkeypatch.setattr(image_embedder, "_load", slow_load)
-    app = create_app(Settings.model_validate({"decode_threads": 1}), FakeEncoder(), FakeFetch())
-    transport = httpx2.ASGITransport(app)
-    image = {"image": base64_image(flat((1, 2, 3)))}
-    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
-        first = asyncio.create_task(client.post(IMAGE, json=image))
-        while not begun:
-            await asyncio.sleep(0.01)
-        second = await client.post(IMAGE, json=image, headers={"x-request-timeout": "0.1"})
-        assert second.status_code == 504
-        assert "pe_in_flight 1.0" in (await client.get("/metrics")).text
-        free.set()
-        assert (await first).status_code == 200
-        assert (await client.post(IMAGE, json=image)).status_code == 200
-    assert len(begun) == 2  # the first and the last

@@ -1,18 +1,25 @@
-"""Reading bodies, and parsing JSON to the same values as Python's own parser, which the incumbent uses."""
+"""Reading bodies, whole or as JSON documents with long strings."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from fastapi.exceptions import RequestValidationError
-from hypothesis import given
-from hypothesis import strategies as st
-from starlette.exceptions import HTTPException
+from PIL import Image
 from starlette.requests import ClientDisconnect, Request
+from starlette.testclient import TestClient
 from starlette.types import Message
 
-from gateway.http.body import _parse, read_bytes
+from gateway.http.body import read_bytes
+from tests.fakes import FakeEncoder, fake_spec
+from tests.gateway.http.conftest import MakeClient
+from tests.pictures import base64_image, encoded
+
+IMAGE = "/perception_encoder/embed_image"
+TEXT = "/perception_encoder/embed_text"
+COMPARE = "/perception_encoder/compare"
+OPENAI = "/v1/embeddings"
 
 
 def request_of(*messages: Message) -> Request:
@@ -28,7 +35,7 @@ def part(body: bytes, more: bool) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-@pytest.mark.parametrize("parts", [[b""], [b"abc"], [b"a", b"", b"bc"], [b"abc", b""]])
+@pytest.mark.parametrize("parts", [[b""], [b"abc"], [b"a", b"", b"bc"], [b"abc", b""], [b"a", b"b", b"c"]])
 async def test_a_body_in_any_number_of_parts(parts: list[bytes]) -> None:
     messages = [part(data, more=i < len(parts) - 1) for i, data in enumerate(parts)]
     assert await read_bytes(request_of(*messages)) == b"".join(parts)
@@ -39,37 +46,86 @@ async def test_a_client_that_disconnects_before_the_end() -> None:
         await read_bytes(request_of(part(b"a", more=True), {"type": "http.disconnect"}))
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        b'{"a": 1, "a": 2}',
-        b"[NaN, Infinity, -Infinity, 1e999, -0, 18446744073709551615]",
-        b"1" + b"0" * 400,
-        b'"\\ud800 \\ud83d\\ude00 \\u0000"',
-        b'"\xed\xa0\x80"',
-        b"\xef\xbb\xbf{}",
-        '{"a": "é"}'.encode("utf-16"),
-        b" [] \n",
-    ],
-)
-def test_documents_on_which_parsers_differ(document: bytes) -> None:
-    assert repr(_parse(document)) == repr(json.loads(document))
+@pytest.fixture(scope="module")
+def large() -> dict[str, str]:
+    """An image whose base64 has more than a megabyte."""
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    return base64_image(encoded(Image.fromarray(pixels)))
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text() | st.integers(-(2**63), 2**64 - 1), st.lists))
-def test_any_document(value: Any) -> None:
-    document = json.dumps(value).encode()
-    assert repr(_parse(document)) == repr(json.loads(document))
+def post(client: TestClient, path: str, body: Any, escape_slashes: bool = False) -> Any:
+    content = json.dumps(body)
+    if escape_slashes:  # as PHP does
+        content = content.replace("/", "\\/")
+    answer = client.post(path, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text[:200]
+    return answer.json()
 
 
-@pytest.mark.parametrize("document", [b"", b"{", b'{"a":1,}', b"01", b'"\x01"', b"{}\x00", b"tru"])
-def test_invalid_json(document: bytes) -> None:
-    with pytest.raises(RequestValidationError) as caught:
-        _parse(document)
-    assert caught.value.errors()[0]["type"] == "json_invalid"
+@pytest.mark.parametrize("escape_slashes", [False, True])
+def test_large_images_on_each_route(client: TestClient, large: dict[str, str], escape_slashes: bool) -> None:
+    assert len(large["value"]) > 2**20
+    (row,) = post(client, IMAGE, {"image": large}, escape_slashes)["embeddings"]
+    assert post(client, IMAGE, {"image": [large] * 2}, escape_slashes)["embeddings"] == [row] * 2
+    for item in ({"image": large["value"]}, "data:image/png;base64," + large["value"]):
+        data = post(client, OPENAI, {"input": ["a cat", item]}, escape_slashes)["data"]
+        assert data[1]["embedding"] == row
+    for prompt in (large, large["value"], [large], {"a": large}):
+        body = {"subject": large, "prompt": prompt, "prompt_type": "image"}
+        similarity = post(client, COMPARE, body, escape_slashes)["similarity"]
+        (cosine,) = similarity.values() if isinstance(similarity, dict) else similarity
+        assert cosine == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("document", [b"\xff", b"[" * 100_000, b"1" * 5_000])
-def test_bodies_that_cannot_be_parsed(document: bytes) -> None:
-    with pytest.raises(HTTPException):
-        _parse(document)
+def test_a_wrong_large_image(client: TestClient, large: dict[str, str]) -> None:
+    malformed = "Could not load input image. Cause: Malformed base64 input image."
+    invalid = "Could not load input image. Cause: Provided image URL is invalid"
+    for image, message in (
+        ({"type": "base64", "value": "A" * 1_000_000}, malformed),
+        ({"type": "base64", "value": "é" * 1_000_000}, malformed),
+        ({"type": "base64", "value": "\n" * 1_000_000}, "Could not load input image. Cause: Empty image payload."),
+        ({"type": "url", "value": "https://a.b/" + "x" * 1_000_000}, invalid),
+    ):
+        answer = client.post(IMAGE, json={"image": [large, image]})
+        assert (answer.status_code, answer.json()) == (400, {"message": message, "index": 1})
+
+
+def test_many_long_texts_and_names(client: TestClient) -> None:
+    texts = [f"{i} " + 'é \U0001f408 \\ "' * 2_000 for i in range(40)]
+    rows = post(client, TEXT, {"text": texts})["embeddings"]
+    assert rows == [post(client, TEXT, {"text": text})["embeddings"][0] for text in texts]
+    assert len(post(client, OPENAI, {"input": texts})["data"]) == 40
+    body = {"subject": "a", "subject_type": "text", "prompt": {text[:5_000]: text for text in texts}}
+    assert list(post(client, COMPARE, body)["similarity"]) == [text[:5_000] for text in texts]
+    body["prompt"] = {f"{i}" + "x" * 50_000: "a" for i in range(40)}
+    answer = client.post(COMPARE, json=body)
+    assert answer.json() == {"message": "The names in `prompt` have more than 524288 characters."}
+    answer = client.post(TEXT, json={"text": "x" * 2_000_000})
+    assert answer.json() == {"message": "A text is too long; at most 128000 characters are allowed."}
+
+
+def test_a_large_document_without_long_strings(make_client: MakeClient) -> None:
+    numbers = {"text": "a", "x": list(range(200_000))}
+    answer = make_client().post(TEXT, json=numbers)
+    assert answer.status_code == 413
+    assert answer.json() == {"message": "Without its long strings, a JSON document may have 655360 bytes."}
+    # Servers that allow more items allow longer documents.
+    assert make_client(max_items=1_000).post(TEXT, json=numbers).status_code == 200
+    assert make_client(max_items=1_000).post(TEXT, json={"text": ["cat" * 300] * 1_000}).status_code == 200
+
+
+def test_the_key_in_a_large_body(make_client: MakeClient, large: dict[str, str]) -> None:
+    client = make_client(api_keys="key")
+    assert post(client, IMAGE, {"image": large, "api_key": "key"})
+    for key in (None, "wrong", "k" * 1_000_000, ["key"]):
+        assert client.post(IMAGE, json={"image": large, "api_key": key}).status_code == 401
+    assert client.post(IMAGE, json={"x": [[]] * 500_000, "api_key": "key"}).status_code == 413
+
+
+def test_the_variant_beside_a_large_image(make_client: MakeClient, large: dict[str, str]) -> None:
+    client = make_client(FakeEncoder(fake_spec("A"), fake_spec("B")))
+    answer = client.post(IMAGE, json={"image": large, "perception_encoder_version_id": "B"})
+    assert answer.headers["x-model-id"] == "perception_encoder/B"
+    answer = client.post(IMAGE, json={"image": large, "perception_encoder_version_id": "B" * 10_000})
+    assert answer.status_code == 404
+    assert len(answer.content) < 200

@@ -10,7 +10,7 @@ import uvicorn
 
 from gateway.http.app import create_app
 from gateway.settings import Settings
-from tests.fakes import FakeEncoder, FakeFetch
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 
 BODY = json.dumps({"text": "a cat"}).encode()
 REQUEST = b"POST /perception_encoder/embed_text HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
@@ -19,7 +19,7 @@ REQUEST = b"POST /perception_encoder/embed_text HTTP/1.1\r\nhost: x\r\ncontent-l
 @pytest.fixture
 async def slow(unused_tcp_port: int) -> AsyncIterator[tuple[FakeEncoder, int]]:
     encoder = FakeEncoder(seconds=1)
-    app = create_app(Settings.model_validate({"max_in_flight": 1}), encoder, FakeFetch())
+    app = create_app(Settings.model_validate({"max_in_flight": 1}), encoder, FakeFetch(), InlineDecoder())
     server = uvicorn.Server(uvicorn.Config(app, port=unused_tcp_port, log_config=None, http="httptools"))
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)

@@ -12,12 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.errors import EncoderFault
 from gateway.http import app as app_module
-from gateway.http import openai, roboflow
+from gateway.http import openai, roboflow, roboflow_wire
 from gateway.http.app import create_app
 from gateway.http.body import read_json
 from gateway.http.dispatch import Dispatch, EndpointRoute
 from gateway.settings import Settings
-from tests.fakes import FakeEncoder, FakeFetch
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 from tests.gateway.http.conftest import MakeClient
 from tests.gateway.http.test_middleware import metric
 from tests.pictures import base64_image, flat
@@ -44,7 +44,7 @@ def post_routes(app: FastAPI) -> Iterator[APIRoute]:
 
 
 def test_all_post_routes_are_endpoint_routes_with_nothing_for_fastapi_to_resolve() -> None:
-    routes = list(post_routes(create_app(Settings(), FakeEncoder(), FakeFetch())))
+    routes = list(post_routes(create_app(Settings(), FakeEncoder(), FakeFetch(), InlineDecoder())))
     assert {route.path for route in routes} == set(BODIES)
     for route in routes:
         assert isinstance(route, EndpointRoute)
@@ -153,10 +153,10 @@ def test_a_key_is_needed_even_if_the_endpoint_reads_no_body() -> None:
 
     @router.post("/careful")
     async def careful(request: Request) -> Response:
-        await read_json(request, roboflow.EmbedTextRequest)
+        await read_json(request, roboflow_wire.EmbedTextRequest, roboflow_wire.EmbedTextFields)
         return Response("secret")
 
-    app = create_app(Settings.model_validate({"api_keys": "key"}), FakeEncoder(), FakeFetch())
+    app = create_app(Settings.model_validate({"api_keys": "key"}), FakeEncoder(), FakeFetch(), InlineDecoder())
     app.include_router(router)
     body = {"text": "x", "api_key": "key"}
     with TestClient(app) as client:

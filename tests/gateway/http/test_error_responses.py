@@ -20,6 +20,8 @@ ANSWERS = {
     "UnknownVariant": (404, None),
     "PayloadTooLarge": (413, None),
     "Overloaded": (429, "1"),
+    "ShareExceeded": (429, "1"),
+    "TooManyFetches": (429, "1"),
     "EncoderFault": (502, None),
     "EncoderUnavailable": (503, "1"),
     "Unsent": (503, "1"),

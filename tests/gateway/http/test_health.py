@@ -2,7 +2,7 @@ from starlette.testclient import TestClient
 
 from gateway.http.app import create_app
 from gateway.settings import Settings
-from tests.fakes import EMBED_DIM, FakeEncoder, FakeFetch, fake_spec
+from tests.fakes import EMBED_DIM, FakeEncoder, FakeFetch, InlineDecoder, fake_spec
 from tests.gateway.http.conftest import MakeClient
 
 
@@ -40,7 +40,7 @@ def test_docs(client: TestClient) -> None:
 
 def test_the_encoder_and_the_fetcher_live_as_long_as_the_app() -> None:
     encoder, fetch = FakeEncoder(), FakeFetch()
-    app = create_app(Settings(), encoder, fetch)
+    app = create_app(Settings(), encoder, fetch, InlineDecoder())
     assert (encoder.entered, fetch.closed) == (False, False)
     with TestClient(app):
         assert (encoder.entered, fetch.closed) == (True, False)

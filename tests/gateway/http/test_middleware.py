@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, GatewayError, Overloaded
 from gateway.http.app import create_app
 from gateway.settings import Settings
-from tests.fakes import FakeEncoder, FakeFetch
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 from tests.gateway.http.conftest import MakeClient
 from tests.pictures import base64_image, flat
 
@@ -59,7 +59,7 @@ class TestPrefix:
 
 
 def test_the_order_of_middlewares() -> None:
-    app = create_app(Settings(root_path="/vision"), FakeEncoder(), FakeFetch())
+    app = create_app(Settings(root_path="/vision"), FakeEncoder(), FakeFetch(), InlineDecoder())
     names = [getattr(middleware.cls, "__name__", "") for middleware in app.user_middleware]
     assert names == ["Prefix", "Observe", "Cors", "Admission", "Dispatch"]
 
@@ -134,7 +134,9 @@ class TestBodies:
 async def slow() -> AsyncIterator[tuple[FakeEncoder, httpx2.AsyncClient]]:
     """An app for two requests in flight, whose encoder takes half a second."""
     encoder = FakeEncoder(seconds=0.5)
-    app = create_app(Settings.model_validate({"max_in_flight": 2, "deadline_seconds": 5}), encoder, FakeFetch())
+    app = create_app(
+        Settings.model_validate({"max_in_flight": 2, "deadline_seconds": 5}), encoder, FakeFetch(), InlineDecoder()
+    )
     transport = httpx2.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
         yield encoder, client

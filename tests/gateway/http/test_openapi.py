@@ -13,14 +13,14 @@ from gateway import errors
 from gateway.http.app import create_app
 from gateway.http.error_responses import STATUS
 from gateway.settings import Settings
-from tests.fakes import FakeEncoder, FakeFetch
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 from tests.gateway.http.conftest import MakeClient
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """The document, generated once: that takes a fifth of a second."""
-    with TestClient(create_app(Settings(), FakeEncoder(), FakeFetch())) as client:
+    with TestClient(create_app(Settings(), FakeEncoder(), FakeFetch(), InlineDecoder())) as client:
         return client.get("/openapi.json").json()  # type: ignore[no-any-return]
 
 

@@ -427,6 +427,8 @@ def test_every_truncation_is_refused(protocol: int) -> None:
 VALID: Final = [pickle.dumps(SMALL, protocol) for protocol in range(6)] + [npy(SMALL)]
 
 
+# Python names escapes that it does not know. A worker ignores warnings.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 @settings(deadline=None)
 @given(st.sampled_from(VALID), st.data())
 def test_a_mutated_file_is_an_image_or_refused(valid: bytes, data: st.DataObject) -> None:

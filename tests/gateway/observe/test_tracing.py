@@ -14,7 +14,7 @@ from gateway.observe.tracing import Tracing
 from gateway.settings import Settings
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import FakeTriton, served
-from tests.fakes import FakeFetch
+from tests.fakes import FakeFetch, InlineDecoder
 from tests.otlp import Collector
 
 TEXT: Final = "/perception_encoder/embed_text"
@@ -33,7 +33,7 @@ async def send(triton: FakeTriton, *requests: tuple[str, str, dict[str, Any]]) -
     tracer = Tracing()
     async with served(triton) as port:
         encoder = TritonEncoder(f"127.0.0.1:{port}", tracing=tracer)
-        app = create_app(Settings(), encoder, FakeFetch(), tracing=tracer)
+        app = create_app(Settings(), encoder, FakeFetch(), InlineDecoder(), tracing=tracer)
         transport = httpx2.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.texts.tokenizer import Tokenizer, clean
+from gateway.texts.tokenizer import Tokenizer, _bpe, clean
 
 START, END = 49406, 49407
 
@@ -76,3 +76,30 @@ def test_the_shortest_context_holds_the_start_and_end_tokens() -> None:
 def test_the_shortcut_for_ascii_gives_the_same_text(text: str) -> None:
     thoroughly = html.unescape(html.unescape(ftfy.fix_text(text)))
     assert clean(text) == " ".join(thoroughly.split()).lower()
+
+
+@pytest.mark.parametrize(
+    ("reference", "character"),
+    [
+        ("&#00065;", "a"),
+        ("&#" + "0" * 5_000 + "65;", "a"),
+        ("&#0;", "\ufffd"),
+        ("&#000", "\ufffd"),
+        ("&#1114112;", "\ufffd"),
+        ("&#00012345678;", "\ufffd"),
+        ("&#" + "9" * 5_000 + ";", "\ufffd"),
+        ("&#" + "9" * 5_000 + "x", "\ufffdx"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_character_references_of_any_length(reference: str, character: str) -> None:
+    """Python's `int` refuses numbers of 4,300 digits, which `html.unescape` passes to it."""
+    assert clean(reference) == character
+
+
+@pytest.mark.parametrize("word", ["x" * 5_000, "😀" * 2_000, "ab" * 600, "!?" * 3_000])
+def test_long_words_have_the_tokens_of_the_same_merges(word: str) -> None:
+    """They are merged by another function, which releases Python's lock."""
+    pairs = _bpe()
+    characters = "".join(pairs._byte_characters[byte] for byte in word.encode())
+    assert list(pairs._merge(word)) == [token.id for token in pairs._model.tokenize(characters)]

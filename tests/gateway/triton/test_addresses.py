@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.triton.addresses import Address, parse, resolve
+from gateway.triton.addresses import MAX_PATH_BYTES, Address, Entry, UnixSocket, parse, resolve
 
 
 @pytest.mark.parametrize(
@@ -11,10 +11,13 @@ from gateway.triton.addresses import Address, parse, resolve
         (" a:1 , b:2,,a:1 ", [Address("a", 1, False), Address("b", 2, False)]),
         ("[::1]:8001", [Address("::1", 8001, False)]),
         ("dns:///triton.models.svc:8001", [Address("triton.models.svc", 8001, True)]),
+        ("unix:/run/t.sock", [UnixSocket("/run/t.sock")]),
+        ("unix:///run/t.sock:1,unix:/run/t.sock:1, a:1", [UnixSocket("/run/t.sock:1"), Address("a", 1, False)]),
+        ("unix:/" + "x" * (MAX_PATH_BYTES - 1), [UnixSocket("/" + "x" * (MAX_PATH_BYTES - 1))]),
         ("dns:///a:1,a:1", [Address("a", 1, True), Address("a", 1, False)]),
     ],
 )
-def test_parse(text: str, expected: list[Address]) -> None:
+def test_parse(text: str, expected: list[Entry]) -> None:
     assert parse(text) == expected
     assert parse(",".join(map(str, expected))) == expected
 
@@ -24,6 +27,8 @@ def test_parse(text: str, expected: list[Address]) -> None:
     [
         *("", ",", "triton", "triton:", ":8001", "triton:x", "triton:0", "triton:65536", "::1:8001", "[::1]", "[x]:1"),
         *("http://triton:8001", "dns://8.8.8.8/triton:8001", "dns:///triton", "ipv4:1.2.3.4:5", "a b:1", "u@h:1"),
+        *("unix:", "unix:/", "unix:t.sock", "unix://t.sock", "unix:/a b", "unix:/a%20b", "unix:/a?b", "unix:/a#b"),
+        "unix:/" + "x" * MAX_PATH_BYTES,
     ],
 )
 def test_parse_refuses(text: str) -> None:
@@ -32,7 +37,7 @@ def test_parse_refuses(text: str) -> None:
 
 
 async def test_only_dns_entries_are_resolved() -> None:
-    targets = await resolve(parse("triton.invalid:1,dns:///127.0.0.1:2,dns:///[::1]:3,127.0.0.1:2"))
-    assert targets == ["triton.invalid:1", "127.0.0.1:2", "[::1]:3"]
+    targets = await resolve(parse("triton.invalid:1,dns:///127.0.0.1:2,dns:///[::1]:3,127.0.0.1:2,unix:///a"))
+    assert targets == ["triton.invalid:1", "127.0.0.1:2", "[::1]:3", "unix:/a"]
     with pytest.raises(OSError):
         await resolve(parse("dns:///triton.invalid:1"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -93,6 +94,23 @@ class TestSpecs:
             await eventually(lambda: not encoder.specs)
             async with served(FakeTriton(), unused_port):
                 await eventually(lambda: bool(encoder.specs))
+
+    async def test_a_triton_on_a_unix_socket(self) -> None:
+        with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+            url = f"unix:{directory}/t.sock:1"
+            async with served(FakeTriton(), address=url), TritonEncoder(url) as encoder:
+                texts = await encoder.encode_texts(encoder.specs["V"], TOKENS)
+        np.testing.assert_allclose(texts, unit_rows(TOKENS))
+
+    @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
+    async def test_no_proxy_stands_between(
+        self, unused_port: int, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        for name in ("no_proxy", "no_grpc_proxy", "http_proxy", "https_proxy", "grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{unused_port}")
+        async with encoder_of(FakeTriton()) as encoder:
+            assert list(encoder.specs) == ["V"]
 
 
 @pytest.fixture

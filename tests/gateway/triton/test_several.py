@@ -14,7 +14,7 @@ import pytest
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable
 from gateway.triton import replica
-from gateway.triton.addresses import Address
+from gateway.triton.addresses import Entry
 from gateway.triton.encoder import TritonEncoder
 from tests.fake_triton import CONFIGS, FakeTriton, FakeTritonProcess, eventually, served, unit_rows
 
@@ -192,7 +192,7 @@ class TestResolution:
         a, b = FakeTriton(seconds=0.3), FakeTriton()
         known: list[str] = []
 
-        async def resolve(_: Sequence[Address]) -> list[str]:
+        async def resolve(_: Sequence[Entry]) -> list[str]:
             if not known:
                 raise OSError("no such name")
             return list(known)

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 
 from deploy.bench.harness import processes
@@ -11,6 +13,20 @@ def test_cpu_seconds_are_those_of_the_process() -> None:
             pass
     assert abs(spent["me"] - 0.2) <= 0.05
     assert spent["nobody"] == 0
+
+
+def test_processes_that_come_and_go_count() -> None:
+    """One child ends within the block, the other still runs at its end."""
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\n"
+    with processes.cpu_of({"me": [os.getpid()]}) as spent:
+        subprocess.run([sys.executable, "-c", burn], check=True, stdout=subprocess.DEVNULL)
+        child = subprocess.Popen([sys.executable, "-c", burn + "time.sleep(60)"], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+    with child:
+        assert processes.shared_memory_mb([os.getpid()]) > processes.memory_mb(child.pid)["now"] / 2
+        child.kill()
+    assert spent["me"] >= 0.55
 
 
 def test_memory_and_threads_of_the_process() -> None:

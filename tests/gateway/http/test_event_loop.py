@@ -1,0 +1,92 @@
+"""No callback takes long, and no answer to a bad request is large, whatever a body contains."""
+
+import asyncio
+from collections.abc import Iterable
+from itertools import chain
+from typing import Final
+
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from gateway.http.app import create_app
+from gateway.settings import Settings
+from tests import callbacks
+from tests.fakes import FakeEncoder, FakeFetch, RefusingDecoder
+from tests.hostile_bodies import IMAGE, Body, forms, json_bodies, texts
+
+# What one read of a socket gives to the app, at most.
+CHUNK: Final = 320 * 2**10
+# Ten times what is promised, because these machines are shared. Without the bounds it is seconds.
+MAX_SECONDS: Final = 0.1
+MAX_ANSWER: Final = 64 * 2**10
+SMALL: Final = (15 * 2**10,)
+
+
+async def answer(app: FastAPI, body: Body) -> tuple[int, int]:
+    """Send a body as uvicorn does, and return the answer's status and size."""
+    chunks = [body.content[start : start + CHUNK] for start in range(0, len(body.content), CHUNK)][::-1]
+
+    async def receive() -> Message:
+        await asyncio.sleep(0 if chunks else 60)
+        return {"type": "http.request", "body": chunks.pop(), "more_body": bool(chunks)}
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", body.kind.encode()), (b"content-length", str(len(body.content)).encode())]
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": body.path,
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+    }
+    await app(scope, receive, send)
+    return sent[0]["status"], sum(len(message.get("body", b"")) for message in sent)
+
+
+def run(bodies: Iterable[Body], **settings: object) -> dict[str, int]:
+    """Send each body in a loop of its own, and return the statuses of those whose answers break a rule."""
+    app = create_app(Settings.model_validate(settings), FakeEncoder(), FakeFetch(), RefusingDecoder())
+    wrong: dict[str, int] = {}
+    for body in bodies:
+        status, size = asyncio.run(answer(app, body))
+        if status >= 500 or (status >= 400 and size > MAX_ANSWER):
+            wrong[str(body)] = status
+    return wrong
+
+
+def test_small_bodies_are_answered_shortly() -> None:
+    """Small ones reach the models that word the errors."""
+    assert run(chain(json_bodies(SMALL), forms(SMALL))) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", ["", "key"], ids=["open", "with keys"])
+@pytest.mark.parametrize("size", [15 * 2**10, 60 * 2**10, 500 * 2**10, 8 * 2**20], ids=lambda size: f"{size >> 10}kB")
+def test_no_callback_takes_long(keys: str, size: int) -> None:
+    app = create_app(Settings.model_validate({"api_keys": keys}), FakeEncoder(), FakeFetch(), RefusingDecoder())
+    found: dict[str, float] = {}
+    with callbacks.measured() as measured:
+        for body in chain(json_bodies((size,)), forms((size,)), texts(size) if size > 2**20 else ()):
+            measured.longest = 0.0
+            status, answered = asyncio.run(answer(app, body))
+            assert status < 500, body
+            assert status < 400 or answered <= MAX_ANSWER, body
+            if measured.longest > MAX_SECONDS:
+                found[str(body)] = measured.longest
+    assert found == {}
+
+
+@pytest.mark.slow
+def test_a_whole_body_of_base64() -> None:
+    """It is never copied or scanned at once."""
+    content = b'{"image":{"type":"base64","value":"' + b"A" * (64 * 2**20 - 100) + b'"}}'
+    with callbacks.measured() as measured:
+        assert run([Body("base64", IMAGE, content)]) == {}
+    assert measured.longest < MAX_SECONDS
