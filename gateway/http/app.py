@@ -24,6 +24,7 @@ from gateway.http.request_span import RequestSpan
 from gateway.images.decoder import Decoder
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.fetch import Fetch
+from gateway.images.formats import ACCEPTED_TEXT
 from gateway.in_flight import InFlightLimiter
 from gateway.observe.metrics import Metrics
 from gateway.observe.tracing import Tracing
@@ -32,7 +33,10 @@ from gateway.settings import Settings
 from gateway.texts.cache import TextCache
 from gateway.texts.embedder import TextEmbedder
 
-_DESCRIPTION: Final = "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference."
+_DESCRIPTION: Final = (
+    "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference. "
+    f"Images may be {ACCEPTED_TEXT.replace(' and ', ' or ')}; of an animation, the first frame is embedded."
+)
 _EXPOSED_HEADERS: Final = ("Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After")
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gateway.errors import InvalidImage
+from gateway.images.bare import bare_tiff
 from gateway.images.decode import decode
 from tests.gateway.images.containers import (
     exif,
@@ -321,8 +322,6 @@ def test_hundreds_of_tags_on_one_megabyte_are_not_copied() -> None:
     size = 1 << 20
     tags = [(0xC000 + number, 7, size, tiff_data_offset(409)) for number in range(400)]
     data = tiff_of(tags, strip=bytes(range(16)) + bytes(size))
-    from gateway.images.bare import bare_tiff
-
     assert len(bare_tiff(data).data) < len(data) + 200
     np.testing.assert_array_equal(pixels(data)[..., 0], np.arange(16).reshape(4, 4))
 
