@@ -138,6 +138,13 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="bytes",
         ),
         Panel(
+            "Decoders lost",
+            {"{{reason}}": "sum by (reason) (rate(pe_decode_workers_lost_total[$__rate_interval]))"},
+            "Processes that were killed, or crashed, while they decoded an image. time: PE_DECODE_SECONDS. memory: the "
+            "kernel had none left. slow: others waited. cancelled: the client or the deadline. crash: a decoder's fault.",
+            unit="cps",
+        ),
+        Panel(
             "Connections",
             {"{{instance}}": "sum by (instance) (pe_connections)"},
             "Open connections of clients, of at most PE_MAX_CONNECTIONS for each worker.",
