@@ -138,10 +138,15 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="bytes",
         ),
         Panel(
+            "Images being fetched",
+            {"{{instance}}": "sum by (instance) (pe_fetches_in_flight)"},
+            "From other servers, of at most PE_MAX_FETCHES and a quarter for each worker.",
+        ),
+        Panel(
             "Decoders lost",
             {"{{reason}}": "sum by (reason) (rate(pe_decode_workers_lost_total[$__rate_interval]))"},
             "Processes that were killed, or crashed, while they decoded an image. time: PE_DECODE_SECONDS. memory: the "
-            "kernel had none left. slow: others waited. cancelled: the client or the deadline. crash: a decoder's fault.",
+            "kernel had none left. slow: others waited. cancelled: by client or deadline. crash: by a decoder.",
             unit="cps",
         ),
         Panel(

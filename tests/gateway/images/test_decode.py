@@ -4,7 +4,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from PIL import Image
 
 from gateway.errors import InvalidImage
 from gateway.images.decode import decode
-from tests.pictures import HEIC, PHOTOGRAPHS, encoded
+from tests.pictures import PHOTOGRAPHS, encoded
 
 LIMIT: Final = 4_000_000
 RED: Final = (200, 30, 40)
@@ -116,29 +116,6 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
         8: Image.Transpose.ROTATE_90,
     }
     assert difference(decoded, image.transpose(undo[orientation]) if orientation > 1 else image) == 0
-
-
-def test_heic_is_turned_once() -> None:
-    image = decode(HEIC, 64 * 48)
-    assert image.size == (48, 64)
-    assert colour(image, (5, 5)) == "red"
-    assert colour(image, (42, 5)) == "blue"
-
-
-def colour(image: Image.Image, place: tuple[int, int]) -> str:
-    red, _, blue = cast(tuple[int, int, int], image.getpixel(place))
-    return "red" if red > blue else "blue"
-
-
-@pytest.mark.parametrize("data", [HEIC[:400], HEIC[:-60], HEIC[:450] + bytes(60) + HEIC[510:]])
-def test_damaged_heic_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidImage):
-        decode(data, 10_000)
-
-
-def test_large_heic_is_refused() -> None:
-    with pytest.raises(InvalidImage, match="at most 3000 are allowed"):
-        decode(HEIC, 3_000)
 
 
 def test_first_frame_of_an_animation() -> None:
