@@ -82,9 +82,9 @@ def create_app(
     )
     context = _create_context(settings, encoder, fetch, decoder, pool, registry)
     attach(app, context)
-    app.include_router(roboflow.router)
-    app.include_router(openai.router)
-    app.include_router(health.router)
+    # `include_router` would build these routes again, during the first request: 40 ms of CPU.
+    for router in (roboflow.router, openai.router, health.router):
+        app.router.routes += router.routes
     docs.install(app)
     if settings.playground:
         page.install(app)
