@@ -3,7 +3,10 @@
 import math
 import resource
 import socket
-from typing import Final
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, cast
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -11,6 +14,7 @@ from starlette.types import ASGIApp
 
 from gateway import process_memory
 from gateway.http.app import create_app
+from gateway.http.connections import Connections, default_limit
 from gateway.http.context import context_of
 from gateway.http.protocol import Protocol
 from gateway.http.server import Server
@@ -42,28 +46,26 @@ def check(settings: Settings) -> None:
         tracing.require()
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     """Serve in this process until SIGTERM or SIGINT. Returns the exit status."""
-    _run(settings, None)
+    _run(settings, listeners, interruptible=True)
     return 0
 
 
-def serve_with_workers(settings: Settings) -> int:
+def serve_with_workers(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     """Serve in several processes until SIGTERM or SIGINT. Returns the exit status."""
-    return Supervisor(settings.num_workers, run_worker, uvicorn_config(settings).bind_socket()).run()
+    return Supervisor(settings.num_workers, run_worker, listeners).run()
 
 
-def run_worker(listener: socket.socket) -> None:
+def run_worker(listeners: Sequence[socket.socket]) -> None:
     """Serve in a worker process. Not in `__main__`, because a new interpreter could not import it from there."""
     settings = Settings()
     logs.configure(settings.log_format)
-    _run(settings, listener)
+    _run(settings, listeners, interruptible=False)
 
 
-def _run(settings: Settings, listener: socket.socket | None) -> None:
-    # The usual soft limit is 1,024 open files, so that 1,024 idle connections would block all other clients.
-    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+def _run(settings: Settings, listeners: Sequence[socket.socket], interruptible: bool) -> None:
+    descriptors = _raise_descriptor_limit()
     process_memory.set_malloc_thresholds()
     registry = CollectorRegistry()
     tracer = tracing.Tracing() if settings.traces else None
@@ -73,23 +75,38 @@ def _run(settings: Settings, listener: socket.socket | None) -> None:
     fetcher = ImageFetcher(fetch_policy(settings), max_fetches=settings.max_fetches)
     decoder = DecodePool(settings.decode_workers, decode_limits(settings), DecodeMetrics(registry).count_lost)
     app = create_app(settings, encoder, fetcher, decoder, registry, tracer)
-    server = Server(uvicorn_config(settings, app), context_of(app).drain, interruptible=listener is None)
+    connections = Connections(settings.max_connections or default_limit(descriptors), context_of(app).metrics)
+    server = Server(uvicorn_config(settings, app, connections), context_of(app).drain, interruptible=interruptible)
     process_memory.freeze_garbage_collector()
-    server.run(None if listener is None else [listener])
+    server.run(list(listeners))
 
 
-def uvicorn_config(settings: Settings, app: ASGIApp | str = "") -> uvicorn.Config:
-    """Build uvicorn's configuration."""
+def _raise_descriptor_limit() -> int:
+    """Raise the limit of file descriptors as far as this process may. Returns the limit."""
+    hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    return hard_limit if hard_limit != resource.RLIM_INFINITY else sys.maxsize
+
+
+def uvicorn_config(
+    settings: Settings, app: ASGIApp | str = "", connections: Connections | None = None
+) -> uvicorn.Config:
+    """Build uvicorn's configuration.
+
+    Args:
+        connections: the registry of the process's connections. Default: a new one with the default limit.
+    """
+    if connections is None:
+        connections = Connections(default_limit(_raise_descriptor_limit()))
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
-        http=Protocol,
+        http=cast(Any, partial(Protocol, registry=connections)),  # uvicorn's type asks for a class, and it calls it
+        ws="none",
         access_log=False,  # the gateway has its own access log, with the time of each stage
         log_config=None,
-        # Load balancers mostly keep idle connections for 60 s. A longer time avoids requests on a closing connection.
-        timeout_keep_alive=75,
+        # The default is longer than that of most balancers, so that none sends a request on a closing connection.
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
     )
 

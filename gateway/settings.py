@@ -1,20 +1,17 @@
 """The settings, read from environment variables: with the incumbent's name if it has one, otherwise with `PE_`."""
 
-import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from gateway.cpus import usable_cpus
 
 # Lists are separated by commas, as in the incumbent. `NoDecode`, because pydantic-settings expects JSON by default.
 CommaList = Annotated[frozenset[str], NoDecode]
 
 LogFormat = Literal["text", "json"]
 ClientIdentity = Literal["key", "address", "none"]
-
-
-def _available_cpus() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):
@@ -26,7 +23,7 @@ class Settings(BaseSettings):
     host: str = Field(
         default="0.0.0.0",
         validation_alias="HOST",
-        description="Address to listen on. Default: all addresses, as in the incumbent, for use in a container.",
+        description="Address to listen on. Default: all of IPv4, as in the incumbent. `::`: all of IPv6 and IPv4.",
     )
     port: int = Field(
         default=9001,
@@ -45,6 +42,12 @@ class Settings(BaseSettings):
         default=frozenset({"*"}),
         validation_alias="ALLOW_ORIGINS",
         description="Web origins that browsers may call from (CORS), separated by commas. `*` allows all.",
+    )
+    keep_alive_seconds: int = Field(
+        default=75,
+        validation_alias="PE_KEEP_ALIVE_SECONDS",
+        ge=1,
+        description="Seconds to keep an idle connection. More than the proxy's: nginx 60, AWS 60, Google Cloud 600.",
     )
     root_path: str = Field(
         default="",
@@ -105,6 +108,12 @@ class Settings(BaseSettings):
         validation_alias="PE_CLIENT_IDENTITY",
         description="What tells clients apart: the API `key` (without keys the address), the `address`, or `none`.",
     )
+    max_connections: int | None = Field(
+        default=None,
+        validation_alias="PE_MAX_CONNECTIONS",
+        ge=1,
+        description="Maximum open connections of each worker. Unset: 3/4 of its file descriptors, at most 10,000.",
+    )
     max_items: int = Field(
         default=64,
         validation_alias="CLIP_MAX_BATCH_SIZE",
@@ -142,7 +151,7 @@ class Settings(BaseSettings):
         description="Seconds to keep serving after SIGTERM while `/readiness` reports 503.",
     )
     decode_workers: int = Field(
-        default_factory=_available_cpus,
+        default_factory=usable_cpus,
         validation_alias="PE_DECODE_WORKERS",
         ge=1,
         description="Processes that decode and resize images, of each of `NUM_WORKERS`.",
@@ -243,6 +252,11 @@ class Settings(BaseSettings):
                 "PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES, so a body of that size would always be refused"
             )
         return self
+
+    @field_validator("host", mode="before")
+    @classmethod
+    def _empty_host_is_unset(cls, value: object) -> object:
+        return value or cls.model_fields["host"].default
 
     @field_validator("default_variant", mode="after")
     @classmethod

@@ -1,4 +1,4 @@
-"""Run several worker processes on one listening socket: start, restart, and stop them.
+"""Run several worker processes on the same listening sockets: start, restart, and stop them.
 
 uvicorn's own supervisor is not used, because it ignores a second signal, and its workers outlive it.
 """
@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -27,18 +27,21 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _log = logging.getLogger(__name__)
 
 
+Work = Callable[[Sequence[socket.socket]], None]
+
+
 class Supervisor:
-    """Runs `count` processes that call `work(listener)`. `work` must return soon after SIGTERM.
+    """Runs `count` processes that call `work(listeners)`. `work` must return soon after SIGTERM.
 
     Args:
         count: the number of workers.
         work: a function at module level, because a new interpreter imports it by name.
-        listener: the listening socket.
+        listeners: the listening sockets.
     """
 
-    def __init__(self, count: int, work: Callable[[socket.socket], None], listener: socket.socket) -> None:
+    def __init__(self, count: int, work: Work, listeners: Sequence[socket.socket]) -> None:
         self._work = work
-        self._listener = listener
+        self._listeners = listeners
         # gRPC's threads do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._signals = 0
@@ -71,7 +74,8 @@ class Supervisor:
 
     def _stop_workers(self, kill: bool) -> None:
         # Otherwise, new connections would wait in the backlog of a socket that no worker reads any more.
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for process in self._processes:
             if process.is_alive():
                 process.kill() if kill else process.terminate()
@@ -90,14 +94,14 @@ class Supervisor:
 
     def _start(self, index: int) -> BaseProcess:
         self._started[index] = time.monotonic()
-        process = self._context.Process(target=_run, args=(self._work, self._listener, os.getpid()))
+        process = self._context.Process(target=_run, args=(self._work, self._listeners, os.getpid()))
         process.start()
         return process
 
 
-def _run(work: Callable[[socket.socket], None], listener: socket.socket, parent: int) -> None:
+def _run(work: Work, listeners: Sequence[socket.socket], parent: int) -> None:
     # If the supervisor ends for any reason, the kernel sends SIGTERM to its workers.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(1)
-    work(listener)
+    work(listeners)

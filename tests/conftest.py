@@ -1,6 +1,10 @@
 """For all tests."""
 
+import re
 import signal
+from pathlib import Path
+
+import pytest
 
 
 def pytest_configure() -> None:
@@ -8,3 +12,12 @@ def pytest_configure() -> None:
     for signum, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, usual)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip a module that `-m "not MARK"` deselects as a whole: its imports take seconds in every worker."""
+    if not re.fullmatch(r"not \w+( and not \w+)*", config.option.markexpr) or collection_path.suffix != ".py":
+        return None
+    deselected = set(config.option.markexpr.split()) - {"not", "and"}
+    marks = re.search(r"^pytestmark = (\[.*?^\]|.*?$)", collection_path.read_text(), re.DOTALL | re.MULTILINE)
+    return (marks and not deselected.isdisjoint(re.findall(r"\bpytest\.mark\.(\w+)", marks[1]))) or None

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from deploy.embedded import ports
 
 PE_SERVE: Final = (sys.executable, "-m", "deploy.embedded.cli")
@@ -20,6 +22,19 @@ def free_port() -> int:
     """Return a loopback port that nothing listens on."""
     (port,) = ports.free(1)
     return port
+
+
+def through_shell(command: Sequence[str], script: str, argument: str | Path = "") -> tuple[str, ...]:
+    """Return a command that runs a bash script with `$0`, whose `exec "$@"` becomes `command`."""
+    return ("bash", "-c", script, str(argument), *command)
+
+
+def with_own_mounts(command: Sequence[str], script: str, argument: str | Path = "") -> tuple[str, ...]:
+    """Like `through_shell`, with mounts that no other process sees. Skip the test if this user may not have them."""
+    trial = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    if subprocess.run(trial, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount")
+    return ("unshare", "--mount", *through_shell(command, script, argument))
 
 
 class PeServe:

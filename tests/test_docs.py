@@ -7,6 +7,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from gateway.http.app import create_app
+from gateway.images.formats import ACCEPTED_TEXT
 from gateway.settings import Settings
 from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 
@@ -63,3 +64,8 @@ def exposition() -> str:
     registry = CollectorRegistry()
     TritonMetrics(registry)
     return Metrics(TextCache(0), registry).exposition().decode()
+
+
+def test_formats_of_images_are_documented() -> None:
+    assert f"Images may be {ACCEPTED_TEXT}." in README
+    assert f"\n{ACCEPTED_TEXT}." in (ROOT / "gateway/images/README.md").read_text()

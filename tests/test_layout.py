@@ -15,8 +15,18 @@ MODULES: Final = sorted(
 
 # The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
 LEVELS: Final = [
-    {"errors", "arrays", "concurrency", "fair_pool", "json_string", "process_memory", "supervisor", "settings"},
-    {"encoder", "in_flight"},
+    {
+        "errors",
+        "arrays",
+        "concurrency",
+        "cpus",
+        "fair_pool",
+        "json_string",
+        "process_memory",
+        "supervisor",
+        "listening",
+    },
+    {"encoder", "in_flight", "settings"},
     {"observe", "drain"},
     {"images", "texts", "triton", "similarity"},
     {"service"},
@@ -35,6 +45,7 @@ LIBRARIES: Final = {
     "tritonclient": {"triton"},
     "opentelemetry": {"observe"},
     "PIL": {"images"},
+    "pi_heif": {"images"},
     "cykooz_resizer": {"images"},
     "httpcore2": {"images"},
     "ftfy": {"texts"},

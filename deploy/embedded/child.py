@@ -1,7 +1,9 @@
 """A child process that ends when this process ends, even by SIGKILL."""
 
 import ctypes
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from deploy.embedded.errors import ProcessDied, ProcessNotReady
 from deploy.embedded.signals import Signals
@@ -33,7 +35,7 @@ class Child:
         name: its name in messages.
         command: the program and its arguments.
         environment: its environment variables.
-        log: the file for its output; None for our own terminal.
+        log: the file for its output; None for our own terminal. The output is dropped if the file cannot be made.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Child:
     ) -> None:
         self.name = name
         self.log = log
-        output = None if log is None else log.open("wb")
+        if shutil.which(command[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(command[0]))
+        output = None if log is None else _open_log(log)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", _END_WITH_PARENT, str(os.getpid()), *command],
@@ -78,10 +82,11 @@ class Child:
         """Return the last lines of its log."""
         if self.log is None:
             return ""
-        with self.log.open("rb") as log:
+        with suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
-        return "\n".join(lines[-_TAIL_LINES:])
+            return "\n".join(lines[-_TAIL_LINES:])
+        return ""
 
     def stop(self, signals: Signals, patience: float, grace: float = _GRACE_S) -> None:
         """Stop it by SIGTERM, then kill what is left of its process group.
@@ -117,6 +122,13 @@ class Child:
         end = time.monotonic() + _KILLED_S
         while _signal_group(self.pid, signal.SIGKILL) and time.monotonic() < end:
             time.sleep(0.01)
+
+
+def _open_log(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError:
+        return open(os.devnull, "wb")
 
 
 def adopt_orphans() -> None:

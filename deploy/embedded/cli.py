@@ -19,6 +19,7 @@ from deploy.embedded.installation import CHECKOUT, Installation
 from deploy.embedded.launcher import Options, serve
 from deploy.embedded.run_directory import cache
 from deploy.embedded.signals import StopRequested
+from gateway.observe import output
 
 _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -32,28 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status. 0: served until a stop signal. 1: could not serve. 128 + signal: stopped before it was ready.
     """
+    output.prepare()
     options = _parse(arguments)
-    print("Starting Triton and the gateway ...", file=sys.stderr, flush=True)
+    output.STDERR.write("Starting Triton and the gateway ...")
 
     def on_ready(url: str, info: dict[str, Any], found: Installation, triton: Endpoints) -> None:
         engine = OPENVINO_BF16.engine
         install = None if engine.backend in found.engines else _install_command(found.environment, engine)
         advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, _command())
         ports = triton if isinstance(triton, PortEndpoints) else None
-        print(banner.banner(url, info, options.host in _LOCAL, advice, ports), flush=True)
+        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice, ports))
 
     def report(event: ev.Event) -> None:
-        print(f"pe-serve: {event_message(event)}", file=sys.stderr, flush=True)
+        output.STDERR.write(f"pe-serve: {event_message(event)}")
 
     try:
         serve(options, on_ready, report)
     except StopRequested as request:
-        print(f"pe-serve: stopped before it was ready ({request})", file=sys.stderr)
+        output.STDERR.write(f"pe-serve: stopped before it was ready ({request})")
         return 128 + request.signum
     except e.LaunchError as error:
-        print(f"pe-serve: {error_message(error)}", file=sys.stderr)
+        output.STDERR.write(f"pe-serve: {error_message(error)}")
         return 1
-    print("Stopped.", file=sys.stderr)
+    output.STDERR.write("Stopped.")
     return 0
 
 
@@ -72,19 +74,19 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     # HOST, PORT and NUM_WORKERS are the gateway's variables, and the incumbent's.
     parser.add_argument(
         "--host",
-        default=os.environ.get("HOST", "127.0.0.1"),
+        default=os.environ.get("HOST") or "127.0.0.1",
         help="address to listen on (default: %(default)s; the variable HOST, else this machine only)",
     )
     parser.add_argument(
         "--port",
         type=_port,
-        default=os.environ.get("PORT", "9001"),
+        default=os.environ.get("PORT") or "9001",
         help="port to listen on; 0 takes a free one (default: %(default)s; the variable PORT, else 9001)",
     )
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.environ.get("NUM_WORKERS", "1"),
+        default=os.environ.get("NUM_WORKERS") or "1",
         help="gateway processes (default: %(default)s; the variable NUM_WORKERS, else 1)",
     )
     parser.add_argument(
@@ -177,13 +179,19 @@ def error_message(error: e.LaunchError) -> str:
                 f"there is no directory for Triton's socket:{tried}\n"
                 "Set TMPDIR to a directory of your own with a short path."
             )
+        case e.RunDirectoryUnusable(reasons):
+            lines = "\n".join(f"  {directory}: {reason}" for directory, reason in reasons.items())
+            return (
+                f"Triton's files cannot be written, or not be run:\n{lines}\n"
+                "Free some space there, or name another directory by the variable XDG_CACHE_HOME."
+            )
         case e.PortTaken(host, port):
             return (
                 f"port {port} on {host} is in use by another program.\n"
                 f"Stop that one, or choose another port: {_command()} --port {port + 1}"
             )
         case e.AddressUnusable(host, port, reason):
-            return f"cannot listen on {host}, port {port}: {reason}"
+            return f"cannot listen on {host}, port {port}: {reason}. --host takes an address of this machine."
         case e.RepositoryMissing(repository):
             return f"there is no model repository at {repository}. `pe-export` makes one; --repository names another."
         case e.RepositoryEmpty(repository):

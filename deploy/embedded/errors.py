@@ -6,6 +6,7 @@ LaunchError
 │   ├── InstallationBroken       it lacks a required file
 │   ├── EngineMissing            it lacks the engine that a model needs
 │   └── LibpythonMissing         no shared libpython fits its Python
+├── RunDirectoryUnusable       no directory for the files of this run
 ├── AddressError               the gateway cannot listen on the requested address
 │   ├── PortTaken
 │   └── AddressUnusable
@@ -68,6 +69,13 @@ class LibpythonMissing(InstallationError):
 
     python: Path
     library: str
+
+
+@dataclass(eq=False)
+class RunDirectoryUnusable(LaunchError):
+    """The files of this run could not be written; `reasons` maps each directory that was tried to the reason."""
+
+    reasons: dict[Path, str]
 
 
 class AddressError(LaunchError):

@@ -10,7 +10,7 @@ from deploy.embedded.child import Child
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
 
-_START_S: Final = 30.0
+_START_S: Final = 120.0  # its imports take 3 s of CPU time, of which a container may get a tenth
 _STOP_S: Final = 45.0  # longer than the gateway's own grace period for requests in flight
 # -P keeps Python from importing a folder named `gateway` in the current directory.
 _COMMAND: Final = (sys.executable, "-P", "-m", "gateway")
@@ -81,4 +81,4 @@ class GatewayProcess:
 
 def reachable_host(host: str) -> str:
     """Return the address by which clients on this machine reach a server that listens on `host`."""
-    return {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return {"0.0.0.0": LOOPBACK, "::": LOOPBACK}.get(host, host)

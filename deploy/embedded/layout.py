@@ -8,11 +8,14 @@ Triton request a load, and a load request can bring along code that Triton runs.
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.engines import ENGINES
+from deploy.embedded.errors import RunDirectoryUnusable
 from deploy.embedded.installation import Installation
 from deploy.embedded.model_scan import Model
 from deploy.embedded.served_config import served_config
@@ -29,6 +32,9 @@ class Layout:
         directory: an empty directory of the run.
         installation: the Triton environment.
         choice: the engine of each model; by default the engine that its `config.pbtxt` names.
+
+    Raises:
+        RunDirectoryUnusable: the directory cannot be written.
     """
 
     def __init__(self, directory: Path, installation: Installation, choice: EngineChoice | None = None) -> None:
@@ -38,6 +44,10 @@ class Layout:
         self.libraries = directory / "lib"
         self._snapshots = directory / "snapshots"
         self._count = 0
+        with _writing(directory):
+            self._create(installation)
+
+    def _create(self, installation: Installation) -> None:
         self.models.mkdir()
         self._snapshots.mkdir()
         # These are copies (3 MB), because Triton refuses a library behind a link out of the backend directory, and
@@ -55,18 +65,27 @@ class Layout:
             (self.libraries / installation.libpython.name).symlink_to(installation.libpython)
 
     def publish(self, model: Model) -> None:
-        """Let Triton see a model as the scan found it, in one step. It replaces what was published of that name."""
+        """Let Triton see a model as the scan found it, in one step. It replaces what was published of that name.
+
+        Raises:
+            RunDirectoryUnusable: the disk is full, for example. Triton sees what it saw before.
+        """
         self._count += 1
-        snapshot = self._snapshots / f"{model.name}.{self._count}"
-        snapshot.mkdir()
+        snapshot, link = self._snapshots / f"{model.name}.{self._count}", self._snapshots / "next"
         config = served_config(model.config, self._choice.substitution_for(model))
-        (snapshot / "config.pbtxt").write_text(config_pbtxt.to_text(config), encoding="utf-8")
-        for version in model.versions:
-            (snapshot / str(version)).symlink_to(model.path / str(version))
-        link = self._snapshots / "next"
-        link.symlink_to(snapshot)
         before = self._published(model.name)
-        os.replace(link, self.models / model.name)
+        try:
+            with _writing(self._snapshots):
+                snapshot.mkdir()
+                (snapshot / "config.pbtxt").write_text(config_pbtxt.to_text(config), encoding="utf-8")
+                for version in model.versions:
+                    (snapshot / str(version)).symlink_to(model.path / str(version))
+                link.symlink_to(snapshot)
+                os.replace(link, self.models / model.name)
+        except RunDirectoryUnusable:
+            shutil.rmtree(snapshot, ignore_errors=True)
+            link.unlink(missing_ok=True)
+            raise
         if before:
             shutil.rmtree(before)
 
@@ -79,3 +98,13 @@ class Layout:
     def _published(self, name: str) -> Path | None:
         link = self.models / name
         return link.readlink() if link.is_symlink() else None
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except shutil.Error as error:  # one of several files: source, destination, reason
+        raise RunDirectoryUnusable({directory: str(error.args[0][0][2])}) from error
+    except OSError as error:
+        raise RunDirectoryUnusable({directory: error.strerror or str(error)}) from error

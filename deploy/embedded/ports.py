@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.embedded.errors import AddressUnusable, PortTaken
+from gateway import listening
 
 LOOPBACK: Final = "127.0.0.1"
 _LOWEST: Final = 20_000
@@ -40,8 +41,6 @@ def free(count: int) -> tuple[int, ...]:
 def require_bindable(host: str, port: int, option: str = "--port") -> None:
     """Check that a server could listen on an address now.
 
-    A name such as localhost may resolve to several addresses. One usable address is enough.
-
     Args:
         host: the address.
         port: the port; 0 stands for any.
@@ -51,24 +50,15 @@ def require_bindable(host: str, port: int, option: str = "--port") -> None:
         PortTaken: another program listens there.
         AddressUnusable: none of the addresses can be used.
     """
-    refusals: list[OSError] = []
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise AddressUnusable(host, port, error.strerror or str(error)) from error
-    for family, kind, protocol, _, address in found:
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(address)
+    with ExitStack() as held:
+        try:
+            for listener in listening.bind(host, port):
                 # A bind alone succeeds even if another socket is bound there that does not listen yet.
-                listener.listen(1)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise PortTaken(host, port, option) from error
-                refusals.append(error)
-    if len(refusals) == len(found):
-        raise AddressUnusable(host, port, refusals[0].strerror or str(refusals[0])) from refusals[0]
+                held.enter_context(listener).listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTaken(host, port, option) from error
+            raise AddressUnusable(host, port, error.strerror or str(error)) from error
 
 
 def _first_ephemeral() -> int:

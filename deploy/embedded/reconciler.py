@@ -11,12 +11,13 @@ and is published again only after it changed.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from deploy.embedded import model_scan
 from deploy.embedded.engine_choice import EngineChoice
-from deploy.embedded.errors import LaunchError, RepositoryError
+from deploy.embedded.errors import LaunchError, RepositoryError, RunDirectoryUnusable
 from deploy.embedded.events import Event, ModelLoaded, ModelRefused, ModelRemoved, ModelSkipped
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
@@ -81,13 +82,17 @@ class Reconciler:
             if isinstance(error, RepositoryError):
                 yield from self._skip({"": error})
             return
-        yield from self._skip(errors)
         for name, model in found.items():
             settled = self._last_scan.get(name) == model
             if settled and model not in (self._published.get(name), self._refused.get(name)):
-                self._layout.publish(model)
-                self._published[name] = model
-                self._pending[name] = time.monotonic()
+                try:
+                    self._layout.publish(model)
+                except RunDirectoryUnusable as error:  # tried again in the next step
+                    errors[name] = error
+                else:
+                    self._published[name] = model
+                    self._pending[name] = time.monotonic()
+        yield from self._skip(errors)
         for name in set(self._published) - set(self._last_scan) - set(found) - set(errors):
             self._layout.withdraw(name)
             for known in (self._published, self._loaded, self._pending):
@@ -145,5 +150,6 @@ class Reconciler:
             del self._published[name]
             self._loaded.pop(name, None)
         else:
-            self._layout.publish(before)
+            with suppress(RunDirectoryUnusable):  # Triton then serves what it has loaded, and tries the other again.
+                self._layout.publish(before)
             self._published[name] = before

@@ -19,6 +19,7 @@ from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
 from deploy.embedded.model_scan import Model
 from deploy.embedded.signals import Signals
+from gateway.cpus import usable_cpus
 
 # Loading always ends in success or failure, so this only bounds a hang. The largest variant is 10 GB on a cold disk.
 _LOAD_S: Final = 900.0
@@ -169,7 +170,7 @@ class TritonProcess:
 
     def failure_reason(self, model: str) -> str | None:
         """Return why a model failed to load according to the log: Triton reports a rejected config nowhere else."""
-        if self._log is None:
+        if self._log is None or not self._log.exists():
             return None
         log = self._log.read_text(errors="replace")
         found = re.findall(rf"model(?: directory)? '{re.escape(model)}': (.*?)\"?$", log, re.MULTILINE)
@@ -217,5 +218,8 @@ def process_environment(installation: Installation, libraries: Path) -> dict[str
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        "PE_CPUS": str(usable_cpus()),
+        # onnxruntime reports its use to Microsoft unless told otherwise, and keeps the reports in the user's cache.
+        "ORT_DISABLE_TELEMETRY": os.environ.get("ORT_DISABLE_TELEMETRY", "1"),
         **({} if installation.cuda else {"CUDA_VISIBLE_DEVICES": ""}),
     }

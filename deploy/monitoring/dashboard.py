@@ -138,6 +138,30 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="bytes",
         ),
         Panel(
+            "Images being fetched",
+            {"{{instance}}": "sum by (instance) (pe_fetches_in_flight)"},
+            "From other servers, of at most PE_MAX_FETCHES and a quarter for each worker.",
+        ),
+        Panel(
+            "Decoders lost",
+            {"{{reason}}": "sum by (reason) (rate(pe_decode_workers_lost_total[$__rate_interval]))"},
+            "Processes that were killed, or crashed, while they decoded an image. time: PE_DECODE_SECONDS. memory: the "
+            "kernel had none left. slow: others waited. cancelled: by client or deadline. crash: by a decoder.",
+            unit="cps",
+        ),
+        Panel(
+            "Connections",
+            {"{{instance}}": "sum by (instance) (pe_connections)"},
+            "Open connections of clients, of at most PE_MAX_CONNECTIONS for each worker.",
+        ),
+        Panel(
+            "Connections closed by the gateway",
+            {"{{reason}}": "sum by (reason) (rate(pe_connections_closed_total[$__rate_interval]))"},
+            "evicted, refused: PE_MAX_CONNECTIONS was reached. slow_head, refused_body, unread_response, "
+            "invalid_request: what the client did.",
+            unit="cps",
+        ),
+        Panel(
             "Items in one call to Triton",
             {
                 "{{tower}}": "sum by (tower) (rate(pe_batch_size_sum[$__rate_interval]))"

@@ -61,7 +61,7 @@ def _error(model: Any, description: str, example: dict[str, Any]) -> dict[str, A
     return {"model": model, "description": description, "content": {"application/json": {"example": example}}}
 
 
-_UNREADABLE: Final = {"message": "Could not load input image. Cause: Malformed base64 input image.", "index": 1}
+_UNREADABLE: Final = {"message": "Could not load input image. Cause: Data is not image.", "index": 1}
 _INVALID: Final = {"type": "missing", "loc": ["body", "text"], "msg": "Field required"}
 _DESCRIPTIONS: Final = {
     400: "The request has an invalid value.",

@@ -15,6 +15,7 @@ from gateway.errors import InvalidInput
 from gateway.http.decode_json import WireStruct
 from gateway.http.negotiate import EncodingFormat
 from gateway.http.openapi import PICTURE
+from gateway.images.formats import ACCEPTED_TEXT
 
 # -- wire models of requests
 
@@ -28,7 +29,7 @@ class InferenceRequestImage(BaseModel):
     type: str = Field(description="`base64`, `url`, or `numpy` where the server allows it.", examples=["base64"])
     # As in the incumbent, other values are refused where the image is loaded.
     value: Annotated[Any, _OnlyStrings] = Field(
-        None, description="The image file in base64, or its URL.", examples=[PICTURE]
+        None, description=f"The image file in base64, or its URL: {ACCEPTED_TEXT}.", examples=[PICTURE]
     )
 
 

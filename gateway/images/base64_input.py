@@ -12,6 +12,7 @@ from gateway.errors import InvalidImage
 from gateway.images.sources import MALFORMED_BASE64
 
 _DATA_URI: Final = regex.compile(rb"\s*data:[^,;]*(?:;[^,;]*)*?;base64,", regex.IGNORECASE)
+_BASE64: Final = regex.compile(rb"[A-Za-z0-9+/_\s-]*+[=\s]*+")
 _OUTSIDE_ALPHABET: Final = regex.compile(rb"[^A-Za-z0-9+/]+")
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 
@@ -55,3 +56,9 @@ def decode_base64(text: bytes) -> bytes:
     if not decoded:
         raise InvalidImage("Empty image payload.")
     return decoded
+
+
+def is_base64(text: bytes) -> bool:
+    """Whether a text that `decode_base64` accepts has nothing but base64, white space and a data URI's prefix."""
+    head = _DATA_URI.match(text)
+    return _BASE64.fullmatch(text, head.end() if head else 0) is not None

@@ -5,50 +5,114 @@ Of 16 bits a channel, the high byte is used. CMYK is converted. Of an animation,
 """
 
 import io
+import logging
+import warnings
 from typing import Any, Final, cast
 
 import numpy as np
+import pi_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, TiffImagePlugin
+from PIL.GifImagePlugin import GifImageFile
 
 from gateway.errors import InvalidImage
+from gateway.images.bare import Bare, bare_gif, bare_jpeg, bare_png, bare_tiff, bare_webp
+from gateway.images.formats import ACCEPTED_TEXT, format_of
+from gateway.images.tiff import orientation_of
 
 # `decode` checks the size in the header. Pillow's own limit is global, and only a warning up to twice its value.
 Image.MAX_IMAGE_PIXELS = None
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # otherwise a thread for each CPU of the machine, for each image
+# Only a HEIC's picture is wanted, and one thread for it.
+pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
+pi_heif.options.DECODE_THREADS = 1
+# libtiff's gray with premultiplied alpha, which Pillow's table lacks. Alpha is dropped.
+TiffImagePlugin.OPEN_INFO |= {(order, 1, (1,), 1, (8, 8), (1,)): ("LA", "LA") for order in (b"II", b"MM")}
+# What a client's file says is no event of the server.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Image.init()
-# A client's bytes reach only these decoders. Pillow's other decoders are rarely used and rarely fuzzed.
-FORMATS: Final = tuple(f for f in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF") if f in Image.OPEN)
+# A client's bytes reach only these decoders of Pillow. Its others are rarely used and rarely fuzzed.
+PLUGINS: Final = {
+    "JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "AVIF": "AVIF",
+    "JPEG 2000": "JPEG2000", "PNM": "PPM",
+}  # fmt: skip
+_BARE: Final = {"JPEG": bare_jpeg, "PNG": bare_png, "GIF": bare_gif, "TIFF": bare_tiff, "WebP": bare_webp}
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+NOT_AN_IMAGE: Final = "Data is not image."  # as the incumbent says
 # Pillow hands pixels to numpy in many small copies, which fragment the heap. So a gray image is converted in bands.
 _BAND_PIXELS: Final = 1 << 18
 
 
-def decode(data: bytes | bytearray, max_pixels: int, malformed: str) -> Image.Image:
+def decode(data: bytes, max_pixels: int) -> Image.Image:
     """Decode the first frame of an image file to an upright RGB image with 8 bits a channel.
+
+    Metadata other than EXIF's orientation is ignored, so it refuses no image.
 
     Args:
         data: the file.
-        max_pixels: the largest allowed product of width and height, checked before any pixel is decoded.
-        malformed: the error's cause if the data is not an image. The incumbent words it by how the image was sent.
+        max_pixels: the largest allowed product of width and height, checked before any pixel is decoded. It holds for
+            the largest buffer that the decoder allocates: the image, the canvas of an animation, a tile.
 
     Raises:
         InvalidImage: the image is damaged, truncated, too large, or of an unknown format.
     """
+    kind = format_of(data)
+    if kind is None:
+        raise InvalidImage(NOT_AN_IMAGE)
+    if kind != "HEIC" and kind not in PLUGINS:
+        raise InvalidImage(f"The image is of the format {kind}. Accepted are {ACCEPTED_TEXT}.")
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise InvalidImage(f"The image has {width}x{height} pixels; at most {max_pixels} are allowed.")
+        if kind == "HEIC":
+            return _heic(data, max_pixels)
+        bare = _BARE.get(kind, Bare)(data)
+        _check_size(bare.buffer, max_pixels)
+        image: Image.Image = Image.open(io.BytesIO(bare.data), formats=(PLUGINS[kind],))
+        _check_size(image.size, max_pixels)
+        orientation = orientation_of(image.info.get("exif", b"")) if kind == "AVIF" else bare.orientation
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # `in_place`, because otherwise an upright image is copied
-        return _rgb(image)
+        image = _on_background(image) if isinstance(image, GifImageFile) else _rgb(image)
+        return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     except InvalidImage:
         raise
     except MemoryError:
         raise InvalidImage("The image does not fit into memory.") from None
     except Exception:
         # For damaged files, Pillow raises OSError, SyntaxError, struct.error, zlib.error and many others.
-        raise InvalidImage(malformed) from None
+        raise InvalidImage(f"The {kind} image is damaged or incomplete.") from None
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise InvalidImage(f"The image has {width}x{height} pixels; at most {max_pixels} are allowed.")
+
+
+def _heic(data: bytes, max_pixels: int) -> Image.Image:
+    """Decode a HEIC. Its orientation is a property that libheif applies; that of EXIF is for information."""
+    image = pi_heif.open_heif(data)
+    _check_size(image.size, max_pixels)
+    return _rgb(image.to_pillow())
+
+
+def _on_background(image: GifImageFile) -> Image.Image:
+    """Paint a GIF's first frame on the canvas' background colour, which the frame's transparent pixels show."""
+    palette, index = image.global_palette, image.info.get("background", 0)
+    colour = tuple(palette.palette[3 * index : 3 * index + 3]) if palette else ()
+    canvas = Image.new("RGB", image.size, colour if len(colour) == 3 else (0, 0, 0))
+    extent = image.dispose_extent or (0, 0, *image.size)
+    frame = image.crop(extent)
+    canvas.paste(frame.convert("RGB"), extent[:2], frame.convert("RGBA").getchannel("A"))
+    return canvas
 
 
 def _rgb(image: Image.Image) -> Image.Image:

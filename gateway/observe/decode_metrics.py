@@ -1,6 +1,10 @@
 """The metric of the processes that decode images."""
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter
+
+_REASONS: Final = ("time", "slow", "cancelled", "memory", "crash")
 
 
 class DecodeMetrics:
@@ -17,6 +21,8 @@ class DecodeMetrics:
             ["reason"],
             registry=registry,
         )
+        for reason in _REASONS:
+            self._lost.labels(reason)  # A series that exists from the start shows its first increase.
 
     def count_lost(self, reason: str) -> None:
         """Count one process: `time`, `slow`, `cancelled`, `memory` or `crash`."""

@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Final
 
+from gateway.observe.output import STDERR, Output
 from gateway.settings import LogFormat
 
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if code != 10}
@@ -16,7 +17,7 @@ def configure(log_format: LogFormat) -> None:
     # https://docs.python.org/3/howto/logging.html#optimization
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    handler = logging.StreamHandler()
+    handler = Handler(STDERR)
     handler.setFormatter(
         JsonFormatter() if log_format == "json" else TextFormatter("%(levelname)s %(name)s %(message)s")
     )
@@ -24,6 +25,26 @@ def configure(log_format: LogFormat) -> None:
     logging.getLogger("httpcore2").setLevel(logging.WARNING)
     # python_multipart logs two warnings per malformed form. The access log and the response report such a form already.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+
+class Handler(logging.Handler):
+    """Writes entries to a stream, and counts those that could not be written. The next entry follows their count."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # A wrong argument of a log call, for example.
+            self.handleError(record)
+            return
+        if self._lost:
+            notice = f"{self._lost} entries of this log could not be written"
+            line = self.format(logging.LogRecord(__name__, logging.WARNING, "", 0, notice, None, None)) + "\n" + line
+        self._lost = 0 if self._output.write(line) else self._lost + 1
 
 
 class TextFormatter(logging.Formatter):

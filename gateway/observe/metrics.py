@@ -91,6 +91,15 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._known_fetches = 0
+        self._connections = Gauge(
+            "pe_connections", "Open connections of clients.", registry=registry, multiprocess_mode="livesum"
+        )
+        closed = Counter(
+            "pe_connections_closed_total",
+            "Connections that the server closed, or refused, for a fault or a shortage.",
+            ["reason"],
+            registry=registry,
+        )
         lookups = Counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"], registry=registry)
         self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
         self._cache_bytes = Gauge(
@@ -104,6 +113,7 @@ class Metrics:
         self._errors = functools.cache(errors.labels)
         self._refused = functools.cache(refused.labels)
         self._batches = functools.cache(batches.labels)
+        self._closed = functools.cache(closed.labels)
 
     def exposition(self) -> bytes:
         """The metrics of all workers, added up, in Prometheus' text format."""
@@ -124,6 +134,14 @@ class Metrics:
         if (fetches := limiter.fetches.total) != self._known_fetches:
             self._fetches.set(fetches)
             self._known_fetches = fetches
+
+    def set_connections(self, count: int) -> None:
+        """Set the gauge of open connections."""
+        self._connections.set(count)
+
+    def count_closed_connections(self, reason: str, count: int) -> None:
+        """Count connections that the server closed. A count of 0 makes the reason's series appear."""
+        self._closed(reason).inc(count)
 
     def record(self, request: FinishedRequest) -> None:
         """Count one finished request."""

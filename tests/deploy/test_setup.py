@@ -1,5 +1,6 @@
 """deploy/setup.sh, on a copy of what it reads: what it says, and that it goes on after an interruption."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -110,6 +111,20 @@ def test_without_a_network_it_says_so(checkout: Path) -> None:
     assert status == 1
     assert "uv could not be installed. Check the network, and pip's settings" in said
     assert "Traceback" not in said
+
+
+def test_a_second_run_waits_for_the_first(checkout: Path) -> None:
+    (checkout / ".tools").mkdir()
+    with (checkout / ".tools/lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with start(checkout, "export") as second:
+            assert second.stderr is not None
+            waiting = "Waiting for another run that is setting up this checkout ...\n"
+            assert second.stderr.readline() == waiting
+            assert not (checkout / ".tools/uv").exists()
+            fcntl.flock(first, fcntl.LOCK_UN)
+            said = second.communicate(timeout=60)[1]
+    assert "uv could not be installed" in said  # It went on, and found no network.
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -87,4 +87,4 @@ def test_its_errors_carry_our_words(sdk: InferenceHTTPClient) -> None:
     with pytest.raises(HTTPCallErrorError) as broken:
         sdk.get_perception_encoder_image_embeddings("AAAA")
     assert broken.value.status_code == 400
-    assert broken.value.api_message == "Could not load input image. Cause: Malformed base64 input image."
+    assert broken.value.api_message == "Could not load input image. Cause: Data is not image."

@@ -6,7 +6,6 @@ A request may be refused, but only by an error of `gateway/errors.py` with a sta
 import asyncio
 import contextlib
 import json
-import logging
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -32,7 +31,6 @@ _PATHS: Final = (IMAGE, TEXT, COMPARE, OPENAI)
 
 @cache
 def _app(keys: str) -> FastAPI:
-    logging.disable(logging.CRITICAL)
     return create_app(Settings.model_validate({"api_keys": keys}), FakeEncoder(), FakeFetch(), RefusingDecoder())
 
 

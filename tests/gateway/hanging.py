@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from tests.gateway.tcp_server import tcp_server
+
 HANGING: Final = {
     "nothing is answered": b"",
     "the head does not end": b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n",
@@ -21,33 +23,18 @@ async def image_server(sends: bytes, *, ends: bool = False, heads: list[bytes] |
     Args:
         heads: the heads of the requests are appended to it.
     """
-    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            if heads is not None:
-                heads.append(head)
-            writer.write(sends)
-            await writer.drain()
-            if not ends:
-                await asyncio.Event().wait()
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
-            pass  # the client disconnected, or the test has ended
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        if heads is not None:
+            heads.append(head)
+        writer.write(sends)
+        await writer.drain()
+        if not ends:
+            await asyncio.Event().wait()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/image.png"
-    finally:
-        server.close()
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+    async with tcp_server(serve) as port:
+        yield f"http://127.0.0.1:{port}/image.png"
 
 
 def ok(image: bytes) -> bytes:

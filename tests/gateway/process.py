@@ -4,18 +4,28 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import httpx2
 
 from tests.running import free_port
 
+COMMAND: Final = (sys.executable, "-m", "gateway")
+
 
 class GatewayProcess:
-    """`python -m gateway` on a free port. An async context manager that enters once the gateway is ready."""
+    """`python -m gateway` on a free port. An async context manager that enters once the gateway is ready.
 
-    def __init__(self, *triton_ports: int, **environment: str) -> None:
+    Args:
+        triton_ports: loopback ports of Tritons.
+        command: the command that runs the gateway.
+        environment: additional environment variables.
+    """
+
+    def __init__(self, *triton_ports: int, command: Sequence[str] = COMMAND, **environment: str) -> None:
+        self._command = command
         port = free_port()
         self.base_url = f"http://127.0.0.1:{port}"
         self.log = ""
@@ -30,12 +40,12 @@ class GatewayProcess:
 
     async def __aenter__(self) -> Self:
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", env=self._environment, stderr=asyncio.subprocess.PIPE
+            *self._command, env=self._environment, stderr=asyncio.subprocess.PIPE
         )
         assert self.process.stderr is not None
         self._stderr = asyncio.create_task(self.process.stderr.read())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while await self.readiness() != 200:
                     assert self.process.returncode is None
                     await asyncio.sleep(0.1)

@@ -15,23 +15,26 @@ from tests.gateway.process import GatewayProcess
 TEXT = "/perception_encoder/embed_text"
 
 
-def test_phases() -> None:
+def test_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("gateway.drain.time.monotonic", lambda: now)
+
     def phase(drain: Drain) -> tuple[bool, bool, bool]:
         return (drain.begun, drain.refusing, drain.over)
 
     limiter = InFlightLimiter(9, 9)
-    drain = Drain(limiter, seconds=0.1, patience_seconds=0.2)
+    drain = Drain(limiter, seconds=10, patience_seconds=20)
     with limiter.admit(lambda error: None):
         assert phase(drain) == (False, False, False)
         drain.begin()
         assert phase(drain) == (True, False, False)
-        time.sleep(0.15)
+        now += 15
         assert phase(drain) == (True, True, False)
-        time.sleep(0.2)
+        now += 20
         assert phase(drain) == (True, True, True)  # The time for accepted requests is up.
     drain.begin()
     assert phase(drain) == (True, False, False)
-    time.sleep(0.15)
+    now += 15
     assert phase(drain) == (True, True, True)  # No request is in flight.
 
 

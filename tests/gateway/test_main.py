@@ -15,20 +15,20 @@ from gateway.__main__ import main
     ],
 )
 def test_an_invalid_environment_is_reported(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, message: str
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
     assert main([]) == 2
-    assert message in capsys.readouterr().err
+    assert message in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--port", "9002"], 2)])
 def test_help_and_invalid_arguments_start_no_server(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int
+    capfd: pytest.CaptureFixture[str], arguments: list[str], status: int
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == status
-    output = capsys.readouterr()
+    output = capfd.readouterr()
     assert "usage: pe-gateway" in output.out + output.err
     assert ("PE_TRITON_URL" in output.out) is (status == 0)

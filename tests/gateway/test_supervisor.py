@@ -1,18 +1,16 @@
 """Several worker processes on one port."""
 
-import asyncio
 import os
 import re
 import signal
-import socket
-import sys
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.fake_triton import FakeTriton, eventually, served
-from tests.gateway.process import GatewayProcess
+from tests.gateway.process import COMMAND, GatewayProcess
+from tests.running import with_own_mounts
 
 pytestmark = pytest.mark.slow
 
@@ -67,15 +65,14 @@ async def test_a_dead_worker_is_restarted_and_all_workers_end_with_the_superviso
     assert f"Worker {victim} died (exit status -9)" in gateway.log
 
 
-async def test_a_port_in_use_is_an_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
-        for workers in ("1", "2"):
-            environment = {**os.environ, "HOST": "127.0.0.1", "PORT": port, "NUM_WORKERS": workers}
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", env=environment, stderr=asyncio.subprocess.PIPE
-            )
-            async with asyncio.timeout(60):
-                _, log = await process.communicate()
-            assert process.returncode != 0
-            assert b"address already in use" in log.lower()
+async def test_a_full_temporary_directory_ends_no_worker() -> None:
+    command = with_own_mounts(COMMAND, 'mount -t tmpfs -o size=256k tmpfs /tmp && exec "$@"')
+    async with (
+        served(FakeTriton()) as port,
+        GatewayProcess(port, command=command, NUM_WORKERS="2") as gateway,
+        httpx2.AsyncClient(base_url=gateway.base_url) as client,
+    ):
+        assert (await client.post("/perception_encoder/embed_text", json={"text": "a"})).status_code == 200
+        assert "pe_requests_total" in (await client.get("/metrics")).text
+        assert await gateway.stop() == 0
+    assert "died" not in gateway.log

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.embedded.installation import CHECKOUT
+from gateway.cpus import usable_cpus
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PROC: Final = Path("/proc")
@@ -97,7 +98,7 @@ def machine() -> dict[str, object]:
     flags = facts.get("flags", "").split()
     return {
         "cpu": facts.get("model name", platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cpus(),
         "instructions": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8") if flag in flags],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),

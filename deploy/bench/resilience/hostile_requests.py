@@ -20,7 +20,8 @@ _SECONDS: Final = 3.0
 _HEALTH_MS: Final = 250
 _HONEST_S: Final = 1.0
 _GROWTH_MB: Final = 150
-_MAX_TRAILERS: Final = 64 * 2**10
+_MAX_TRAILERS_MB: Final = 10
+_MOST_TRAILERS: Final = 200 * 10**6
 
 
 class Attack(NamedTuple):
@@ -101,20 +102,19 @@ def _repeated(act: Callable[[], None], threads: int) -> Iterator[None]:
 
 
 def _trailers(url: str) -> Figure:
-    """Send header lines without end after the last chunk of a body."""
+    """Send header lines without end after the last chunk of a body. The kernel takes some MB that nobody reads."""
     host = urlsplit(url)
     head = f"POST {client.TEXT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".encode()
-    line, sent = b"a: b\r\n" * 100, 0
+    lines, sent = b"a: b\r\n" * 5_000, 0
     with socket.create_connection((host.hostname or "", host.port), timeout=3) as connection:
         try:
             connection.sendall(head)
-            while sent < 10 * _MAX_TRAILERS:
-                connection.sendall(line)
-                sent += len(line)
-                time.sleep(0.002)  # so that the kernel's buffers do not hide when the gateway stops reading
+            while sent < _MOST_TRAILERS:
+                connection.sendall(lines)
+                sent += len(lines)
         except OSError:
             pass
-    return at_most("trailers sent until the connection ended", sent / 1024, _MAX_TRAILERS / 1024, "kB", timed=True)
+    return at_most("trailers sent until the connection ended", sent / 1e6, _MAX_TRAILERS_MB, "MB", timed=True)
 
 
 def attacks() -> list[Attack]:

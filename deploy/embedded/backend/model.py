@@ -170,8 +170,15 @@ _ENGINES: Final[dict[str, type[Engine]]] = {"onnxruntime": OnnxRuntime, "openvin
 
 def _open(version: str, config: dict[str, Any]) -> Engine:
     file = config["default_model_filename"] or _ENGINES[config["backend"]].default_file
-    # The path is resolved, because onnxruntime looks for external weights beside the real file.
-    path = os.path.realpath(os.path.join(version, file))
+    # The path is resolved, because onnxruntime looks for external weights beside the real file. It is resolved as
+    # bytes, because the stub's Python takes every path for ASCII, in every locale. Engines take UTF-8.
+    real = os.path.realpath(os.path.join(version, file).encode())
+    try:
+        path = real.decode()
+    except UnicodeDecodeError as error:
+        raise pb_utils.TritonModelException(
+            f"the path {real.decode(errors='backslashreplace')} is not UTF-8. Rename that folder."
+        ) from error
     parameters = {key: parameter["string_value"] for key, parameter in config["parameters"].items()}
     name = parameters.get("substitute_engine") or config["backend"]
     try:
@@ -181,16 +188,18 @@ def _open(version: str, config: dict[str, Any]) -> Engine:
             f"{name} cannot open {path} (is the file whole?): {str(error).strip()}"
         ) from error
     if name != config["backend"]:
-        samples = os.path.join(os.path.dirname(path), _SAMPLES)
+        samples = os.path.join(os.path.dirname(real), _SAMPLES.encode())
         _require_parity(engine, samples, float(parameters["parity_min_cosine"]), name)
     return engine
 
 
-def _require_parity(engine: Engine, samples: str, min_cosine: float, name: str) -> None:
+def _require_parity(engine: Engine, samples: bytes, min_cosine: float, name: str) -> None:
     """Check that a substitute engine reproduces the exporter's embeddings of the exporter's samples."""
     if not os.path.exists(samples):
-        raise pb_utils.TritonModelException(f"{name} could not be proved to give the same embeddings: no {samples}")
-    with np.load(samples) as stored:
+        raise pb_utils.TritonModelException(
+            f"{name} could not be proved to give the same embeddings: no {samples.decode()}"
+        )
+    with open(samples, "rb") as file, np.load(file) as stored:
         inputs, expected = stored["inputs"][:_COMPARED], stored["expected"][:_COMPARED]
     (result,) = engine.run(engine.outputs[:1], {engine.inputs[0]: inputs})
     cosine = float((result * expected).sum(axis=1).min())
@@ -198,18 +207,14 @@ def _require_parity(engine: Engine, samples: str, min_cosine: float, name: str) 
         raise pb_utils.TritonModelException(
             f"{name} gives other embeddings than the exporter: a cosine of {cosine:.5f}, where {min_cosine} is needed"
         )
-    pb_utils.Logger.log_info(f"{name} gives the exporter's embeddings of {samples}: minimum cosine {cosine:.7f}")
+    pb_utils.Logger.log_info(
+        f"{name} gives the exporter's embeddings of {samples.decode()}: minimum cosine {cosine:.7f}"
+    )
 
 
 def _cpus() -> int:
-    """Return the number of CPUs that this process may use, by its affinity and its container's quota (cgroup v2)."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except OSError:
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+    """Return the number of CPUs to use: what `pe-serve` counted by its quota, otherwise those of this process."""
+    return int(os.getenv("PE_CPUS") or len(os.sched_getaffinity(0)))
 
 
 def _check_names(kind: str, configured: list[str], found: list[str]) -> None:

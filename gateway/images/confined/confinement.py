@@ -55,7 +55,6 @@ def confine(memory_bytes: int) -> Confinement:
     _limit(resource.RLIMIT_AS, in_use + memory_bytes)
     _limit(resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NPROC, 0)
     ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     found = Confinement.LANDLOCK if landlock.restrict() else Confinement.NONE
     _limit(resource.RLIMIT_NOFILE, 0)  # no new descriptors

@@ -24,7 +24,7 @@ from gateway import process_memory
 from gateway.images.confined import image_worker
 from gateway.images.confined.confinement import end_with_parent
 from gateway.images.confined.messages import CONTROL, Control, Limits
-from gateway.images.decode import FORMATS, decode
+from gateway.images.decode import PLUGINS, decode
 from gateway.images.preprocess import preprocess
 
 # Ctrl-C and some service managers signal all processes of a service. These processes work until the gateway ends.
@@ -125,10 +125,10 @@ class ForkServer:
 
 def _load_decoders() -> None:
     """Decode a small image of each format. A confined worker can open no file, so it cannot import a module later."""
-    for name in FORMATS:
+    for name in PLUGINS.values():
         file = io.BytesIO()
         Image.new("RGB", (16, 16)).save(file, name)
-        preprocess(decode(file.getvalue(), 256, ""), (8, 8))
+        preprocess(decode(file.getvalue(), 256), (8, 8))
     gc.collect()
 
 

@@ -14,7 +14,7 @@ from gateway.images.confined.messages import CONTROL, Control, Limits
 
 _DESCRIPTORS: Final = 2
 _MODULE: Final = "gateway.images.confined.fork_server"
-# Workers decode one image at a time. Threads would add no speed, and a confined process cannot start any.
+# Workers decode one image at a time. Threads would add no speed.
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 

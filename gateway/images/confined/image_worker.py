@@ -10,15 +10,15 @@ from typing import Final, NoReturn
 from PIL import Image
 
 from gateway.errors import InvalidImage
-from gateway.images.base64_input import decode_base64, unescaped
+from gateway.images.base64_input import decode_base64, is_base64, unescaped
 from gateway.images.confined.confinement import allow_cpu_seconds, confine
 from gateway.images.confined.messages import JOB, MAX_MESSAGE, RESULT, Limits, Outcome, Source
 from gateway.images.decode import decode
+from gateway.images.formats import format_of
 from gateway.images.numpy_input import read_array
 from gateway.images.preprocess import preprocess
 from gateway.images.sources import MALFORMED_BASE64
 
-_NOT_AN_IMAGE: Final = "Data is not image."
 _NO_MEMORY: Final = "The image does not fit into memory."
 # What a large image leaves behind in the heap could keep memory for good. After one, a new worker is cheaper: 5 ms.
 _MAX_PEAK_BYTES: Final = 256 * 2**20
@@ -66,8 +66,11 @@ def load(source: Source, data: bytes, max_pixels: int) -> Image.Image:
     """
     match source:
         case Source.FILE:
-            return decode(data, max_pixels, _NOT_AN_IMAGE)
+            return decode(data, max_pixels)
         case Source.BASE64:
-            return decode(decode_base64(data), max_pixels, MALFORMED_BASE64)
+            file = decode_base64(data)
+            if format_of(file) is None and not is_base64(data):
+                raise InvalidImage(MALFORMED_BASE64)
+            return decode(file, max_pixels)
         case Source.ARRAY:
             return Image.fromarray(read_array(decode_base64(data), max_pixels))

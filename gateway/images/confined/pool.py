@@ -36,7 +36,7 @@ _PATIENCE_SECONDS: Final = 1.0
 _SLOW_BESIDE_SIZE: Final = 8
 _NICENESS: Final = 5  # a third of the ordinary share of a busy CPU
 _CHECK_SECONDS: Final = 0.05
-# A request that was cancelled leaves its worker this time to finish, because a new worker costs more than most images.
+# An image whose request was cancelled is given up if it has taken so long. A new worker costs more than most images.
 _ABANDONED_SECONDS: Final = 0.1
 _START_SECONDS: Final = 60.0
 _SECONDS_BETWEEN_STARTS: Final = 1.0
@@ -64,6 +64,8 @@ class _Job:
     length: int
     result: asyncio.Future[Decoded]
     queue_seconds: float
+    started: float
+    """By the loop's clock."""
     cpu_seconds: float
     """The worker's, before."""
     timer: asyncio.TimerHandle | None = None
@@ -200,13 +202,13 @@ class DecodePool:
         except BaseException:
             self._release(worker)
             raise
-        job = _Job(image_size, length, loop.create_future(), queue_seconds, worker.cpu_seconds())
+        job = _Job(image_size, length, loop.create_future(), queue_seconds, loop.time(), worker.cpu_seconds())
         self._jobs[worker] = job
         self._watch(worker, job)
         try:
             return await job.result
         except asyncio.CancelledError:
-            loop.call_later(_ABANDONED_SECONDS, self._kill_abandoned, worker, job)
+            loop.call_at(job.started + _ABANDONED_SECONDS, self._kill_abandoned, worker, job)
             raise
 
     def _watch(self, worker: WorkerHandle, job: _Job) -> None:

@@ -18,6 +18,7 @@ _RET_KILL_PROCESS: Final = 0x80000000
 
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _JUMP_IF_EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_JUMP_IF_ANY_BIT: Final = 0x45  # BPF_JMP | BPF_JSET | BPF_K
 _RETURN: Final = 0x06  # BPF_RET | BPF_K
 # Offsets in struct seccomp_data.
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
@@ -54,10 +55,15 @@ _ALLOWED: Final = {
     "clock_nanosleep": (230, 115),
     "exit_group": (231, 94),
     "tgkill": (234, 131),
+    "set_robust_list": (273, 99),
     "getrandom": (318, 278),
     "rseq": (334, 293),
 }
 _PRLIMIT64: Final = (302, 261)  # allowed for the process itself only, which is named by 0
+# libde265 decodes HEIC in a thread. Without clone3, whose flags a filter cannot see, glibc starts threads by clone.
+_CLONE: Final = (56, 220)
+_CLONE3: Final = (435, 435)
+_CLONE_THREAD: Final = 0x00010000  # linux/sched.h
 
 
 def install() -> bool:
@@ -91,6 +97,13 @@ def _program(architecture: int, column: int) -> bytes:
     for numbers in _ALLOWED.values():
         parts += [_instruction(_JUMP_IF_EQUAL, numbers[column], if_false=1), allow]
     parts += [
+        _instruction(_JUMP_IF_EQUAL, _CLONE3[column], if_false=1),
+        _instruction(_RETURN, _RET_ERRNO | errno.ENOSYS),
+        _instruction(_JUMP_IF_EQUAL, _CLONE[column], if_false=4),
+        _instruction(_LOAD, _FIRST_ARGUMENT),  # its flags
+        _instruction(_JUMP_IF_ANY_BIT, _CLONE_THREAD, if_false=1),
+        allow,
+        refuse,
         _instruction(_JUMP_IF_EQUAL, _PRLIMIT64[column], if_false=4),
         _instruction(_LOAD, _FIRST_ARGUMENT),  # a process id, which has 32 bits
         _instruction(_JUMP_IF_EQUAL, 0, if_false=1),

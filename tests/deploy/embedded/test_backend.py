@@ -209,18 +209,14 @@ def test_threads_by_config_then_environment_then_cpus(load: Load, monkeypatch: p
     assert load(parameters=parameters).engine.session.options.intra_op_num_threads == 7
 
 
-@pytest.mark.parametrize(
-    ("quota", "threads"), [("max 100000", 8), ("200000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8)]
-)
-def test_threads_respect_the_quota_of_a_container(
-    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, threads: int
-) -> None:
-    (tmp_path / "cpu.max").write_text(quota + "\n")
+def test_threads_by_what_pe_serve_counted(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PE_ONNXRUNTIME_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
-    real = open
-    monkeypatch.setattr("builtins.open", lambda path, *rest: real(tmp_path / Path(path).name, *rest))
-    assert load().engine.session.options.intra_op_num_threads == threads
+    for counted, threads in (("", 8), ("2", 2)):
+        monkeypatch.setenv("PE_CPUS", counted)
+        assert load().engine.session.options.intra_op_num_threads == threads
+        assert openvino(load).engine is not None
+        assert Compiled.opened[-1].options["INFERENCE_NUM_THREADS"] == threads
 
 
 @pytest.mark.parametrize(

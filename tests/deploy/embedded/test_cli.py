@@ -15,6 +15,7 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.InstallationBroken(HERE, "bin/python"), "/srv/models lacks bin/python"),
     (errors.EngineMissing(HERE, "V-text", OPENVINO), f"/bin/pip install --no-deps -r {OPENVINO.requirements}"),
     (errors.LibpythonMissing(Path("/p"), "libpython3.11.so.1.0"), "apt-get install libpython3.11)"),
+    (errors.RunDirectoryUnusable({HERE: "it is full"}), "be run:\n  /srv/models: it is full\nFree some space"),
     (errors.PortTaken("0.0.0.0", 9001), "--port 9002"),
     (errors.PortTaken("127.0.0.1", 8001, "--triton-ports"), "--triton-ports 0,0,0"),
     (
@@ -100,11 +101,11 @@ def run(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None, *arguments: 
     return cli.main(arguments), seen[0]
 
 
-def test_exit_statuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_statuses(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, None)[0] == 0
     assert run(monkeypatch, errors.PortTaken("h", 1))[0] == 1
     assert run(monkeypatch, StopRequested(2))[0] == 130
-    assert "pe-serve: stopped before it was ready (SIGINT)" in capsys.readouterr().err
+    assert "pe-serve: stopped before it was ready (SIGINT)" in capfd.readouterr().err
 
 
 def test_defaults_are_this_checkout_and_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,17 +141,17 @@ def test_refuses_what_are_no_ports_for_triton(text: str, said: str, capsys: pyte
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_refuses_what_is_no_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_what_is_no_port(port: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--port", port])
-    assert "invalid" in capsys.readouterr().err
+    assert "invalid" in capfd.readouterr().err
 
 
 def test_an_engine_that_there_is_not_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PE_ONNX_ENGINE", "tensorrt")
     with pytest.raises(SystemExit) as caught:
         cli.main([])
     assert caught.value.code == 2
-    assert "PE_ONNX_ENGINE is 'tensorrt'; there are auto, onnxruntime, openvino" in capsys.readouterr().err
+    assert "PE_ONNX_ENGINE is 'tensorrt'; there are auto, onnxruntime, openvino" in capfd.readouterr().err

@@ -19,7 +19,7 @@ def test_free_ports_keep_clear_of_outgoing_connections(monkeypatch: pytest.Monke
     assert all(20_000 <= port < 23_000 for port in ports.free(50))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost", "::"])
 def test_a_port_that_another_listens_on_is_taken(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

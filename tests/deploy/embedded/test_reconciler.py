@@ -9,7 +9,7 @@ import pytest
 from deploy.embedded import model_scan
 from deploy.embedded import reconciler as module
 from deploy.embedded.engine_choice import EngineChoice
-from deploy.embedded.errors import ConfigInvalid
+from deploy.embedded.errors import ConfigInvalid, RunDirectoryUnusable
 from deploy.embedded.events import ModelLoaded, ModelRefused, ModelRemoved, ModelSkipped
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
@@ -126,6 +126,21 @@ def test_a_repository_that_goes_away_takes_nothing_out_of_service(
     assert len(list(layout.models.iterdir())) == 2
     path.with_name("elsewhere").rename(path)
     assert reconciler.step(SERVED) == []
+
+
+def test_a_run_directory_that_cannot_be_written_is_told_once_and_tried_again(
+    path: Path, layout: Layout, reconciler: Reconciler
+) -> None:
+    add_version(path)
+    snapshots = layout.models.with_name("snapshots")
+    snapshots.rename(snapshots.with_name("elsewhere"))
+    (event,) = [event for _ in range(4) for event in reconciler.step(SERVED)]
+    assert isinstance(event, ModelSkipped)
+    assert isinstance(event.error, RunDirectoryUnusable)
+    snapshots.with_name("elsewhere").rename(snapshots)
+    assert shown(layout) == {"1"}
+    assert reconciler.step(SERVED) == []
+    assert shown(layout) == {"1", "2"}
 
 
 @pytest.mark.parametrize("engine", ["tensorrt", "openvino"])

@@ -21,14 +21,14 @@ def repository(make_repository: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def refusal(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """refusal("--repository", path) -> what `pe-serve` prints on its way to exit status 1."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def run(*arguments: str | Path) -> str:
         assert cli.main(["--port", "0", *map(str, arguments)]) == 1
         assert not (tmp_path / "cache").exists()  # the directory of a run, which is made before Triton is started
-        return capsys.readouterr().err
+        return capfd.readouterr().err
 
     return run
 

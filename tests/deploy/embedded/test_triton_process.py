@@ -29,3 +29,12 @@ def test_its_environment_leads_the_stub_to_the_right_python(
 )
 def test_reasons_lose_what_says_nothing_to_a_person(reason: str, plain: str) -> None:
     assert triton_process._plain(reason) == plain
+
+
+def test_onnxruntime_reports_nothing_to_its_maker_unless_it_may(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    assert triton_process.process_environment(installation, tmp_path)["ORT_DISABLE_TELEMETRY"] == "1"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    assert triton_process.process_environment(installation, tmp_path)["ORT_DISABLE_TELEMETRY"] == "0"

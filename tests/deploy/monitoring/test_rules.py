@@ -8,6 +8,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from deploy.monitoring.dashboard import FILE
+from gateway.observe.decode_metrics import DecodeMetrics
 from gateway.observe.metrics import Metrics
 from gateway.observe.triton_metrics import TritonMetrics
 from gateway.texts.cache import TextCache
@@ -60,6 +61,7 @@ def test_each_alert_says_what_happened_and_what_to_do(alert: dict[str, dict[str,
 def test_the_gateways_metrics_are_those_that_are_shown() -> None:
     registry = CollectorRegistry()
     TritonMetrics(registry)
+    DecodeMetrics(registry)
     exposition = Metrics(TextCache(0), registry).exposition().decode()
     exposed = set(re.findall(r"^# TYPE (pe_\w+) ", exposition, re.MULTILINE))
     exposed = {name for name in exposed if not name.endswith("_created")}

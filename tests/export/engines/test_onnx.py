@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +59,21 @@ def test_bf16_cannot_be_proven_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None
     runtime = engine.runtime("fp32")
     assert runtime is not None
     assert runtime.description.endswith("CPUExecutionProvider")
+
+
+def test_onnxruntime_keeps_no_telemetry(exported: Path, tmp_path: Path) -> None:
+    """It writes what it will report into the user's cache."""
+    path = exported / "PE-Demo-T8-64-text" / "1" / "model.onnx"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom export.engines.onnx import onnxruntime_session\n"
+        "with onnxruntime_session(Path(sys.argv[1])): pass"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    for told, kept in (({}, False), ({"ORT_DISABLE_TELEMETRY": "0"}, True)):
+        cache = tmp_path / f"cache-{kept}"
+        subprocess.run(
+            [sys.executable, "-c", code, str(path)],
+            env={**environment, "XDG_CACHE_HOME": str(cache), **told},
+            check=True,
+        )
+        assert cache.exists() is kept

@@ -81,7 +81,7 @@ def test_a_wrong_large_image(client: TestClient, large: dict[str, str]) -> None:
     malformed = "Could not load input image. Cause: Malformed base64 input image."
     invalid = "Could not load input image. Cause: Provided image URL is invalid"
     for image, message in (
-        ({"type": "base64", "value": "A" * 1_000_000}, malformed),
+        ({"type": "base64", "value": "A" * 1_000_000}, "Could not load input image. Cause: Data is not image."),
         ({"type": "base64", "value": "é" * 1_000_000}, malformed),
         ({"type": "base64", "value": "\n" * 1_000_000}, "Could not load input image. Cause: Empty image payload."),
         ({"type": "url", "value": "https://a.b/" + "x" * 1_000_000}, invalid),

@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from gateway import in_flight
 from gateway.encoder import Embeddings
 from gateway.http.app import create_app
 from gateway.images.fetch import FetchPolicy, ImageFetcher
@@ -235,8 +236,9 @@ class TestClients:
                 assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
                 assert await served.metric('pe_refused_total{reason="ShareExceeded"}') == 1
 
-    async def test_unknown_keys_are_no_clients_of_their_own(self) -> None:
+    async def test_unknown_keys_are_no_clients_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Else one client could be as many clients as it invents keys."""
+        monkeypatch.setattr(in_flight, "_GRACE_SECONDS", 1_000)  # no slow upload is evicted
         async with serving(max_in_flight=2, api_keys=LOCKED) as served:
             client = await served.client()
             unread = asyncio.Event()

@@ -34,7 +34,7 @@ def test_the_client_does_not_choose_a_codec(client: TestClient, charset: str) ->
     answer = post(client, form(TEXT + b"z-" + b"9" * 50_000), options)
     assert (answer.status_code, answer.json()["message"]) == (
         400,
-        "Could not load input image. Cause: Malformed base64 input image.",
+        "Could not load input image. Cause: Data is not image.",
     )
 
 

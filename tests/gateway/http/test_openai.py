@@ -1,10 +1,9 @@
 """OpenAI's routes, called directly and by OpenAI's own client."""
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openai
 import pytest
 from starlette.testclient import TestClient
 
@@ -12,6 +11,9 @@ from gateway.errors import EncoderUnavailable, Overloaded
 from tests.fakes import EMBED_DIM, FakeEncoder, FakeFetch, fake_spec, unit_vector
 from tests.gateway.http.conftest import MakeClient
 from tests.pictures import flat
+
+if TYPE_CHECKING:
+    import openai  # The import takes 1.5 s, so only the tests that use the client pay for it.
 
 RED = (255, 0, 0)
 PLAIN = base64.b64encode(flat(RED)).decode()
@@ -104,11 +106,13 @@ def test_dimensions_that_are_the_models(client: TestClient) -> None:
 
 class TestOpenAIsClient:
     @pytest.fixture
-    def official(self, make_client: MakeClient) -> openai.OpenAI:
+    def official(self, make_client: MakeClient) -> "openai.OpenAI":
+        import openai
+
         client = make_client(FakeEncoder(fake_spec("A"), fake_spec("B")), default_variant="A")
         return openai.OpenAI(base_url="http://testserver/v1", api_key="x", max_retries=0, http_client=client)
 
-    def test_embeddings_in_both_encodings(self, official: openai.OpenAI) -> None:
+    def test_embeddings_in_both_encodings(self, official: "openai.OpenAI") -> None:
         # The client requests base64 by default, and decodes it.
         compact = official.embeddings.create(model="B", input=["a cat", DATA_URI])
         plain = official.embeddings.create(model="B", input=["a cat", DATA_URI], encoding_format="float")
@@ -118,11 +122,13 @@ class TestOpenAIsClient:
             np.testing.assert_allclose(one.embedding, other.embedding, atol=1e-7)
         assert compact.usage.prompt_tokens == 4
 
-    def test_models(self, official: openai.OpenAI) -> None:
+    def test_models(self, official: "openai.OpenAI") -> None:
         assert [model.id for model in official.models.list()] == ["A", "B"]
         assert official.models.retrieve("B").id == "B"
 
-    def test_errors(self, official: openai.OpenAI) -> None:
+    def test_errors(self, official: "openai.OpenAI") -> None:
+        import openai
+
         with pytest.raises(openai.NotFoundError) as missing:
             official.embeddings.create(model="text-embedding-3-small", input="a cat")
         assert missing.value.code == "model_not_found"

@@ -50,7 +50,7 @@ class TestEmbedImage:
         assert sorted(n for _, n in encoder.batches) == [1, 4, 4, 4, 4, 4]
 
     def test_urls_are_fetched(self, make_client: MakeClient) -> None:
-        client = make_client(fetch=FakeFetch({"https://example.com/blue.png": flat(BLUE), "https://a.b/x": b"<html>"}))
+        client = make_client(fetch=FakeFetch({"https://example.com/blue.png": flat(BLUE), "https://a.b/x": b"Gone"}))
         answer = client.post(EMBED_IMAGE, json={"image": {"type": "url", "value": "https://example.com/blue.png"}})
         close(answer.json()["embeddings"], of_colour(BLUE))
         answer = client.post(EMBED_IMAGE, json={"image": {"type": "url", "value": "https://a.b/x"}})
@@ -64,7 +64,8 @@ class TestEmbedImage:
     @pytest.mark.parametrize(
         ("image", "cause"),
         [
-            (BAD_IMAGE, "Malformed base64 input image."),
+            (BAD_IMAGE, "Data is not image."),
+            ({"type": "base64", "value": "A"}, "Malformed base64 input image."),
             ({"type": "base64", "value": ""}, "Empty image payload."),
             ({"type": "base64"}, "An image of type `base64` needs a string as its `value`."),
             ({"type": "base64", "value": "\ud800"}, "Malformed base64 input image."),
@@ -330,11 +331,11 @@ class TestCompare:
             ({"prompt": {"type": "a dog", "value": "a cat"}}, "`prompt` holds an image, but `prompt_type` is `text`."),
             (
                 {"subject": "not an image"},
-                "Could not load input image. Cause: Malformed base64 input image.",
+                "Could not load input image. Cause: Data is not image.",
             ),
             (
                 {"prompt": "/etc/passwd", "prompt_type": "image"},
-                "Could not load input image. Cause: Malformed base64 input image.",
+                "Could not load input image. Cause: Data is not image.",
             ),
             ({"prompt": [], "prompt_type": "image"}, "There are no images in `prompt`."),
             ({"prompt": {}, "prompt_type": "image"}, "There are no images in `prompt`."),

@@ -16,11 +16,6 @@ from tests.pictures import PHOTOGRAPHS, encoded
 
 LIMIT: Final = 4_000_000
 RED: Final = (200, 30, 40)
-MALFORMED: Final = "Malformed base64 input image."
-
-
-def load(data: bytes, max_pixels: int) -> Image.Image:
-    return decode(data, max_pixels, MALFORMED)
 
 
 def gradient(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
@@ -40,19 +35,19 @@ def difference(image: Image.Image, expected: Image.Image) -> float:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "AVIF"])
 def test_formats(kind: str) -> None:
-    image = load(encoded(gradient(), kind), LIMIT)
+    image = decode(encoded(gradient(), kind), LIMIT)
     assert difference(image, gradient()) < {"PNG": 0.1, "BMP": 0.1, "TIFF": 0.1}.get(kind, 9)
 
 
 def test_progressive_jpeg() -> None:
     data = encoded(gradient(), "JPEG", progressive=True, quality=95)
-    assert difference(load(data, LIMIT), gradient()) < 4
+    assert difference(decode(data, LIMIT), gradient()) < 4
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA"])
 def test_modes_of_png(mode: str) -> None:
     image = gradient(mode)
-    assert difference(load(encoded(image), LIMIT), image.convert("RGBA").convert("RGB")) == 0
+    assert difference(decode(encoded(image), LIMIT), image.convert("RGBA").convert("RGB")) == 0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
@@ -60,32 +55,32 @@ def test_alpha_is_dropped_not_composited(kind: str) -> None:
     image = gradient("RGBA")
     image.putalpha(0)
     data = encoded(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
-    assert difference(load(data, LIMIT), gradient()) == 0
+    assert difference(decode(data, LIMIT), gradient()) == 0
 
 
 def test_transparent_palette_is_expanded() -> None:
     image = gradient().quantize(32)
     image.info["transparency"] = 0
-    assert difference(load(encoded(image, transparency=0), LIMIT), image.convert("RGBA")) == 0
+    assert difference(decode(encoded(image, transparency=0), LIMIT), image.convert("RGBA")) == 0
 
 
 def test_cmyk_jpeg_is_converted() -> None:
     image = Image.new("RGB", (16, 16), RED).convert("CMYK")
-    decoded = load(encoded(image, "JPEG", quality=95), LIMIT)
+    decoded = decode(encoded(image, "JPEG", quality=95), LIMIT)
     assert np.abs(np.asarray(decoded, np.int16) - RED).max() <= 4
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_16_bit_gray_keeps_its_high_byte(kind: str) -> None:
     values = np.arange(256 * 16, dtype=np.uint16).reshape(64, 64) * 16
-    decoded = np.asarray(load(encoded(Image.fromarray(values), kind), LIMIT))
+    decoded = np.asarray(decode(encoded(Image.fromarray(values), kind), LIMIT))
     np.testing.assert_array_equal(decoded, np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_16_bit_gray_is_converted_in_bands(dtype: type[np.generic]) -> None:
     values = (np.arange(700 * 500).reshape(500, 700) % 65_521).astype(dtype)
-    decoded = np.asarray(load(encoded(Image.fromarray(values), "TIFF"), LIMIT))
+    decoded = np.asarray(decode(encoded(Image.fromarray(values), "TIFF"), LIMIT))
     np.testing.assert_array_equal(decoded[..., 0], values >> 8)
 
 
@@ -93,14 +88,14 @@ def test_16_bit_gray_is_converted_in_bands(dtype: type[np.generic]) -> None:
 def test_the_brightest_pixel_decides_whether_32_bit_gray_is_scaled(brightest: int, gray: int) -> None:
     values = np.full((500, 700), 100, np.int32)
     values[-1, -1] = brightest
-    decoded = load(encoded(Image.fromarray(values), "TIFF"), LIMIT)
+    decoded = decode(encoded(Image.fromarray(values), "TIFF"), LIMIT)
     assert decoded.getpixel((0, 0)) == (gray, gray, gray)
     assert decoded.getpixel((699, 499)) == (255, 255, 255)
 
 
 def test_float_tiff_is_clipped() -> None:
     values = np.array([[-5.0, 0.0, 100.4, 300.0, np.nan]], np.float32)
-    decoded = np.asarray(load(encoded(Image.fromarray(values), "TIFF"), LIMIT))
+    decoded = np.asarray(decode(encoded(Image.fromarray(values), "TIFF"), LIMIT))
     assert decoded[0, :, 0].tolist() == [0, 0, 100, 255, 0]
 
 
@@ -109,7 +104,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = gradient(size=(32, 16))
-    decoded = load(encoded(image, "PNG", exif=exif), LIMIT)
+    decoded = decode(encoded(image, "PNG", exif=exif), LIMIT)
     # https://exiftool.org/TagNames/EXIF.html: the operations that make the stored image upright
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -126,18 +121,18 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
 def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, (0, 255, 0), (0, 0, 255))]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert np.abs(np.asarray(load(data, LIMIT), np.int16) - RED).max() <= 8
+    assert np.abs(np.asarray(decode(data, LIMIT), np.int16) - RED).max() <= 8
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
 def test_thin_images(size: tuple[int, int]) -> None:
-    assert load(encoded(Image.new("RGB", size, RED)), LIMIT).size == size
+    assert decode(encoded(Image.new("RGB", size, RED)), LIMIT).size == size
 
 
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
 def test_photographs(path: Path) -> None:
     data = path.read_bytes()
-    assert difference(load(data, LIMIT), Image.open(io.BytesIO(data))) == 0
+    assert difference(decode(data, LIMIT), Image.open(io.BytesIO(data))) == 0
 
 
 JPEG: Final = encoded(gradient(size=(200, 200)), "JPEG")
@@ -145,30 +140,25 @@ PNG: Final = encoded(gradient(size=(200, 200)))
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "cause"),
     [
-        b"",
-        b"x",
-        b"hello, world",
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"%PDF-1.4",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        b"P6 1 1 255\n\x00\x00\x00",  # a PPM, which Pillow decodes and `decode` does not allow
-        b"\x89PNG\r\n\x1a\n",
-        PNG[: len(PNG) // 2],
-        JPEG[: len(JPEG) // 2],
-        JPEG[:20],
-        b"GIF89a" + bytes(20),
-        b"RIFF\xff\xff\xff\xffWEBPVP8 ",
-        b"II*\x00\x08\x00\x00\x00" + b"\xff" * 64,
-        b"BM" + bytes(60),
+        (b"", "Data is not image."),
+        (b"x", "Data is not image."),
+        (b"hello, world", "Data is not image."),
+        (b"\x89PNG\r\n\x1a\n", "The PNG image is damaged or incomplete."),
+        (PNG[: len(PNG) // 2], "The PNG image is damaged or incomplete."),
+        (JPEG[: len(JPEG) // 2], "The JPEG image is damaged or incomplete."),
+        (JPEG[:20], "The JPEG image is damaged or incomplete."),
+        (b"GIF89a" + bytes(20), "The GIF image is damaged or incomplete."),
+        (b"RIFF\xff\xff\xff\xffWEBPVP8 ", "The WebP image is damaged or incomplete."),
+        (b"II*\x00\x08\x00\x00\x00" + b"\xff" * 64, "The TIFF image is damaged or incomplete."),
+        (b"BM" + bytes(60), "The BMP image is damaged or incomplete."),
     ],
-    ids=lambda data: repr(data[:12]),
 )
-def test_other_data_is_refused(data: bytes) -> None:
+def test_other_data_is_refused(data: bytes, cause: str) -> None:
     with pytest.raises(InvalidImage) as raised:
-        load(data, LIMIT)
-    assert raised.value.cause == MALFORMED
+        decode(data, LIMIT)
+    assert raised.value.cause == cause
 
 
 def test_a_damaged_file_is_decoded_or_refused() -> None:
@@ -181,7 +171,7 @@ def test_a_damaged_file_is_decoded_or_refused() -> None:
             places = rng.integers(0, len(damaged), rng.integers(1, 8))
             damaged[places] = rng.integers(0, 256, len(places))
             try:
-                assert load(damaged.tobytes(), LIMIT).mode == "RGB"
+                assert decode(damaged.tobytes(), LIMIT).mode == "RGB"
             except InvalidImage as error:
                 assert str(error).startswith("Could not load input image. Cause: ")  # noqa: PT017
 
@@ -207,7 +197,7 @@ peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 bomb, before = sys.stdin.buffer.read(), peak()
 for _ in range(3):
     try:
-        decode(bomb, 100_000_000, "x")
+        decode(bomb, 100_000_000)
     except InvalidImage as error:
         print(error.cause)
 print(peak() - before)
@@ -220,9 +210,4 @@ print(peak() - before)
 
 def test_too_many_pixels_are_refused() -> None:
     with pytest.raises(InvalidImage, match="2100x2000 pixels; at most 4000000"):
-        load(encoded(Image.new("1", (2_100, 2_000))), LIMIT)
-
-
-def test_the_caller_words_the_cause() -> None:
-    with pytest.raises(InvalidImage, match="Data is not image"):
-        decode(b"<html>", LIMIT, "Data is not image.")
+        decode(encoded(Image.new("1", (2_100, 2_000))), LIMIT)

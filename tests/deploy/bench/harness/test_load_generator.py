@@ -9,6 +9,7 @@ import pytest
 
 from deploy.bench.harness import load_generator
 from deploy.bench.harness.load_generator import Answer, Spec, summary
+from tests.gateway.tcp_server import tcp_server
 
 
 @asynccontextmanager
@@ -16,25 +17,19 @@ async def server(status: int = 200, bodies: list[bytes] | None = None) -> AsyncI
     """Serve every request at once, and keep the bodies."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-                body = await reader.readexactly(length)
-                if bodies is not None:
-                    bodies.append(body)
-                if status == 0:
-                    break
-                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n".encode())
-                writer.write(b"hello")
-        except asyncio.IncompleteReadError:
-            pass
-        writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+            body = await reader.readexactly(length)
+            if bodies is not None:
+                bodies.append(body)
+            if status == 0:
+                break
+            writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n".encode())
+            writer.write(b"hello")
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listening:
-        yield listening.sockets[0].getsockname()[1]
-        await asyncio.sleep(0.05)  # for the connections to close
+    async with tcp_server(serve) as port:
+        yield port
 
 
 async def run(port: int, tmp_path: Path, **spec: Any) -> dict[str, Any]:

@@ -25,9 +25,11 @@ from gateway.images.confined import pool as pool_module
 from gateway.images.confined.messages import Limits
 from gateway.images.confined.pool import DecodePool
 from gateway.images.confined.worker_handle import WorkerHandle
+from gateway.images.decode import PLUGINS
 from gateway.images.decoder import LoadedSource
 from gateway.images.sources import ArrayImage, Base64Image, EncodedImage
 from tests.fakes import InlineDecoder
+from tests.pictures import HEIC
 
 pytestmark = pytest.mark.slow
 
@@ -131,8 +133,8 @@ async def busy(pool: Pool, image: LoadedSource = ENDLESS) -> AsyncIterator[tuple
     "source",
     [
         PICTURE,
-        EncodedImage(picture(kind="PNG")),
-        EncodedImage(picture(kind="WEBP")),
+        EncodedImage(HEIC),
+        *(EncodedImage(picture(kind=kind)) for kind in PLUGINS.values()),
         EncodedImage(picture(1_500, 1_000, "BMP")),  # is copied in several pieces
         Base64Image(base64.b64encode(picture(300, 200)).decode()),
         Base64Image("data:image/png;base64," + base64.urlsafe_b64encode(picture(kind="PNG")).decode().rstrip("=")),
@@ -154,7 +156,9 @@ async def test_pixels_are_those_of_the_same_code_in_this_process(source: LoadedS
     ("source", "cause"),
     [
         (EncodedImage(b"no image"), "Data is not image."),
-        (EncodedImage(picture()[:300]), "Data is not image."),
+        (EncodedImage(picture()[:300]), "The JPEG image is damaged or incomplete."),
+        (Base64Image("AAAA"), "Data is not image."),
+        (Base64Image("not an image"), "Malformed base64 input image."),
         (Base64Image("AAAAA"), "Malformed base64 input image."),
         (Base64Image("é" + "A" * 7), "Malformed base64 input image."),
         (Base64Image("\ud800"), "Malformed base64 input image."),
