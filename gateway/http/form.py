@@ -15,7 +15,6 @@ from starlette.requests import Request
 
 from gateway.errors import InvalidInput, too_many
 from gateway.http.body import PIECE_BYTES, authenticate, chunks
-from gateway.http.context import context_of
 from gateway.http.headers import MULTIPART, header, media_type
 
 if TYPE_CHECKING:
@@ -79,12 +78,13 @@ class Form:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-async def read_form(request: Request, items: Collection[str], fields: Collection[str]) -> Form:
+async def read_form(request: Request, items: Collection[str], fields: Collection[str], max_items: int) -> Form:
     """Read a form, and authenticate the request if its key has to be in the form.
 
     Args:
         items: names of the parts that are images or texts. There may be several of a name.
         fields: names of the other parts to read.
+        max_items: of one name.
 
     Raises:
         Unauthorized: the key has to be in the form, and is missing or wrong. Only clients with a key learn what else is
@@ -93,7 +93,6 @@ async def read_form(request: Request, items: Collection[str], fields: Collection
         InvalidInput: the form has too many parts, or a field is too long.
         ClientDisconnect, PayloadTooLarge, Overloaded: as for `chunks`.
     """
-    max_items = context_of(request.app).max_items
     collector = _Collector(items, fields, max_items)
     problem: Exception | None = None
     read = _read_multipart if media_type(request.scope) == MULTIPART else _read_urlencoded

@@ -57,7 +57,8 @@ async def read_image_form(request: Request) -> tuple[EmbedImageFields, list[Imag
         InvalidInput: there is no image, or as for `read_form`.
         Unauthorized, HTTPException, ClientDisconnect, PayloadTooLarge, Overloaded: as for `read_form`.
     """
-    form = await read_form(request, (_IMAGE, *_OTHER_NAMES), EmbedImageFields.__struct_fields__)
+    max_items = context_of(request.app).max_items
+    form = await read_form(request, (_IMAGE, *_OTHER_NAMES), EmbedImageFields.__struct_fields__, max_items)
     images = [part for part in form.items if part.name == _IMAGE or is_image_file(part.data)]
     if not images:
         if form.items:
@@ -68,15 +69,16 @@ async def read_image_form(request: Request) -> tuple[EmbedImageFields, list[Imag
         raise InvalidInput("The form has no part named `image`.")
     sources = _sources(images)
     fields = {**_fields(request, form), "image": [{"type": ""}] * len(sources)}
-    return decode_fields(fields, EmbedImageRequest, EmbedImageFields, context_of(request.app).max_items), sources
+    return decode_fields(fields, EmbedImageRequest, EmbedImageFields, max_items), sources
 
 
 async def read_text_form(request: Request) -> tuple[EmbedTextFields, list[str]]:
     """Read a form of texts. Raises the errors of `read_image_form`."""
-    form = await read_form(request, ("text",), EmbedTextFields.__struct_fields__)
+    max_items = context_of(request.app).max_items
+    form = await read_form(request, ("text",), EmbedTextFields.__struct_fields__, max_items)
     texts = [await _text(request, part) for part in form.items]
     fields = {**_fields(request, form), **_one_or_list("text", texts)}
-    return decode_fields(fields, EmbedTextRequest, EmbedTextFields, context_of(request.app).max_items), texts
+    return decode_fields(fields, EmbedTextRequest, EmbedTextFields, max_items), texts
 
 
 async def read_compare_form(
@@ -92,14 +94,15 @@ async def read_compare_form(
     Raises:
         As `read_image_form`.
     """
-    form = await read_form(request, ("subject", "prompt"), CompareFields.__struct_fields__)
+    max_items = context_of(request.app).max_items
+    form = await read_form(request, ("subject", "prompt"), CompareFields.__struct_fields__, max_items)
     subjects = [part for part in form.items if part.name == "subject"]
     prompts = [part for part in form.items if part.name == "prompt"]
     fields = _fields(request, form)
     if prompts and all(_is_file(part) for part in prompts):
         fields.setdefault("prompt_type", "image")
     fields |= _one_or_list("subject", ["" for _ in subjects]) | _one_or_list("prompt", ["" for _ in prompts])
-    decoded = decode_fields(fields, CompareRequest, CompareFields, context_of(request.app).max_items)
+    decoded = decode_fields(fields, CompareRequest, CompareFields, max_items)
     query: ImageSource | str
     if is_text("subject", decoded.subject_type):
         query = await _text(request, subjects[0])
