@@ -59,12 +59,14 @@ async def read_bytes(request: Request) -> bytes | bytearray:
     return body
 
 
-async def read_json(request: Request, wire: type[BaseModel], struct: type[_Struct]) -> tuple[_Struct, LongStrings]:
+async def read_json(
+    request: Request, wire: type[BaseModel] | None, struct: type[_Struct]
+) -> tuple[_Struct, LongStrings]:
     """Read the body as JSON, and authenticate the request if its key has to be in the body.
 
     Args:
-        wire: the model that words the errors, and documents the body.
-        struct: the same fields, without those that nobody reads.
+        wire: the model that words the errors, as for `decode_json`.
+        struct: the fields, without those that nobody reads.
 
     Returns:
         The fields, and the long strings that their placeholders stand for.
@@ -72,9 +74,9 @@ async def read_json(request: Request, wire: type[BaseModel], struct: type[_Struc
     Raises:
         Unauthorized: the key has to be in the body, and is missing or wrong. Only clients with a key learn what else
             is wrong with the body.
-        InvalidInput: a list is too long.
+        InvalidInput: a list is too long, or the struct explains a misfit.
         PayloadTooLarge: too much of the document is not in long strings.
-        RequestValidationError: the body is not JSON, or not an object of the form of `wire`.
+        RequestValidationError: the body is not JSON, or not an object of the form of `struct` and `wire`.
         HTTPException: 400, the bytes cannot be read as text.
         ClientDisconnect: as for `chunks`.
         Overloaded: as for `chunks`, or the client that the key belongs to has its share already.

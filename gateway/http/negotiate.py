@@ -45,8 +45,8 @@ def npy(embeddings: Embeddings) -> bytes:
     return buffer.getvalue()
 
 
-def rows(embeddings: Embeddings, encoding_format: EncodingFormat) -> Sequence[Any] | Embeddings:
-    """The N values that represent embeddings [N, D] in JSON.
+def rows(embeddings: Embeddings, encoding_format: EncodingFormat | None) -> Sequence[Any] | Embeddings:
+    """The N values that represent embeddings [N, D] in JSON: numbers, unless the format is `base64`.
 
     Returns:
         Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API.

@@ -79,7 +79,7 @@ async def embed_image(request: Request) -> Response:
     start = time.perf_counter()
     check_incumbent_query(request)
     variant: str | None
-    encoding_format: EncodingFormat = "float"
+    encoding_format: EncodingFormat | None = None
     sources: list[ImageSource]
     if (kind := media_type(request.scope)).startswith("image/"):
         variant = variant_beside_body(request)
@@ -175,7 +175,7 @@ def _sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[
 
 
 async def _query(fields: CompareFields, strings: LongStrings) -> ImageSource | str:
-    if _is_text("subject", fields.subject_type):
+    if _is_text("subject", fields.subject_type, "image"):
         (text,) = await strings.texts([_text("subject", fields.subject)])
         return text
     return _source(fields.subject, strings)
@@ -198,7 +198,7 @@ async def _candidates(
         items = [item for item in prompt.values() if isinstance(item, ImageFields | str)]
     else:
         items = prompt if isinstance(prompt, list) else [prompt]
-    if _is_text("prompt", fields.prompt_type):
+    if _is_text("prompt", fields.prompt_type, "text"):
         return names, await strings.texts([_text("prompt", item) for item in items])
     if not items:
         # The incumbent answers an empty list of texts, and fails for an empty list of images.
@@ -206,7 +206,9 @@ async def _candidates(
     return names, _sources(items, strings)
 
 
-def _is_text(field: str, declared_type: str) -> bool:
+def _is_text(field: str, declared_type: str | None, default: str) -> bool:
+    if declared_type is None:
+        declared_type = default
     if declared_type not in ("image", "text"):
         raise InvalidInput(f"`{field}_type` must be `image` or `text`, not {declared_type[:64]!r}.")
     return declared_type == "text"
@@ -224,7 +226,7 @@ def model_id(spec: EncoderSpec) -> dict[str, str]:
 
 
 def _embeddings(
-    request: Request, start: float, spec: EncoderSpec, embedded: Embedded, encoding_format: EncodingFormat
+    request: Request, start: float, spec: EncoderSpec, embedded: Embedded, encoding_format: EncodingFormat | None
 ) -> Response:
     headers = model_id(spec)
     if embedded.truncated:

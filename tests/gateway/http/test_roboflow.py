@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
+from gateway.http.roboflow_wire import CompareRequest, EmbedImageRequest, EmbedTextRequest
 from tests.fakes import FakeEncoder, FakeFetch, fake_spec, unit_vector
 from tests.gateway.http.conftest import MakeClient
 from tests.pictures import base64_image, encoded, flat
@@ -409,7 +411,7 @@ class TestBodies:
             (EMBED_TEXT, {"text": ["a", 1]}, [["text", "list[str]", 1], ["text", "str"]]),
             (EMBED_TEXT, {"text": "a", "perception_encoder_version_id": 7}, [["perception_encoder_version_id"]]),
             (EMBED_TEXT, {"text": "a", "id": 7}, [["id"]]),
-            (EMBED_TEXT, {"text": "a", "id": None, "usage_billable": "x"}, [["id"], ["usage_billable"]]),
+            (EMBED_TEXT, {"text": "a", "id": 7, "usage_billable": "x"}, [["id"], ["usage_billable"]]),
             (
                 COMPARE,
                 {"subject": [IMAGE], "prompt": "a"},
@@ -434,6 +436,23 @@ class TestBodies:
         answer = client.post(path, json=body)
         assert answer.status_code == 422
         assert [entry["loc"] for entry in answer.json()["detail"]] == [["body", *loc] for loc in locations]
+
+    @pytest.mark.parametrize(
+        ("path", "wire", "required"),
+        [
+            (EMBED_IMAGE, EmbedImageRequest, {"image": IMAGE}),
+            (EMBED_TEXT, EmbedTextRequest, {"text": "a"}),
+            (COMPARE, CompareRequest, {"subject": IMAGE, "prompt": ["a"]}),
+        ],
+    )
+    def test_null_is_the_default(
+        self, client: TestClient, path: str, wire: type[BaseModel], required: dict[str, Any]
+    ) -> None:
+        nulls = dict.fromkeys(wire.model_fields.keys() - required.keys())
+        answer = client.post(path, json=nulls | required)
+        assert answer.status_code == 200, answer.text
+        without = client.post(path, json=required).json()
+        assert answer.json() | {"time": 0} == without | {"time": 0}
 
     def test_payloads_are_not_echoed(self, client: TestClient) -> None:
         answer = client.post(EMBED_IMAGE, json={"image": "A" * 100_000})
