@@ -15,13 +15,14 @@ from starlette.requests import ClientDisconnect, Request
 from gateway.http.context import context_of
 from gateway.http.decode_json import WireStruct, decode_json, decode_key, not_json
 from gateway.http.headers import is_json
-from gateway.http.long_strings import MAX_QUOTES, LongStrings, Splitter
+from gateway.http.long_strings import MAX_QUOTES, MAX_SHORT_AT_LAST, LongStrings, Splitter, quotes
 from gateway.http.record import record_of
 from gateway.in_flight import current_request
 
-# The decoder takes 4 ms for a megabyte of empty lists. Each item may have two short strings, its name and its value.
+# The decoder takes 4 ms for a megabyte of empty lists. Beyond the first of these bounds, only strings of up to
+# `MAX_SHORT_AT_LAST` stay in the document, and each item may have two of them, its name and its value.
 _MAX_DOCUMENT_BYTES: Final = 512 * 2**10
-_MAX_DOCUMENT_BYTES_PER_ITEM: Final = 2 * 2**10
+_MAX_DOCUMENT_BYTES_PER_ITEM: Final = 2 * (MAX_SHORT_AT_LAST + 32)
 # The pieces that a splitter or a form's parser takes at once.
 PIECE_BYTES: Final = 16 * 2**10
 # The start of a body that is not JSON is all that an error could repeat.
@@ -89,7 +90,8 @@ async def read_json(
         if not record.authenticated:
             context.keys.check_body(None)
         raise not_json(start)
-    max_bytes = _MAX_DOCUMENT_BYTES + _MAX_DOCUMENT_BYTES_PER_ITEM * context.max_items
+    max_items = max(context.max_images, context.max_texts)
+    max_bytes = _MAX_DOCUMENT_BYTES + _MAX_DOCUMENT_BYTES_PER_ITEM * max_items
     document = await _read_document(request, strings, max_bytes)
     if not record.authenticated:
         key = context.keys.check_body(decode_key(document))
@@ -97,7 +99,7 @@ async def read_json(
         if (client := context.clients.by_body(key)) is not None:
             current_request().identify(client)
         await asyncio.sleep(0)
-    fields = decode_json(document, wire, struct, context.max_items)
+    fields = decode_json(document, wire, struct, max_items)
     return fields, strings
 
 
@@ -111,12 +113,12 @@ async def _read_document(request: Request, strings: LongStrings, max_bytes: int)
             continue
         held += chunk
         if len(held) > max_bytes:
-            splitter = Splitter(strings, max_bytes)
+            splitter = Splitter(strings, _MAX_DOCUMENT_BYTES, max_bytes)
             await _split(splitter, held)
-    if splitter is None and held.count(b'"') <= MAX_QUOTES:
+    if splitter is None and quotes(held) <= MAX_QUOTES:
         return held
     if splitter is None:
-        splitter = Splitter(strings, max_bytes)
+        splitter = Splitter(strings, _MAX_DOCUMENT_BYTES, max_bytes)
         await _split(splitter, held)
     return splitter.rest
 

@@ -44,9 +44,9 @@ async def read_parts(request: Request, name: str) -> list[ImageSource]:
         InvalidImage: a part is empty.
         ClientDisconnect, PayloadTooLarge, Overloaded: as for `chunks`.
     """
-    max_items = context_of(request.app).max_items
-    parts = _Parts(name.encode(), max_items)
-    max_delimiters = max_items + _MAX_OTHER_PARTS + _MAX_STRAY_DELIMITERS
+    max_images = context_of(request.app).max_images
+    parts = _Parts(name.encode(), max_images)
+    max_delimiters = max_images + _MAX_OTHER_PARTS + _MAX_STRAY_DELIMITERS
     try:
         options = _options(header(request.scope, b"content-type").encode("latin-1"))
         parser = MultipartParser(boundary := options.get(b"boundary", b""), parts.callbacks())

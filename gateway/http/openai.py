@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidInput
+from gateway.http.answer_headers import answer_headers
 from gateway.http.body import read_json
 from gateway.http.context import context_of
 from gateway.http.decode_json import WireStruct
@@ -22,7 +23,6 @@ from gateway.http.long_strings import LongStrings
 from gateway.http.negotiate import EncodingFormat, rows
 from gateway.http.openapi import OPENAI_ERRORS, PICTURE, body
 from gateway.http.record import record_of
-from gateway.http.roboflow import model_id
 from gateway.images.sources import Base64Image, ImageSource, item_indices, undeclared
 
 _OWNER: Final = "perception-encoder-server"
@@ -158,7 +158,10 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS, route
     ),
 )
 async def embeddings(request: Request) -> Response:
-    """Embed texts and images, in the order of the input."""
+    """Embed texts and images, in the order of the input.
+
+    `X-Truncated` lists the indices of texts that were longer than the model's context.
+    """
     fields, strings = await read_json(request, None, EmbeddingsFields)
     service = context_of(request.app).service
     spec = service.select(fields.model)
@@ -172,12 +175,12 @@ async def embeddings(request: Request) -> Response:
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": row}
-            for index, row in enumerate(rows(embedded.embeddings, fields.encoding_format))
+            for index, row in enumerate(await rows(embedded.embeddings, fields.encoding_format))
         ],
         "model": spec.variant,
         "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
     }
-    return json_response(answer, headers=model_id(spec))
+    return json_response(answer, headers=answer_headers(spec, embedded.truncated))
 
 
 @router.get("/models", response_model=ModelList)

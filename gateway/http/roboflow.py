@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidInput
+from gateway.http.answer_headers import answer_headers
 from gateway.http.body import read_bytes, read_json
 from gateway.http.context import context_of
 from gateway.http.dispatch import EndpointRoute
@@ -98,7 +99,7 @@ async def embed_image(request: Request) -> Response:
     service = context_of(request.app).service
     spec = service.select(variant)
     embedded = await service.embed(spec, sources, record_of(request.scope).stages)
-    return _embeddings(request, start, spec, embedded, encoding_format)
+    return await _embeddings(request, start, spec, embedded, encoding_format)
 
 
 @router.post(
@@ -119,7 +120,7 @@ async def embed_text(request: Request) -> Response:
     spec = service.select(fields.perception_encoder_version_id)
     texts = await strings.texts(fields.text if isinstance(fields.text, list) else [fields.text])
     embedded = await service.embed(spec, texts, record_of(request.scope).stages)
-    return _embeddings(request, start, spec, embedded, fields.encoding_format)
+    return await _embeddings(request, start, spec, embedded, fields.encoding_format)
 
 
 @router.post(
@@ -141,7 +142,10 @@ async def embed_text(request: Request) -> Response:
     ),
 )
 async def compare(request: Request) -> Response:
-    """Compare one image or text with others by cosine similarity."""
+    """Compare one image or text with others by cosine similarity.
+
+    `X-Truncated` lists the texts that were longer than the model's context: `subject`, and indices of prompts.
+    """
     start = time.perf_counter()
     check_incumbent_query(request)
     require_json(request)
@@ -150,7 +154,10 @@ async def compare(request: Request) -> Response:
     spec = service.select(fields.perception_encoder_version_id)
     query = await _query(fields, strings)
     names, candidates = await _candidates(fields, strings)
-    similarities = await service.compare(spec, query, candidates, record_of(request.scope).stages)
+    compared = await service.compare(spec, query, candidates, record_of(request.scope).stages)
+    similarities = compared.similarities
+    truncated: list[int | str] = ["subject"] if compared.query_truncated else []
+    truncated += compared.truncated
     answer = {
         "inference_id": None,
         "frame_id": None,
@@ -158,7 +165,7 @@ async def compare(request: Request) -> Response:
         "similarity": similarities if names is None else dict(zip(names, similarities, strict=True)),
         "parent_id": None,
     }
-    return json_response(answer, headers=model_id(spec))
+    return json_response(answer, headers=answer_headers(spec, truncated))
 
 
 # -- conversion between wire models and the service
@@ -220,23 +227,16 @@ def _text(field: str, value: object) -> str:
     return value
 
 
-def model_id(spec: EncoderSpec) -> dict[str, str]:
-    """The incumbent's header that names the model."""
-    return {"x-model-id": f"perception_encoder/{spec.variant}"}
-
-
-def _embeddings(
+async def _embeddings(
     request: Request, start: float, spec: EncoderSpec, embedded: Embedded, encoding_format: EncodingFormat | None
 ) -> Response:
-    headers = model_id(spec)
-    if embedded.truncated:
-        headers["x-truncated"] = ",".join(map(str, embedded.truncated))
+    headers = answer_headers(spec, embedded.truncated)
     if wants_npy(request):
         return Response(npy(embedded.embeddings), headers=headers, media_type=NPY)
     answer = {
         "inference_id": None,
         "frame_id": None,
         "time": time.perf_counter() - start,
-        "embeddings": rows(embedded.embeddings, encoding_format),
+        "embeddings": await rows(embedded.embeddings, encoding_format),
     }
     return json_response(answer, headers=headers)

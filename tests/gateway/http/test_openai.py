@@ -61,7 +61,8 @@ def test_a_url_alone_is_a_text(make_client: MakeClient) -> None:
         ({"input": "a", "dimensions": 4}, None),
         ({"input": ["a", {"image": "AAAA"}]}, "input[1]"),
         ({"input": ["a", {"image": ""}]}, "input[1]"),
-        ({"input": ["a"] * 65}, None),
+        ({"input": ["a"] * 2049}, None),
+        ({"input": [DATA_URI] * 65}, None),
     ],
 )
 def test_mistakes_have_openais_shape(client: TestClient, body: Any, param: str | None) -> None:
@@ -111,6 +112,19 @@ def test_the_servers_errors_have_it_too(make_client: MakeClient) -> None:
         assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind)
         assert answer.headers["retry-after"] == "1"
     assert list(post(make_client(max_body_bytes=5), "a cat").json()) == ["error"]
+
+
+def test_as_many_texts_as_openai_takes_with_images_among_them(client: TestClient) -> None:
+    answer = post(client, [f"text {i}" for i in range(2_045)] + [DATA_URI] * 3).json()
+    assert [item["index"] for item in answer["data"]] == list(range(2_048))
+
+
+def test_truncation_is_reported(client: TestClient) -> None:
+    answer = post(client, ["cat", DATA_URI, "cat " * 9])
+    assert answer.headers["x-truncated"] == "2"
+    # A header of thousands of indices would not pass every proxy.
+    answer = post(client, ["cat " * 9] * 2_048)
+    assert answer.headers["x-truncated"].split(",") == [*map(str, range(256)), "..."]
 
 
 def test_null_is_the_default(client: TestClient) -> None:

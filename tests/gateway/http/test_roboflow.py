@@ -216,6 +216,17 @@ class TestEmbedText:
         assert answer.json() == {"message": "A text has 11 characters; at most 10 are allowed."}
         assert client.post(EMBED_TEXT, json={"text": ["a"] * 3}).status_code == 400
 
+    def test_texts_have_a_limit_of_their_own(self, make_client: MakeClient) -> None:
+        client = make_client(max_texts=80)
+        assert len(client.post(EMBED_TEXT, json={"text": ["a"] * 80}).json()["embeddings"]) == 80
+        answer = client.post(EMBED_TEXT, json={"text": ["a"] * 81})
+        assert answer.json() == {"message": "Too many items: 81 came, at most 80 are allowed."}
+        assert client.post(EMBED_IMAGE, json={"image": [IMAGE] * 65}).status_code == 400
+        client = make_client(max_texts=3)
+        assert client.post(EMBED_IMAGE, json={"image": [IMAGE] * 4}).status_code == 200
+        answer = client.post(EMBED_TEXT, json={"text": ["a"] * 4})
+        assert answer.json() == {"message": "Too many texts: 4 came, at most 3 are allowed."}
+
 
 class TestCompare:
     def test_image_to_texts_and_back(self, client: TestClient) -> None:
@@ -235,6 +246,15 @@ class TestCompare:
         other, same = client.post(COMPARE, json=body).json()["similarity"]
         assert same == pytest.approx(1, abs=1e-6)
         assert other < 0.99
+
+    def test_truncation_is_reported(self, client: TestClient) -> None:
+        for body, expected in (
+            ({"subject": IMAGE, "prompt": ["cat", "cat " * 9]}, "1"),
+            ({"subject": "cat " * 9, "subject_type": "text", "prompt": "cat"}, "subject"),
+            ({"subject": "cat " * 9, "subject_type": "text", "prompt": {"a": "cat " * 9, "b": "a"}}, "subject,0"),
+            ({"subject": IMAGE, "prompt": ["cat"]}, None),
+        ):
+            assert client.post(COMPARE, json=body).headers.get("x-truncated") == expected
 
     def test_text_to_texts_in_one_batch(self, make_client: MakeClient) -> None:
         encoder = FakeEncoder()
@@ -293,7 +313,11 @@ class TestCompare:
             ),
             ({"prompt": [], "prompt_type": "image"}, "There are no images in `prompt`."),
             ({"prompt": {}, "prompt_type": "image"}, "There are no images in `prompt`."),
-            ({"prompt": ["x"] * 65}, "Too many prompts: 65 came, at most 64 are allowed."),
+            ({"prompt": ["x"] * 2049}, "Too many prompts: 2049 came, at most 2048 are allowed."),
+            (
+                {"prompt": [IMAGE] * 65, "prompt_type": "image"},
+                "Too many images: 65 came, at most 64 are allowed.",
+            ),
         ],
     )
     def test_mistakes(self, client: TestClient, body: Any, message: str) -> None:
