@@ -57,15 +57,17 @@ async def rows(embeddings: Embeddings, encoding_format: EncodingFormat | None) -
     Returns:
         Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API.
     """
+    if len(embeddings) > _ROWS_AT_ONCE:
+        await asyncio.sleep(0)
     little_endian = np.ascontiguousarray(embeddings, "<f4")
     if len(embeddings) <= _ROWS_AT_ONCE and encoding_format != "base64":
         return little_endian
     serialize = pybase64.b64encode_as_string if encoding_format == "base64" else serialized
     values: list[Any] = []
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
-        if start:
-            await asyncio.sleep(0)
         values += map(serialize, little_endian[start : start + _ROWS_AT_ONCE])
+        if len(embeddings) > _ROWS_AT_ONCE:
+            await asyncio.sleep(0)
     return values
 
 

@@ -127,6 +127,16 @@ def test_truncation_is_reported(client: TestClient) -> None:
     assert answer.headers["x-truncated"].split(",") == [*map(str, range(256)), "..."]
 
 
+def test_a_list_that_takes_longer_than_the_deadline(make_client: MakeClient) -> None:
+    encoder = FakeEncoder(seconds=60)
+    answer = post(make_client(encoder, deadline_seconds=0.3), [f"text {i}" for i in range(100)])
+    assert answer.status_code == 504
+    assert answer.json()["error"]["type"] == "server_error"
+    # At most two groups were at Triton, and no other one was sent.
+    assert len(encoder.batches) <= 2
+    assert encoder.cancelled == len(encoder.batches)
+
+
 def test_null_is_the_default(client: TestClient) -> None:
     items = [{"text": "a", "image": None}, {"text": None, "image": DATA_URI}]
     nulls = dict.fromkeys(EmbeddingsRequest.model_fields.keys() - {"input"})
