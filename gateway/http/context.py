@@ -25,7 +25,8 @@ class Context:
         drain: the process's drain.
         keys: API-key authentication.
         clients: tells clients apart.
-        max_items: images, texts or prompts in one request.
+        max_images: images in one request.
+        max_texts: texts in one request.
         max_text_characters: characters of one text.
         max_body_bytes: bytes of one request's body.
         deadline_seconds: seconds that one request may last.
@@ -40,7 +41,8 @@ class Context:
     drain: Drain
     keys: ApiKeys
     clients: Clients
-    max_items: int
+    max_images: int
+    max_texts: int
     max_text_characters: int
     max_body_bytes: int
     deadline_seconds: float

@@ -6,6 +6,7 @@ Python objects. Only small documents are parsed again, for what the incumbent ac
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -25,12 +26,30 @@ _MISSING_BODY: Final = {"type": "missing", "loc": ("body",), "msg": "Field requi
 # The decoder's own errors: "Expected `str`, got `int` - at `$.text[0]`", "Object missing required field `text`".
 _PATH: Final = re.compile(r"(.*?)(?: - at `\$([^`]*)`)?", re.DOTALL)
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
+_EXPECTED: Final = re.compile(r"Expected `([^`]+)`, got `(\w+)`")
+_WORDS: Final = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "an integer",
+    "object": "an object",
+    "str": "a string",
+}
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(\w+)`")
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
 
 class WireStruct(msgspec.Struct, gc=False):
     """Fields of a JSON body. `__post_init__` refuses by a `ValueError` what the types cannot."""
+
+    @classmethod
+    def explain(cls, location: Sequence[str | int], found: str) -> None:
+        """Raise an `InvalidInput` for a value of a wrong type, where more can be said than its type.
+
+        Args:
+            location: of the value: names of fields, and indices.
+            found: the value's type: `array`, `bool`, `float`, `int`, `null`, `object` or `str`.
+        """
 
 
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {}
@@ -60,16 +79,18 @@ def decode_key(document: bytes | bytearray) -> str | None:
     return key if isinstance(key, str) else None
 
 
-def decode_json(document: bytes | bytearray, wire: type[_Wire], struct: type[_Struct], max_items: int) -> _Struct:
+def decode_json(
+    document: bytes | bytearray, wire: type[_Wire] | None, struct: type[_Struct], max_items: int
+) -> _Struct:
     """Decode the fields of `struct`.
 
     Args:
-        wire: the model that words the errors.
+        wire: the model that words the errors of small documents. None: the words are this module's, as for large ones.
         max_items: of each list.
 
     Raises:
-        InvalidInput: a list is too long.
-        RequestValidationError: the document is not JSON, or not an object of the form of `wire`.
+        InvalidInput: a list is too long, or `struct` explains a misfit.
+        RequestValidationError: the document is not JSON, or not an object of the form of `struct` and `wire`.
         HTTPException: 400, the bytes cannot be read as text, or they are nested too deeply.
     """
     if not document:
@@ -77,6 +98,7 @@ def decode_json(document: bytes | bytearray, wire: type[_Wire], struct: type[_St
     try:
         fields = _decoder(struct).decode(document)
     except msgspec.DecodeError as error:
+        _explain(error, struct)
         if len(document) > _MAX_LENIENT_BYTES:
             raise _brief(error) from None
     except (UnicodeDecodeError, RecursionError):
@@ -114,11 +136,11 @@ def _decoder(struct: type[_Any]) -> msgspec.json.Decoder[_Any]:
     return decoder
 
 
-def _convert(value: Any, wire: type[_Wire], struct: type[_Struct], detailed: bool) -> _Struct:
+def _convert(value: Any, wire: type[_Wire] | None, struct: type[_Struct], detailed: bool) -> _Struct:
     try:
         return msgspec.convert(value, struct, strict=False)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # The latter for a surrogate that is no string.
-        if not detailed:
+        if wire is None or not detailed:
             raise _brief(error) from None
     try:
         # `from_attributes` gives FastAPI's error types: `model_attributes_type` for a value that is not an object.
@@ -159,13 +181,30 @@ def _brief(error: msgspec.DecodeError | UnicodeEncodeError) -> Exception:
     if not isinstance(error, msgspec.ValidationError):
         byte = _BYTE.search(message)
         return _json_invalid(int(byte[1]) if byte else 0, message)
-    match = _PATH.fullmatch(message)
-    assert match is not None, "the pattern matches everything"
-    location: list[str | int] = [name or int(index) for name, index in _STEP.findall(match[2] or "")]
-    kind, text = "invalid", match[1]
+    text, location = _located(message)
+    kind, text = "invalid", text.replace("Invalid enum value", "Unknown value")
+    if expected := _EXPECTED.fullmatch(text):
+        text = f"Expected {' or '.join(map(_in_words, expected[1].split(' | ')))}, got {_in_words(expected[2])}"
     if missing := _MISSING_FIELD.fullmatch(text):
         kind, text, location = "missing", "Field required", [*location, missing[1]]
     return RequestValidationError([{"type": kind, "loc": ("body", *location), "msg": text}])
+
+
+def _explain(error: msgspec.DecodeError, struct: type[WireStruct]) -> None:
+    text, location = _located(str(error))
+    if expected := _EXPECTED.fullmatch(text):
+        struct.explain(location, expected[2])
+
+
+def _located(message: str) -> tuple[str, list[str | int]]:
+    """What the decoder says, and where."""
+    match = _PATH.fullmatch(message)
+    assert match is not None, "the pattern matches everything"
+    return match[1], [name or int(index) for name, index in _STEP.findall(match[2] or "")]
+
+
+def _in_words(kind: str) -> str:
+    return _WORDS.get(kind, kind)
 
 
 def _json_invalid(position: int, message: str) -> RequestValidationError:

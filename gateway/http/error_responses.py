@@ -112,9 +112,16 @@ def _validation(error: RequestValidationError, path: str) -> Response:
     entries = [_validation_entry(entry) for entry in error.errors()[:_MAX_ENTRIES]]
     if path.startswith(_OPENAI_PATH):
         first = entries[0]
-        param = ".".join(map(str, first["loc"][1:])) or None
+        param = _param(first["loc"][1:])
         return _openai(400, f"{first['msg']}: {param or 'body'}", param)
     return json_response({"detail": entries}, 422)
+
+
+def _param(location: Sequence[str | int]) -> str | None:
+    """A location in OpenAI's form: `input[1]`."""
+    if location and isinstance(location[0], int):  # a position in what is not JSON
+        return None
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)[1:] or None
 
 
 def _framework(error: HTTPException, path: str) -> Response:

@@ -52,7 +52,8 @@ class Variant(BaseModel):
 class Limits(BaseModel):
     """Limits of one request."""
 
-    max_items: int = Field(description="Images, texts or prompts in one request, at most.", examples=[64])
+    max_items: int = Field(description="Images in one request, at most.", examples=[64])
+    max_texts: int = Field(description="Texts in one request, at most.", examples=[2048])
     max_body_bytes: int = Field(description="Bytes of a request's body, at most.", examples=[67108864])
 
 
@@ -117,7 +118,11 @@ async def info(request: Request) -> Response:
             "version": gateway_version(),
             "uuid": context.instance_id,
             "models": {name: describe(spec) for name, spec in context.encoder.specs.items()},
-            "limits": {"max_items": context.max_items, "max_body_bytes": context.max_body_bytes},
+            "limits": {
+                "max_items": context.max_images,
+                "max_texts": context.max_texts,
+                "max_body_bytes": context.max_body_bytes,
+            },
         }
     )
 

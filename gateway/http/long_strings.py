@@ -15,8 +15,10 @@ import msgspec
 from gateway.errors import InvalidInput, PayloadTooLarge
 from gateway.json_string import EscapedString, LongString
 
-# Strings of more bytes than this do not stay in the document.
+# Strings of more bytes than this do not stay in the document: first, and when the document is large already. Texts are
+# often shorter than the first, and thousands of them would make a document that takes long to decode.
 _MAX_SHORT: Final = 2048
+MAX_SHORT_AT_LAST: Final = 96
 # Each string takes about 0.1 µs of a decoder, and each name of an object 0.3 µs.
 MAX_QUOTES: Final = 40_000
 # Longer strings are not needed as `str` for anything but texts. URLs of this length are signed ones.
@@ -26,6 +28,7 @@ _BYTES_PER_CHARACTER: Final = 12
 
 # From outside a string: everything up to a string that may be long, has many escapes or does not end here.
 _SHORT_STRINGS: Final = re.compile(rb'(?:[^"]++|"[^"\\]{0,1024}+(?:\\.[^"\\]{0,62}+){0,16}+")*+', re.DOTALL)
+_SHORT_STRINGS_AT_LAST: Final = re.compile(rb'(?:[^"]++|"[^"\\]{0,64}+(?:\\.[^"\\]{0,14}+){0,2}+")*+', re.DOTALL)
 _TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
@@ -95,14 +98,16 @@ class Splitter:
 
     Args:
         strings: keeps the long strings.
+        large: bytes of the rest beyond which it keeps only strings of up to `MAX_SHORT_AT_LAST`.
         max_rest: bytes of the rest.
 
     Attributes:
         rest: the document with placeholders.
     """
 
-    def __init__(self, strings: LongStrings, max_rest: int) -> None:
+    def __init__(self, strings: LongStrings, large: int, max_rest: int) -> None:
         self._strings = strings
+        self._large = large
         self._max_rest = max_rest
         self.rest = bytearray()
         self._quotes = 0
@@ -121,7 +126,8 @@ class Splitter:
             at = self._outside(data, at) if self._string is None else self._inside(self._string, data, at)
 
     def _outside(self, data: bytes | bytearray, start: int) -> int:
-        match = _SHORT_STRINGS.match(data, start)
+        pattern = _SHORT_STRINGS_AT_LAST if len(self.rest) > self._large else _SHORT_STRINGS
+        match = pattern.match(data, start)
         assert match is not None, "the pattern matches nothing, too"
         self._keep(match.group())
         if match.end() == len(data):
@@ -148,18 +154,24 @@ class Splitter:
         string += memoryview(data)[start:end]
         if end == len(data):
             return end
-        content = string if len(string) <= _MAX_SHORT else self._strings.add(string, self._has_escapes)
+        max_short = MAX_SHORT_AT_LAST if len(self.rest) > self._large else _MAX_SHORT
+        content = string if len(string) <= max_short else self._strings.add(string, self._has_escapes)
         self._keep(b'"' + content + b'"')
         self._string = None
         return end + 1
 
     def _keep(self, data: bytes | bytearray) -> None:
         self.rest += data
-        self._quotes += data.count(b'"')
+        self._quotes += quotes(data)
         if len(self.rest) > self._max_rest:
             raise PayloadTooLarge(f"Without its long strings, a JSON document may have {self._max_rest} bytes.")
         if self._quotes > MAX_QUOTES:
             raise PayloadTooLarge(f"Without its long strings, a JSON document may have {MAX_QUOTES // 2} strings.")
+
+
+def quotes(data: bytes | bytearray) -> int:
+    """Count the quotes that begin or end strings. An escaped quote counts only behind an escaped backslash."""
+    return data.count(b'"') - data.count(b'\\"') + data.count(b'\\\\"')
 
 
 def _ends_in_escape(data: bytes | bytearray, start: int, end: int) -> bool:

@@ -1,19 +1,23 @@
 """Choose the format of embeddings in a response: JSON numbers, base64 or an array file."""
 
-import base64
+import asyncio
 import io
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
+import pybase64
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.encoder import Embeddings
 from gateway.http.headers import header
+from gateway.http.json_response import serialized
 
 NPY: Final = "application/x-npy"
 
+# As numbers, these take about 3 ms.
+_ROWS_AT_ONCE: Final = 64
 # Characters of `Accept` that are read. Browsers send some hundred.
 _MAX_ACCEPT: Final = 4 * 2**10
 
@@ -45,15 +49,26 @@ def npy(embeddings: Embeddings) -> bytes:
     return buffer.getvalue()
 
 
-def rows(embeddings: Embeddings, encoding_format: EncodingFormat) -> Sequence[Any] | Embeddings:
-    """The N values that represent embeddings [N, D] in JSON.
+async def rows(embeddings: Embeddings, encoding_format: EncodingFormat | None) -> Sequence[Any] | Embeddings:
+    """The N values that represent embeddings [N, D] in JSON: numbers, unless the format is `base64`.
+
+    Other callbacks run while the rows of a long list are serialized.
 
     Returns:
         Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API.
     """
-    if encoding_format == "base64":
-        return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in embeddings]
-    return np.ascontiguousarray(embeddings)
+    if len(embeddings) > _ROWS_AT_ONCE:
+        await asyncio.sleep(0)
+    little_endian = np.ascontiguousarray(embeddings, "<f4")
+    if len(embeddings) <= _ROWS_AT_ONCE and encoding_format != "base64":
+        return little_endian
+    serialize = pybase64.b64encode_as_string if encoding_format == "base64" else serialized
+    values: list[Any] = []
+    for start in range(0, len(embeddings), _ROWS_AT_ONCE):
+        values += map(serialize, little_endian[start : start + _ROWS_AT_ONCE])
+        if len(embeddings) > _ROWS_AT_ONCE:
+            await asyncio.sleep(0)
+    return values
 
 
 def _accepted(request: Request) -> list[str]:

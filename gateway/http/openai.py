@@ -4,15 +4,16 @@ Images are this server's addition, because OpenAI's API has none: a `data:` URI 
 `{"image": ...}`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidInput
+from gateway.http.answer_headers import answer_headers
 from gateway.http.body import read_json
 from gateway.http.context import context_of
 from gateway.http.decode_json import WireStruct
@@ -22,7 +23,6 @@ from gateway.http.long_strings import LongStrings
 from gateway.http.negotiate import EncodingFormat, rows
 from gateway.http.openapi import OPENAI_ERRORS, PICTURE, body
 from gateway.http.record import record_of
-from gateway.http.roboflow import model_id
 from gateway.images.sources import Base64Image, ImageSource, item_indices, undeclared
 
 _OWNER: Final = "perception-encoder-server"
@@ -33,6 +33,7 @@ class ImageItem(BaseModel):
     """An image."""
 
     model_config = ConfigDict(extra="forbid")
+    text: None = Field(None, description="No text.", examples=[None])
     image: str = Field(description="A `data:` URI, plain base64, or an https URL.", examples=[PICTURE])
 
 
@@ -41,6 +42,7 @@ class TextItem(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     text: str = Field(description="The text.", examples=["a red circle"])
+    image: None = Field(None, description="No image.", examples=[None])
 
 
 _TEXTS: Final = ["a red circle", "a blue square"]
@@ -48,14 +50,14 @@ _MIXTURE: Final = ["a red circle", {"text": "a blue square"}, {"image": PICTURE}
 
 
 class EmbeddingsRequest(BaseModel):
-    """OpenAI's request, with images in place of texts."""
+    """OpenAI's request, with images in place of texts. It documents the body; `EmbeddingsFields` reads it."""
 
     input: list[str | TextItem | ImageItem] | str | TextItem | ImageItem = Field(
         description='Texts, `data:image/` URIs, `{"text": ...}` or `{"image": ...}`; one, or a list in any mixture.',
         examples=[_TEXTS, _MIXTURE],
     )
     model: str | None = Field(None, description="The variant. Default: the server's.", examples=[None])
-    encoding_format: EncodingFormat = Field(
+    encoding_format: EncodingFormat | None = Field(
         "float", description="`float` or `base64` (little-endian float32).", examples=["float", "base64"]
     )
     dimensions: int | None = Field(
@@ -64,14 +66,20 @@ class EmbeddingsRequest(BaseModel):
     user: str | None = Field(None, description="Ignored.", examples=[None])
 
 
+_TOKEN_IDS: Final = (
+    "The input holds token ids, which belong to the vocabulary of another model. Send the texts themselves. "
+    "In LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)."
+)
+
+
 class ItemFields(WireStruct, forbid_unknown_fields=True):
     """What is decoded of a text or an image that is an object."""
 
-    text: str | UnsetType = UNSET
-    image: str | UnsetType = UNSET
+    text: str | None = None
+    image: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.text is UNSET) is (self.image is UNSET):
+        if (self.text is None) is (self.image is None):
             raise ValueError("Expected either `text` or `image`")
 
 
@@ -80,9 +88,15 @@ class EmbeddingsFields(WireStruct, kw_only=True):
 
     input: list[str | ItemFields] | str | ItemFields
     model: str | None = None
-    encoding_format: EncodingFormat = "float"
+    encoding_format: EncodingFormat | None = None
     dimensions: int | None = None
     user: str | None = None
+
+    @classmethod
+    def explain(cls, location: Sequence[str | int], found: str) -> None:
+        """Raise an `InvalidInput` for token ids, which OpenAI's API takes in place of texts."""
+        if list(location) == ["input", 0] and found in ("int", "array"):
+            raise InvalidInput(_TOKEN_IDS)
 
 
 class Embedding(BaseModel):
@@ -144,8 +158,11 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS, route
     ),
 )
 async def embeddings(request: Request) -> Response:
-    """Embed texts and images, in the order of the input."""
-    fields, strings = await read_json(request, EmbeddingsRequest, EmbeddingsFields)
+    """Embed texts and images, in the order of the input.
+
+    `X-Truncated` lists the indices of texts that were longer than the model's context.
+    """
+    fields, strings = await read_json(request, None, EmbeddingsFields)
     service = context_of(request.app).service
     spec = service.select(fields.model)
     if fields.dimensions not in (None, spec.embed_dim):
@@ -158,12 +175,12 @@ async def embeddings(request: Request) -> Response:
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": row}
-            for index, row in enumerate(rows(embedded.embeddings, fields.encoding_format))
+            for index, row in enumerate(await rows(embedded.embeddings, fields.encoding_format))
         ],
         "model": spec.variant,
         "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
     }
-    return json_response(answer, headers=model_id(spec))
+    return json_response(answer, headers=answer_headers(spec, embedded.truncated))
 
 
 @router.get("/models", response_model=ModelList)
@@ -195,10 +212,10 @@ async def _item(entry: str | ItemFields, strings: LongStrings, index: int | None
         if strings.start(entry, len(_DATA_URI)).lower() == _DATA_URI:
             return Base64Image(strings.payload(entry), index)
         text = entry
-    elif entry.image is not UNSET:
+    elif entry.image is not None:
         return undeclared(strings.payload(entry.image), index)
     else:
-        assert entry.text is not UNSET, "an item has one of the two"
+        assert entry.text is not None, "an item has one of the two"
         text = entry.text
     (text,) = await strings.texts([text])
     return text

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.encoder import EncoderSpec
 from gateway.errors import InvalidInput
+from gateway.http.answer_headers import answer_headers
 from gateway.http.body import authenticate, peek, read_bytes, read_json
 from gateway.http.context import context_of
 from gateway.http.dispatch import EndpointRoute
@@ -93,7 +94,7 @@ async def embed_image(request: Request) -> Response:
     service = context_of(request.app).service
     spec = service.select(variant)
     embedded = await service.embed(spec, sources, record_of(request.scope).stages)
-    return _embeddings(request, start, spec, embedded, encoding_format)
+    return await _embeddings(request, start, spec, embedded, encoding_format)
 
 
 @router.post(
@@ -119,7 +120,7 @@ async def embed_text(request: Request) -> Response:
     service = context_of(request.app).service
     spec = service.select(fields.perception_encoder_version_id)
     embedded = await service.embed(spec, texts, record_of(request.scope).stages)
-    return _embeddings(request, start, spec, embedded, fields.encoding_format)
+    return await _embeddings(request, start, spec, embedded, fields.encoding_format)
 
 
 @router.post(
@@ -142,7 +143,10 @@ async def embed_text(request: Request) -> Response:
     ),
 )
 async def compare(request: Request) -> Response:
-    """Compare one image or text with others by cosine similarity."""
+    """Compare one image or text with others by cosine similarity.
+
+    `X-Truncated` lists the texts that were longer than the model's context: `subject`, and indices of prompts.
+    """
     start = time.perf_counter()
     check_incumbent_query(request)
     require_json(request)
@@ -157,7 +161,10 @@ async def compare(request: Request) -> Response:
         spec = service.select(fields.perception_encoder_version_id)
         query = await _query(fields, strings)
         names, candidates = await _candidates(fields, strings)
-    similarities = await service.compare(spec, query, candidates, record_of(request.scope).stages)
+    compared = await service.compare(spec, query, candidates, record_of(request.scope).stages)
+    similarities = compared.similarities
+    truncated: list[int | str] = ["subject"] if compared.query_truncated else []
+    truncated += compared.truncated
     answer = {
         "inference_id": None,
         "frame_id": None,
@@ -165,23 +172,23 @@ async def compare(request: Request) -> Response:
         "similarity": similarities if names is None else dict(zip(names, similarities, strict=True)),
         "parent_id": None,
     }
-    return json_response(answer, headers=model_id(spec))
+    return json_response(answer, headers=answer_headers(spec, truncated))
 
 
 # -- conversion between wire models and the service
 
 
-async def _images(request: Request) -> tuple[str | None, EncodingFormat, list[ImageSource]]:
+async def _images(request: Request) -> tuple[str | None, EncodingFormat | None, list[ImageSource]]:
     """The variant, the format of the embeddings, and the images of a body of any media type."""
     kind = media_type(request.scope)
     if kind.startswith("image/"):
-        return variant_beside_body(request), "float", [EncodedImage(await read_bytes(request))]
+        return variant_beside_body(request), None, [EncodedImage(await read_bytes(request))]
     if kind not in (MULTIPART, "application/json"):
         start, request = await peek(request, START_BYTES)
         # A format that is not read counts as well, because its error names it.
         if is_image_file(start) or (kind in _OPAQUE and format_of(start) is not None):
             authenticate(request, None)
-            return variant_beside_body(request), "float", [EncodedImage(await read_bytes(request))]
+            return variant_beside_body(request), None, [EncodedImage(await read_bytes(request))]
         if kind in _OPAQUE:
             raise InvalidInput(_SEND.format(kind=kind))
     form, request = await has_form(request)
@@ -206,7 +213,7 @@ def _sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[
 
 
 async def _query(fields: CompareFields, strings: LongStrings) -> ImageSource | str:
-    if is_text("subject", fields.subject_type):
+    if is_text("subject", fields.subject_type, "image"):
         (text,) = await strings.texts([_text("subject", fields.subject)])
         return text
     return _source(fields.subject, strings)
@@ -229,7 +236,7 @@ async def _candidates(
         items = [item for item in prompt.values() if isinstance(item, ImageFields | str)]
     else:
         items = prompt if isinstance(prompt, list) else [prompt]
-    if is_text("prompt", fields.prompt_type):
+    if is_text("prompt", fields.prompt_type, "text"):
         return names, await strings.texts([_text("prompt", item) for item in items])
     if not items:
         # The incumbent answers an empty list of texts, and fails for an empty list of images.
@@ -243,23 +250,16 @@ def _text(field: str, value: object) -> str:
     return value
 
 
-def model_id(spec: EncoderSpec) -> dict[str, str]:
-    """The incumbent's header that names the model."""
-    return {"x-model-id": f"perception_encoder/{spec.variant}"}
-
-
-def _embeddings(
-    request: Request, start: float, spec: EncoderSpec, embedded: Embedded, encoding_format: EncodingFormat
+async def _embeddings(
+    request: Request, start: float, spec: EncoderSpec, embedded: Embedded, encoding_format: EncodingFormat | None
 ) -> Response:
-    headers = model_id(spec)
-    if embedded.truncated:
-        headers["x-truncated"] = ",".join(map(str, embedded.truncated))
+    headers = answer_headers(spec, embedded.truncated)
     if wants_npy(request):
         return Response(npy(embedded.embeddings), headers=headers, media_type=NPY)
     answer = {
         "inference_id": None,
         "frame_id": None,
         "time": time.perf_counter() - start,
-        "embeddings": rows(embedded.embeddings, encoding_format),
+        "embeddings": await rows(embedded.embeddings, encoding_format),
     }
     return json_response(answer, headers=headers)

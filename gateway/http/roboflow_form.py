@@ -57,7 +57,7 @@ async def read_image_form(request: Request) -> tuple[EmbedImageFields, list[Imag
         InvalidInput: there is no image, or as for `read_form`.
         Unauthorized, HTTPException, ClientDisconnect, PayloadTooLarge, Overloaded: as for `read_form`.
     """
-    max_items = context_of(request.app).max_items
+    max_items = context_of(request.app).max_images
     form = await read_form(request, (_IMAGE, *_OTHER_NAMES), EmbedImageFields.__struct_fields__, max_items)
     images = [part for part in form.items if part.name == _IMAGE or is_image_file(part.data)]
     if not images:
@@ -74,7 +74,7 @@ async def read_image_form(request: Request) -> tuple[EmbedImageFields, list[Imag
 
 async def read_text_form(request: Request) -> tuple[EmbedTextFields, list[str]]:
     """Read a form of texts. Raises the errors of `read_image_form`."""
-    max_items = context_of(request.app).max_items
+    max_items = context_of(request.app).max_texts
     form = await read_form(request, ("text",), EmbedTextFields.__struct_fields__, max_items)
     texts = [await _text(request, part) for part in form.items]
     fields = {**_fields(request, form), **_one_or_list("text", texts)}
@@ -94,7 +94,8 @@ async def read_compare_form(
     Raises:
         As `read_image_form`.
     """
-    max_items = context_of(request.app).max_items
+    context = context_of(request.app)
+    max_items = max(context.max_images, context.max_texts)
     form = await read_form(request, ("subject", "prompt"), CompareFields.__struct_fields__, max_items)
     subjects = [part for part in form.items if part.name == "subject"]
     prompts = [part for part in form.items if part.name == "prompt"]
@@ -104,11 +105,11 @@ async def read_compare_form(
     fields |= _one_or_list("subject", ["" for _ in subjects]) | _one_or_list("prompt", ["" for _ in prompts])
     decoded = decode_fields(fields, CompareRequest, CompareFields, max_items)
     query: ImageSource | str
-    if is_text("subject", decoded.subject_type):
+    if is_text("subject", decoded.subject_type, "image"):
         query = await _text(request, subjects[0])
     else:
         (query,) = _sources(subjects)
-    if is_text("prompt", decoded.prompt_type):
+    if is_text("prompt", decoded.prompt_type, "text"):
         return decoded, query, [await _text(request, part) for part in prompts]
     return decoded, query, _sources(prompts)
 

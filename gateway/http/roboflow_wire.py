@@ -4,7 +4,7 @@ Field names, defaults and the order of the responses' keys are the incumbent's: 
 inference/core/entities/{requests,responses}/perception_encoder.py. "Subject" and "prompt" are the incumbent's words.
 
 The pydantic models document the bodies, and word their errors. The structs are what is decoded: a struct leaves out
-fields that nobody reads.
+fields that nobody reads. Null means the default in both, although the incumbent refuses it in some fields.
 """
 
 from typing import Annotated, Any, Final
@@ -45,11 +45,11 @@ class _Request(BaseModel):
         examples=[None],
     )
     model_id: str | None = Field(None, description="Ignored, as the incumbent does.", examples=[None])
-    id: str = Field("", description="Ignored.", examples=[""])
+    id: str | None = Field("", description="Ignored.", examples=[""])
     api_key: str | None = Field(
         None, description="A key of this server; ignored if the server has none.", examples=[None]
     )
-    usage_billable: bool = Field(True, description="Ignored.", examples=[True])
+    usage_billable: bool | None = Field(True, description="Ignored.", examples=[True])
     start: float | None = Field(None, description="Ignored.", examples=[None])
     source: str | None = Field(None, description="Ignored.", examples=[None])
     source_info: str | None = Field(None, description="Ignored.", examples=[None])
@@ -67,14 +67,14 @@ class EmbedImageRequest(_Request):
     image: list[InferenceRequestImage] | InferenceRequestImage = Field(
         description="One image or a list of them.", examples=[IMAGE, [IMAGE, IMAGE]]
     )
-    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
+    encoding_format: EncodingFormat | None = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
 
 
 class EmbedTextRequest(_Request):
     """Texts to embed."""
 
     text: list[str] | str = Field(description="One text or a list of them.", examples=["a red circle", TEXTS])
-    encoding_format: EncodingFormat = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
+    encoding_format: EncodingFormat | None = Field("float", description=_ENCODING_FORMAT, examples=["float", "base64"])
 
 
 class CompareRequest(_Request):
@@ -83,14 +83,14 @@ class CompareRequest(_Request):
     subject: InferenceRequestImage | str = Field(
         description="The item to compare: an image or a text.", examples=[IMAGE]
     )
-    subject_type: str = Field("image", description="`image` or `text`.", examples=["image"])
+    subject_type: str | None = Field("image", description="`image` or `text`.", examples=["image"])
     prompt: (
         list[InferenceRequestImage] | InferenceRequestImage | str | list[str] | dict[str, InferenceRequestImage | str]
     ) = Field(
         description="The items to compare the subject with: one, a list, or an object of named ones.",
         examples=["a red circle", TEXTS, {"circle": "a red circle", "square": "a blue square"}],
     )
-    prompt_type: str = Field("text", description="`text` or `image`.", examples=["text"])
+    prompt_type: str | None = Field("text", description="`text` or `image`.", examples=["text"])
 
 
 # -- what is decoded of requests
@@ -108,12 +108,12 @@ class _Fields(WireStruct, kw_only=True):
     # Ignored, but refused if they have another type, as the incumbent does. Numbers that clients may repeat are not
     # decoded at all: some of 24 digits take 14 µs.
     model_id: str | None = None
-    id: str = ""
+    id: str | None = None
     api_key: str | None = None
-    usage_billable: bool = True
+    usage_billable: bool | None = None
     source: str | None = None
     source_info: str | None = None
-    disable_model_monitoring: bool | None = False
+    disable_model_monitoring: bool | None = None
     stream_pipeline_context_id: str | None = None
 
 
@@ -121,14 +121,14 @@ class EmbedImageFields(_Fields, kw_only=True):
     """Images to embed."""
 
     image: list[ImageFields] | ImageFields
-    encoding_format: EncodingFormat = "float"
+    encoding_format: EncodingFormat | None = None
 
 
 class EmbedTextFields(_Fields, kw_only=True):
     """Texts to embed."""
 
     text: list[str] | str
-    encoding_format: EncodingFormat = "float"
+    encoding_format: EncodingFormat | None = None
 
 
 Named = dict[str, ImageFields | str | bool | int | None]
@@ -139,9 +139,9 @@ class CompareFields(_Fields, kw_only=True):
     """One subject, and the prompts to compare it with."""
 
     subject: ImageFields | str
-    subject_type: str = "image"
+    subject_type: str | None = None
     prompt: list[ImageFields | str] | str | Named
-    prompt_type: str = "text"
+    prompt_type: str | None = None
 
     def __post_init__(self) -> None:
         prompt = self.prompt
@@ -158,8 +158,10 @@ def is_image(prompt: Named) -> bool:
     return "type" in prompt and "value" in prompt
 
 
-def is_text(field: str, declared_type: str) -> bool:
+def is_text(field: str, declared_type: str | None, default: str) -> bool:
     """Whether a subject or prompts are texts, by what `subject_type` or `prompt_type` says."""
+    if declared_type is None:
+        declared_type = default
     if declared_type not in ("image", "text"):
         raise InvalidInput(f"`{field}_type` must be `image` or `text`, not {declared_type[:64]!r}.")
     return declared_type == "text"

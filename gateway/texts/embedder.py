@@ -1,9 +1,8 @@
 """Embed texts: look them up in the cache, and tokenize and encode the others."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.arrays import stacked
@@ -14,8 +13,15 @@ from gateway.observe.stages import Stages
 from gateway.texts.cache import TextCache, TextEmbedding
 from gateway.texts.tokenizer import Encoding, Tokenizer, load_vocabulary
 
-# Tokenising this many characters takes about 5 ms. Longer lists of texts are tokenised in a thread.
-_INLINE_CHARACTERS: Final = 5_000
+# Tokenising this many characters takes about 5 ms, and a text itself as much as `_CHARACTERS_FOR_A_TEXT` more. Longer
+# lists are tokenised in a thread, in jobs of this size. A request waits for one job at a time, so requests take turns.
+_CHARACTERS_AT_ONCE: Final = 5_000
+_CHARACTERS_FOR_A_TEXT: Final = 25
+# Looking up, likewise.
+_LOOKED_UP_AT_ONCE: Final = 25_000
+# Groups of one request that Triton has at a time: one that it encodes, and one that waits. All groups of a long list
+# would keep other requests waiting.
+_GROUPS_AT_ONCE: Final = 2
 
 
 class TextEmbeddings(NamedTuple):
@@ -59,36 +65,58 @@ class TextEmbedder:
         longest = max(map(len, texts))
         if longest > self._max_characters:
             raise InvalidInput(f"A text has {longest} characters; at most {self._max_characters} are allowed.")
-        entries: dict[str, TextEmbedding] = {}
-        missing: list[str] = []
-        for text in dict.fromkeys(texts):
-            if (entry := self._cache.get(spec, text)) is None:
-                missing.append(text)
-            else:
-                entries[text] = entry
+        entries = await self._look_up(spec, texts)
+        missing = [text for text, entry in entries.items() if entry is None]
         if missing:
             entries |= zip(missing, await self._embed(spec, missing, stages), strict=True)
-        found = [entries[text] for text in texts]
+        found = [entry for text in texts if (entry := entries[text]) is not None]
         return TextEmbeddings(
             embeddings=stacked([entry.embedding for entry in found]),
             truncated=[i for i, entry in enumerate(found) if entry.truncated],
             tokens=sum(entry.tokens for entry in found),
         )
 
+    async def _look_up(self, spec: EncoderSpec, texts: Sequence[str]) -> dict[str, TextEmbedding | None]:
+        entries: dict[str, TextEmbedding | None] = {}
+        for part in _parts(texts, _LOOKED_UP_AT_ONCE):
+            if entries:
+                await asyncio.sleep(0)
+            for text in part:
+                if text not in entries:
+                    entries[text] = self._cache.get(spec, text)
+        return entries
+
     async def _embed(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> list[TextEmbedding]:
         with stages.measure("tokenize"):
-            tokenize = partial(_tokenize, texts, spec.context_length)
-            if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-                encodings = tokenize()
-            else:
-                encodings = await asyncio.get_running_loop().run_in_executor(self._pool, tokenize)
-        tokens = stacked([encoding.tokens for encoding in encodings])
+            encodings = await self._tokenize(spec, texts)
         size = spec.text.max_batch_size
-        groups = [tokens[i : i + size] for i in range(0, len(tokens), size)]
-        stages.batches += [("text", len(group)) for group in groups]
+        starts = range(0, len(texts), size)
+        stages.batches += [("text", len(texts[start : start + size])) for start in starts]
+        slots = asyncio.Semaphore(_GROUPS_AT_ONCE)
+
+        async def encode(start: int) -> list[TextEmbedding]:
+            group = slice(start, start + size)
+            async with slots:
+                rows = await self._encoder.encode_texts(spec, stacked([e.tokens for e in encodings[group]]))
+            return self._keep(spec, texts[group], encodings[group], rows)
+
         with stages.measure("encode"):
-            parts = await gather([self._encoder.encode_texts(spec, group) for group in groups])
-        rows = [row for part in parts for row in part]
+            groups = await gather([encode(start) for start in starts])
+        return [entry for group in groups for entry in group]
+
+    async def _tokenize(self, spec: EncoderSpec, texts: Sequence[str]) -> list[Encoding]:
+        tokenizer = Tokenizer(spec.context_length)
+        if _cost(texts) <= _CHARACTERS_AT_ONCE:
+            return _encode(tokenizer, texts)
+        loop = asyncio.get_running_loop()
+        encodings: list[Encoding] = []
+        for part in _parts(texts, _CHARACTERS_AT_ONCE):
+            encodings += await loop.run_in_executor(self._pool, _encode, tokenizer, part)
+        return encodings
+
+    def _keep(
+        self, spec: EncoderSpec, texts: Sequence[str], encodings: Sequence[Encoding], rows: Embeddings
+    ) -> list[TextEmbedding]:
         entries = [
             # A copy, because a view in the cache would keep the whole batch in memory.
             TextEmbedding(row.copy(), encoding.length, encoding.truncated)
@@ -99,6 +127,20 @@ class TextEmbedder:
         return entries
 
 
-def _tokenize(texts: Sequence[str], context_length: int) -> list[Encoding]:
-    tokenizer = Tokenizer(context_length)
+def _cost(texts: Sequence[str]) -> int:
+    return sum(map(len, texts)) + len(texts) * _CHARACTERS_FOR_A_TEXT
+
+
+def _parts(texts: Sequence[str], max_cost: int) -> Iterator[Sequence[str]]:
+    """Divide texts into runs of a limited cost. A text that costs more is a run of its own."""
+    start = cost = 0
+    for place, text in enumerate(texts):
+        cost += _cost([text])
+        if cost > max_cost and place > start:
+            yield texts[start:place]
+            start, cost = place, _cost([text])
+    yield texts[start:]
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
     return [tokenizer.encode(text) for text in texts]

@@ -49,6 +49,7 @@ def test_a_file_holds_nothing_but_versions_and_hashes(path: Path) -> None:
         ("export-dev", [*PROJECT["project"]["optional-dependencies"]["export"], *group("export-test")]),
         ("build", PROJECT["build-system"]["requires"]),
         ("bench", group("perf-analyzer")),
+        ("clients", group("clients")),
         *(
             (name, (ROOT / f"deploy/embedded/{file}.txt").read_text().splitlines())
             for name, file in (

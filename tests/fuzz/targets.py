@@ -130,7 +130,7 @@ def long_strings(data: bytes) -> None:
     if json.detect_encoding(document) != "utf-8":
         return
     strings = LongStrings(max_characters=10**6)
-    splitter = Splitter(strings, max_rest=2**20)
+    splitter = Splitter(strings, large=2**10, max_rest=2**20)
     try:
         for start in range(0, len(document), piece):
             splitter.feed(document[start : start + piece])

@@ -40,7 +40,7 @@ def admitted() -> Iterator[None]:
 def service_of(encoder: FakeEncoder, pool: ThreadPoolExecutor, cache_bytes: int = 0) -> EmbeddingService:
     images = ImageEmbedder(encoder, FakeFetch(), InlineDecoder(), allow_arrays=False)
     texts = TextEmbedder(encoder, TextCache(cache_bytes), pool, max_characters=1_000_000)
-    return EmbeddingService(encoder, images, texts, max_items=64)
+    return EmbeddingService(encoder, images, texts, max_images=64, max_texts=64)
 
 
 async def test_both_towers_work_at_the_same_time(pool: ThreadPoolExecutor) -> None:
@@ -53,8 +53,8 @@ async def test_both_towers_work_at_the_same_time(pool: ThreadPoolExecutor) -> No
             return await super()._answer(*arguments)
 
     service = service_of(Meeting(), pool)
-    similarities = await service.compare(fake_spec(), RED, ["a cat", "a dog"], Stages())
-    assert similarities.shape == (2,)
+    compared = await service.compare(fake_spec(), RED, ["a cat", "a dog"], Stages())
+    assert compared.similarities.shape == (2,)
 
 
 async def test_items_of_one_tower_are_one_batch(pool: ThreadPoolExecutor) -> None:

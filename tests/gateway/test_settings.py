@@ -22,12 +22,30 @@ def test_the_incumbents_environment_names(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert (settings.host, settings.port, settings.max_items) == ("127.0.0.1", 9002, 8)
+    assert settings.text_limit == 8
     assert settings.default_variant == "PE-Core-B16-224"
     assert not settings.allow_url_input
     assert settings.allow_origins == {"https://a.example", "https://b.example"}
     assert settings.allowed_hosts == {"a.example"}
     assert settings.denied_hosts == {"b.example", "c.example"}
     assert settings.max_redirects == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, 2048),
+        ({"CLIP_MAX_BATCH_SIZE": "64"}, 64),
+        ({"CLIP_MAX_BATCH_SIZE": "4096"}, 2048),
+        ({"PE_MAX_TEXTS": "9"}, 9),
+    ],
+)
+def test_the_incumbents_limit_binds_texts_where_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: int
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().text_limit == expected
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ ODD: Final[tuple[Any, ...]] = (
     None, True, 0, -1, 1e308, 10**400, "", " ", "a", "\x00", "\ud800", "../../etc/passwd", "https://127.0.0.1:1/x",
     "http://169.254.169.254/", "A" * 100_000, "é" * 5000, "<start_of_text>", "&amp;" * 500, [], {}, [[]], [None],
     {"type": "base64"}, {"type": None, "value": None}, {"type": "url", "value": "file:///etc/passwd"},
-    {"type": "url", "value": "https://[::1]/"}, {"type": "numpy", "value": "gASVAAAA"}, ["a"] * 65,
+    {"type": "url", "value": "https://[::1]/"}, {"type": "numpy", "value": "gASVAAAA"}, ["a"] * 2_049,
 )  # fmt: skip
 
 

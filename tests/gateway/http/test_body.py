@@ -108,10 +108,18 @@ def test_a_large_document_without_long_strings(make_client: MakeClient) -> None:
     numbers = {"text": "a", "x": list(range(200_000))}
     answer = make_client().post(TEXT, json=numbers)
     assert answer.status_code == 413
-    assert answer.json() == {"message": "Without its long strings, a JSON document may have 655360 bytes."}
-    # Servers that allow more items allow longer documents.
-    assert make_client(max_items=1_000).post(TEXT, json=numbers).status_code == 200
-    assert make_client(max_items=1_000).post(TEXT, json={"text": ["cat" * 300] * 1_000}).status_code == 200
+    assert answer.json() == {"message": "Without its long strings, a JSON document may have 1048576 bytes."}
+    # Servers that allow more texts allow longer documents.
+    assert make_client(max_texts=5_000).post(TEXT, json=numbers).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["cat " * 8, "cat " * 400, 'cat "dog" ' * 20])
+def test_as_many_texts_of_any_length_as_are_allowed(client: TestClient, text: str) -> None:
+    texts = [f"{i} {text}" for i in range(2_048)]
+    assert len(post(client, TEXT, {"text": texts})["embeddings"]) == 2_048
+    assert len(post(client, OPENAI, {"input": texts})["data"]) == 2_048
+    body = {"subject": "a", "subject_type": "text", "prompt": {text[:96]: text for text in texts}}
+    assert list(post(client, COMPARE, body)["similarity"]) == [text[:96] for text in texts]
 
 
 def test_the_key_in_a_large_body(make_client: MakeClient, large: dict[str, str]) -> None:

@@ -1,6 +1,8 @@
 """No callback takes long, and no answer to a bad request is large, whatever a body contains."""
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import Iterable
 from itertools import chain
 from typing import Final
@@ -12,8 +14,8 @@ from starlette.types import Message
 from gateway.http.app import create_app
 from gateway.settings import Settings
 from tests import callbacks
-from tests.fakes import FakeEncoder, FakeFetch, RefusingDecoder
-from tests.hostile_bodies import IMAGE, Body, compressed, forms, json_bodies, texts
+from tests.fakes import FakeEncoder, FakeFetch, RefusingDecoder, fake_spec
+from tests.hostile_bodies import IMAGE, OPENAI, Body, compressed, forms, json_bodies, texts
 
 # What one read of a socket gives to the app, at most.
 CHUNK: Final = 320 * 2**10
@@ -83,6 +85,20 @@ def test_no_callback_takes_long(keys: str, size: int) -> None:
             if measured.longest > MAX_SECONDS:
                 found[str(body)] = measured.longest
     assert found == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding_format", ["float", "base64"])
+def test_as_many_texts_as_are_allowed(encoding_format: str) -> None:
+    """With embeddings as long as those of the largest variant."""
+    spec = dataclasses.replace(fake_spec(max_batch_size=64), embed_dim=1280)
+    app = create_app(Settings(), FakeEncoder(spec), FakeFetch(), RefusingDecoder())
+    texts = [f"{i} " + "cat " * 60 for i in range(2_048)]
+    content = json.dumps({"input": texts, "encoding_format": encoding_format}).encode()
+    with callbacks.measured() as measured:
+        status, _ = asyncio.run(answer(app, Body("texts", OPENAI, content)))
+    assert status == 200
+    assert measured.longest < MAX_SECONDS
 
 
 @pytest.mark.slow

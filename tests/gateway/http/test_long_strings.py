@@ -21,9 +21,9 @@ VALUES = st.recursive(
 )
 
 
-def split(document: bytes, size: int, max_rest: int = 2**20) -> tuple[bytes, LongStrings]:
+def split(document: bytes, size: int, max_rest: int = 2**20, large: int = 2**20) -> tuple[bytes, LongStrings]:
     strings = LongStrings(max_characters=100_000)
-    splitter = Splitter(strings, max_rest)
+    splitter = Splitter(strings, large, max_rest)
     for start in range(0, len(document), size):
         splitter.feed(document[start : start + size])
     return bytes(splitter.rest), strings
@@ -40,10 +40,17 @@ async def restored(value: Any, strings: LongStrings) -> Any:
 
 
 @settings(max_examples=200, deadline=None)
-@given(value=VALUES, ascii_only=st.booleans(), size=st.sampled_from([1, 2, 3, 100, 1500, 16_384]))
-async def test_a_document_is_the_same_without_and_with_them(value: Any, ascii_only: bool, size: int) -> None:
+@given(
+    value=VALUES,
+    ascii_only=st.booleans(),
+    size=st.sampled_from([1, 2, 3, 100, 1500, 16_384]),
+    large=st.sampled_from([0, 100, 2**20]),
+)
+async def test_a_document_is_the_same_without_and_with_them(
+    value: Any, ascii_only: bool, size: int, large: int
+) -> None:
     document = json.dumps(value, ensure_ascii=ascii_only).encode(errors="surrogatepass")
-    rest, strings = split(document, size)
+    rest, strings = split(document, size, large=large)
     if b"\xed\xa0\x80" not in document:
         assert await restored(json.loads(rest), strings) == value
     assert len(rest) <= len(document)
@@ -54,6 +61,13 @@ def test_only_long_ones_leave() -> None:
     assert b"x" not in rest
     assert b"y" * 1000 in rest
     assert len(rest) < 1_200
+
+
+def test_shorter_ones_leave_a_large_document() -> None:
+    document = json.dumps(["x" * 1000] * 2000).encode()
+    assert len(split(document, 16_384, large=2**19, max_rest=10**6)[0]) < 2**19 + 2000 * 100
+    with pytest.raises(PayloadTooLarge):
+        split(document, 16_384, max_rest=10**6)
 
 
 @pytest.mark.parametrize("end", [b"", b"\\", b'\\"'])
@@ -70,6 +84,13 @@ def test_the_rest_is_bounded() -> None:
         split(b"[" + b'"",' * 30_000, 16_384)
     with pytest.raises(PayloadTooLarge, match="20000 strings"):
         split(b"[" + b'"\\n",' * 30_000, 16_384)
+
+
+def test_escaped_quotes_begin_no_string() -> None:
+    split(json.dumps(['"' * 30] * 2_000).encode(), 16_384)
+    for end in ("\\", '\\"', "\\\\"):
+        with pytest.raises(PayloadTooLarge, match="20000 strings"):
+            split(json.dumps([end] * 20_001).encode(), 16_384)
 
 
 async def test_texts_are_bounded_and_utf_8() -> None:

@@ -1,6 +1,7 @@
 """OpenAI's routes, called directly and by OpenAI's own client."""
 
 import base64
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from gateway.errors import EncoderUnavailable, Overloaded
+from gateway.http.openai import EmbeddingsRequest
 from tests.fakes import EMBED_DIM, FakeEncoder, FakeFetch, fake_spec, unit_vector
 from tests.gateway.http.conftest import MakeClient
 from tests.pictures import flat
@@ -50,15 +52,19 @@ def test_a_url_alone_is_a_text(make_client: MakeClient) -> None:
     [
         ({}, "input"),
         ({"input": None}, "input"),
-        ({"input": [1, 2, 3]}, "input"),
-        ({"input": [[1, 2]]}, "input"),
+        ({"input": ["a", 1]}, "input[1]"),
+        ({"input": ["a", None]}, "input[1]"),
+        ({"input": [{"text": 1}]}, "input[0].text"),
         ({"input": {"image": DATA_URI, "text": "a"}}, "input"),
+        ({"input": {"text": None}}, "input"),
+        ({"input": ["a", {"url": URL}]}, "input[1]"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
         ({"input": []}, None),
         ({"input": "a", "dimensions": 4}, None),
         ({"input": ["a", {"image": "AAAA"}]}, "input[1]"),
         ({"input": ["a", {"image": ""}]}, "input[1]"),
-        ({"input": ["a"] * 65}, None),
+        ({"input": ["a"] * 2049}, None),
+        ({"input": [DATA_URI] * 65}, None),
     ],
 )
 def test_mistakes_have_openais_shape(client: TestClient, body: Any, param: str | None) -> None:
@@ -68,8 +74,18 @@ def test_mistakes_have_openais_shape(client: TestClient, body: Any, param: str |
     error = answer.json()["error"]
     assert list(error) == ["message", "type", "param", "code"]
     assert error["type"] == "invalid_request_error"
-    assert (error["param"] or "").startswith(param or "")
+    assert error["param"] == param
+    assert not re.search("Fields|Item|Union|union|`(str|int|array)`", error["message"])
     assert len(answer.content) < 500
+
+
+@pytest.mark.parametrize("given", [[1, 2], [[1, 2]], [[1]] * 3_000, [1] * 100_000], ids=lambda given: str(len(given)))
+def test_token_ids_are_refused_with_what_to_change(client: TestClient, given: Any) -> None:
+    answer = post(client, given)
+    assert answer.status_code == 400
+    message = answer.json()["error"]["message"]
+    assert "token ids" in message
+    assert "OpenAIEmbeddings(check_embedding_ctx_length=False)" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
@@ -98,6 +114,35 @@ def test_the_servers_errors_have_it_too(make_client: MakeClient) -> None:
         assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind)
         assert answer.headers["retry-after"] == "1"
     assert list(post(make_client(max_body_bytes=5), "a cat").json()) == ["error"]
+
+
+def test_as_many_texts_as_openai_takes_with_images_among_them(client: TestClient) -> None:
+    answer = post(client, [f"text {i}" for i in range(2_045)] + [DATA_URI] * 3).json()
+    assert [item["index"] for item in answer["data"]] == list(range(2_048))
+
+
+def test_truncation_is_reported(client: TestClient) -> None:
+    answer = post(client, ["cat", DATA_URI, "cat " * 9])
+    assert answer.headers["x-truncated"] == "2"
+    # A header of thousands of indices would not pass every proxy.
+    answer = post(client, ["cat " * 9] * 2_048)
+    assert answer.headers["x-truncated"].split(",") == [*map(str, range(256)), "..."]
+
+
+def test_a_list_that_takes_longer_than_the_deadline(make_client: MakeClient) -> None:
+    encoder = FakeEncoder(seconds=60)
+    answer = post(make_client(encoder, deadline_seconds=0.3), [f"text {i}" for i in range(100)])
+    assert answer.status_code == 504
+    assert answer.json()["error"]["type"] == "server_error"
+    # At most two groups were at Triton, and no other one was sent.
+    assert len(encoder.batches) <= 2
+    assert encoder.cancelled == len(encoder.batches)
+
+
+def test_null_is_the_default(client: TestClient) -> None:
+    items = [{"text": "a", "image": None}, {"text": None, "image": DATA_URI}]
+    nulls = dict.fromkeys(EmbeddingsRequest.model_fields.keys() - {"input"})
+    assert post(client, items, **nulls).json() == post(client, ["a", DATA_URI]).json()
 
 
 def test_dimensions_that_are_the_models(client: TestClient) -> None:

@@ -83,4 +83,4 @@ def test_it_works_below_a_path_prefix(make_client: MakeClient) -> None:
 
 def test_info_tells_it_how_much_one_request_may_hold(make_client: MakeClient) -> None:
     info = make_client(max_items=7, max_body_bytes=12345).get("/info").json()
-    assert info["limits"] == {"max_items": 7, "max_body_bytes": 12345}
+    assert info["limits"] == {"max_items": 7, "max_texts": 7, "max_body_bytes": 12345}

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
+from gateway.http.roboflow_wire import CompareRequest, EmbedImageRequest, EmbedTextRequest
 from tests.fakes import FakeEncoder, FakeFetch, fake_spec, unit_vector
 from tests.gateway.http.conftest import MakeClient
 from tests.pictures import base64_image, encoded, flat
@@ -262,6 +264,17 @@ class TestEmbedText:
         assert answer.json() == {"message": "A text has 11 characters; at most 10 are allowed."}
         assert client.post(EMBED_TEXT, json={"text": ["a"] * 3}).status_code == 400
 
+    def test_texts_have_a_limit_of_their_own(self, make_client: MakeClient) -> None:
+        client = make_client(max_texts=80)
+        assert len(client.post(EMBED_TEXT, json={"text": ["a"] * 80}).json()["embeddings"]) == 80
+        answer = client.post(EMBED_TEXT, json={"text": ["a"] * 81})
+        assert answer.json() == {"message": "Too many items: 81 came, at most 80 are allowed."}
+        assert client.post(EMBED_IMAGE, json={"image": [IMAGE] * 65}).status_code == 400
+        client = make_client(max_texts=3)
+        assert client.post(EMBED_IMAGE, json={"image": [IMAGE] * 4}).status_code == 200
+        answer = client.post(EMBED_TEXT, json={"text": ["a"] * 4})
+        assert answer.json() == {"message": "Too many texts: 4 came, at most 3 are allowed."}
+
 
 class TestCompare:
     def test_image_to_texts_and_back(self, client: TestClient) -> None:
@@ -281,6 +294,15 @@ class TestCompare:
         other, same = client.post(COMPARE, json=body).json()["similarity"]
         assert same == pytest.approx(1, abs=1e-6)
         assert other < 0.99
+
+    def test_truncation_is_reported(self, client: TestClient) -> None:
+        for body, expected in (
+            ({"subject": IMAGE, "prompt": ["cat", "cat " * 9]}, "1"),
+            ({"subject": "cat " * 9, "subject_type": "text", "prompt": "cat"}, "subject"),
+            ({"subject": "cat " * 9, "subject_type": "text", "prompt": {"a": "cat " * 9, "b": "a"}}, "subject,0"),
+            ({"subject": IMAGE, "prompt": ["cat"]}, None),
+        ):
+            assert client.post(COMPARE, json=body).headers.get("x-truncated") == expected
 
     def test_text_to_texts_in_one_batch(self, make_client: MakeClient) -> None:
         encoder = FakeEncoder()
@@ -339,7 +361,11 @@ class TestCompare:
             ),
             ({"prompt": [], "prompt_type": "image"}, "There are no images in `prompt`."),
             ({"prompt": {}, "prompt_type": "image"}, "There are no images in `prompt`."),
-            ({"prompt": ["x"] * 65}, "Too many prompts: 65 came, at most 64 are allowed."),
+            ({"prompt": ["x"] * 2049}, "Too many prompts: 2049 came, at most 2048 are allowed."),
+            (
+                {"prompt": [IMAGE] * 65, "prompt_type": "image"},
+                "Too many images: 65 came, at most 64 are allowed.",
+            ),
         ],
     )
     def test_mistakes(self, client: TestClient, body: Any, message: str) -> None:
@@ -457,7 +483,7 @@ class TestBodies:
             (EMBED_TEXT, {"text": ["a", 1]}, [["text", "list[str]", 1], ["text", "str"]]),
             (EMBED_TEXT, {"text": "a", "perception_encoder_version_id": 7}, [["perception_encoder_version_id"]]),
             (EMBED_TEXT, {"text": "a", "id": 7}, [["id"]]),
-            (EMBED_TEXT, {"text": "a", "id": None, "usage_billable": "x"}, [["id"], ["usage_billable"]]),
+            (EMBED_TEXT, {"text": "a", "id": 7, "usage_billable": "x"}, [["id"], ["usage_billable"]]),
             (
                 COMPARE,
                 {"subject": [IMAGE], "prompt": "a"},
@@ -482,6 +508,23 @@ class TestBodies:
         answer = client.post(path, json=body)
         assert answer.status_code == 422
         assert [entry["loc"] for entry in answer.json()["detail"]] == [["body", *loc] for loc in locations]
+
+    @pytest.mark.parametrize(
+        ("path", "wire", "required"),
+        [
+            (EMBED_IMAGE, EmbedImageRequest, {"image": IMAGE}),
+            (EMBED_TEXT, EmbedTextRequest, {"text": "a"}),
+            (COMPARE, CompareRequest, {"subject": IMAGE, "prompt": ["a"]}),
+        ],
+    )
+    def test_null_is_the_default(
+        self, client: TestClient, path: str, wire: type[BaseModel], required: dict[str, Any]
+    ) -> None:
+        nulls = dict.fromkeys(wire.model_fields.keys() - required.keys())
+        answer = client.post(path, json=nulls | required)
+        assert answer.status_code == 200, answer.text
+        without = client.post(path, json=required).json()
+        assert answer.json() | {"time": 0} == without | {"time": 0}
 
     def test_payloads_are_not_echoed(self, client: TestClient) -> None:
         answer = client.post(EMBED_IMAGE, json={"image": "A" * 100_000})

@@ -1,0 +1,22 @@
+"""The headers of answers with embeddings or similarities."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.encoder import EncoderSpec
+
+# A proxy's buffer for all headers may be 4 kB, and a list may have thousands of texts.
+_MAX_INDICES: Final = 256
+
+
+def answer_headers(spec: EncoderSpec, truncated: Sequence[int | str]) -> dict[str, str]:
+    """The incumbent's header that names the model, and `X-Truncated` if a text was longer than the model's context.
+
+    Args:
+        truncated: indices of such texts, or other words for them. Where there are more than 256, `...` ends the header.
+    """
+    headers = {"x-model-id": f"perception_encoder/{spec.variant}"}
+    if truncated:
+        more = ["..."] if len(truncated) > _MAX_INDICES else []
+        headers["x-truncated"] = ",".join(map(str, [*truncated[:_MAX_INDICES], *more]))
+    return headers

@@ -1,0 +1,143 @@
+"""Long lists of texts take turns with other requests, in the tokenizing thread and at Triton."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+
+from gateway.encoder import Embeddings, EncoderSpec, Tokens
+from gateway.observe.stages import Stages
+from gateway.texts.cache import TextCache
+from gateway.texts.embedder import TextEmbedder, TextEmbeddings
+from tests.fakes import FakeEncoder, fake_spec
+
+
+class Queue(Executor):
+    """A pool that runs its jobs one by one, when a test says so.
+
+    Attributes:
+        jobs: those that wait, with the texts of each.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[list[str], Callable[[], None]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.jobs.append((list(args[-1]), lambda: future.set_result(fn(*args, **kwargs))))
+        return future
+
+    async def run_next(self) -> list[str]:
+        await settle()
+        texts, run = self.jobs.pop(0)
+        run()
+        await settle()
+        return texts
+
+
+class Gated(FakeEncoder):
+    """An encoder that finishes its calls one by one, in their order, when a test says so.
+
+    Attributes:
+        waiting: the sizes of the calls that have not finished.
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__(spec)
+        self.waiting: list[int] = []
+        self._gates: list[asyncio.Event] = []
+
+    async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
+        gate = asyncio.Event()
+        self._gates.append(gate)
+        self.waiting.append(len(tokens))
+        await gate.wait()
+        return await super().encode_texts(spec, tokens)
+
+    async def finish_next(self) -> int:
+        await settle()
+        self._gates.pop(0).set()
+        size = self.waiting.pop(0)
+        await settle()
+        return size
+
+
+async def settle() -> None:
+    """Let every task go on as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+Start = Callable[[list[str]], asyncio.Task[TextEmbeddings]]
+
+
+def starter(encoder: FakeEncoder, pool: Executor) -> Start:
+    embedder = TextEmbedder(encoder, TextCache(0), pool, max_characters=1_000_000)
+    (spec,) = encoder.specs.values()
+    return lambda texts: asyncio.create_task(embedder.embed(spec, texts, Stages()))
+
+
+async def test_requests_take_turns_in_the_tokenizing_thread() -> None:
+    pool = Queue()
+    start = starter(FakeEncoder(), pool)
+    long_list = [f"{i} " + "word " * 20_000 for i in range(3)]
+    other = ["other " * 1_000]
+    first = start(long_list)
+    await settle()
+    second = start(other)
+    order = [await pool.run_next() for _ in range(4)]
+    assert order == [long_list[:1], other, long_list[1:2], long_list[2:]]
+    assert not pool.jobs
+    assert (await first).truncated == [0, 1, 2]
+    assert (await second).truncated == [0]
+
+
+async def test_short_texts_are_tokenized_together() -> None:
+    pool = Queue()
+    start = starter(FakeEncoder(fake_spec(max_batch_size=500)), pool)
+    texts = [f"text number {i}" for i in range(500)]
+    embedded = start(texts)
+    order = [await pool.run_next() for _ in range(4)]
+    assert [text for job in order for text in job] == texts
+    assert all(100 < len(job) < 150 for job in order[:3])
+    assert (await embedded).embeddings.shape == (500, 8)
+
+
+@pytest.mark.parametrize("texts", [["a cat"], ["a photo of a cat on a sofa"] * 64, [f"text {i}" for i in range(100)]])
+async def test_small_requests_need_no_thread(texts: list[str]) -> None:
+    pool = Queue()
+    embedded = await starter(FakeEncoder(), pool)(texts)
+    assert len(embedded.embeddings) == len(texts)
+    assert not pool.jobs
+
+
+async def test_a_single_text_waits_for_two_groups_of_a_long_list() -> None:
+    encoder = Gated(fake_spec(max_batch_size=64))
+    start = starter(encoder, Queue())
+    long_list = start([f"{i}" for i in range(150)])
+    await settle()
+    single = start(["a cat"])
+    await settle()
+    assert encoder.waiting == [64, 64, 1]
+    assert [await encoder.finish_next() for _ in range(3)] == [64, 64, 1]
+    assert single.done()
+    assert not long_list.done()
+    assert await encoder.finish_next() == 22
+    assert (await long_list).embeddings.shape == (150, 8)
+
+
+async def test_the_order_of_a_list_is_kept_across_groups_and_jobs() -> None:
+    encoder = FakeEncoder(fake_spec(max_batch_size=7))
+    pool = Queue()
+    start = starter(encoder, pool)
+    texts = [f"text {i % 300}" for i in range(400)]
+    task = start(texts)
+    while not task.done():
+        await settle()
+        if pool.jobs:
+            await pool.run_next()
+    embeddings = task.result().embeddings
+    for place in (0, 8, 150, 299, 350, 399):
+        assert (embeddings[place] == (await start([texts[place]])).embeddings[0]).all()
