@@ -163,6 +163,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeServe]:
     settings = {
         "PE_ROOT_PATH": "/vision",
         "PE_MAX_IN_FLIGHT": str(PLACES),
+        "PE_MAX_FETCHES": str(PLACES),
         **dict.fromkeys(
             ("ALLOW_NON_HTTPS_URL_INPUT", "ALLOW_URL_INPUT_WITHOUT_FQDN", "ALLOW_URL_TO_NON_GLOBAL_ADDRESSES"), "true"
         ),
@@ -312,20 +313,20 @@ async def test_requests_over_two_workers_add_up(proxy: Proxy, stack: int) -> Non
 
 
 async def test_refusals_pass_through(proxy: Proxy, stack: int) -> None:
-    """The places of both workers are taken by requests whose images never come; the others are told to come back."""
+    """Both workers fetch as many images as they may, which never come; the others are told to come back."""
     with socket.create_server(("127.0.0.1", 0), backlog=PLACES * 4) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/image.jpg"
         async with proxy.async_client(PLACES * 4) as client:
             body = {"image": {"type": "url", "value": url}}
             tasks = [asyncio.create_task(client.post(IMAGE, json=body)) for _ in range(PLACES * 4)]
             refused = [await task for task in itertools.islice(asyncio.as_completed(tasks), PLACES * 2)]
-            assert metric(stack, "pe_in_flight") <= PLACES * 2
+            assert metric(stack, "pe_fetches_in_flight") <= PLACES * 2
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     assert {answer.status_code for answer in refused} == {429}
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
-    assert "busy" in refused[0].json()["message"]
+    assert "Too many images are being fetched" in refused[0].json()["message"]
 
 
 def test_a_gateway_without_a_model_is_heard() -> None:

@@ -143,8 +143,12 @@ def test_output_that_cannot_be_written_costs_only_the_output(
 
 
 def test_no_disk_with_room_is_a_message(pe_serve: Start) -> None:
-    script = 'for d in /tmp /var/tmp; do mount -t tmpfs -o size=1m tmpfs $d || exit; done; exec "$@"'
-    command = with_own_mounts(PE_SERVE, script)
+    # A checkout below one of the directories is mounted again where it was.
+    script = (
+        'cd "$0" && for d in /tmp /var/tmp; do mount -t tmpfs -o size=1m tmpfs $d || exit; done && '
+        '{ [ -d "$0" ] || { mkdir -p "$0" && mount --bind . "$0"; }; } && exec "$@"'
+    )
+    command = with_own_mounts(PE_SERVE, script, ROOT)
     serving = pe_serve("--repository", DEMO, command=command, XDG_CACHE_HOME="/tmp/cache")
     assert serving.wait() == 1
     assert "Traceback" not in serving.output

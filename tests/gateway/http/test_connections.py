@@ -99,9 +99,10 @@ async def test_many_connections_do_not_lock_others_out_of_1024_descriptors(
                         await asyncio.sleep(0.1)
                 assert answer == 200
             assert await metric(gateway, "pe_connections") <= 768 * workers
-            assert await metric(gateway, 'pe_connections_closed_total{reason="evicted"}') >= count - 768 * workers
+            if UPLOAD not in data:  # Admission control refuses uploads, and their connections end, too.
+                assert await metric(gateway, 'pe_connections_closed_total{reason="evicted"}') >= count - 768 * workers
         assert await gateway.stop() == 0
-    assert 1 <= gateway.log.count("Closing the connection that has been idle longest") <= workers
+    assert (UPLOAD not in data) <= gateway.log.count("Closing the connection that has been idle longest") <= workers
     assert "Too many open files" not in gateway.log
     assert "Traceback" not in gateway.log
 

@@ -158,7 +158,7 @@ async def test_pixels_are_those_of_the_same_code_in_this_process(source: LoadedS
         (EncodedImage(b"no image"), "Data is not image."),
         (EncodedImage(picture()[:300]), "The JPEG image is damaged or incomplete."),
         (Base64Image("AAAA"), "Data is not image."),
-        (Base64Image("not an image"), "Malformed base64 input image."),
+        (Base64Image("not an image!"), "Malformed base64 input image."),
         (Base64Image("AAAAA"), "Malformed base64 input image."),
         (Base64Image("é" + "A" * 7), "Malformed base64 input image."),
         (Base64Image("\ud800"), "Malformed base64 input image."),
