@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import suppress
 from enum import IntFlag
 from pathlib import Path
 from typing import Final
@@ -50,7 +51,8 @@ def confine(memory_bytes: int) -> Confinement:
         What the kernel offers.
     """
     # If the machine or the container has no memory left, the kernel ends a decoder first, not Triton.
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with suppress(OSError):  # hardened containers may forbid it
+        Path("/proc/self/oom_score_adj").write_text("1000")
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _limit(resource.RLIMIT_AS, in_use + memory_bytes)
     _limit(resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)

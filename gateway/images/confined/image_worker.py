@@ -31,6 +31,10 @@ def run(channel: socket.socket, memory: int, limits: Limits) -> NoReturn:
         channel: the worker's end of its socket.
         memory: the descriptor of the memory file.
     """
+    # Decoders print what they find wrong with an image, and a client's image is no event of the server.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     channel.send(bytes([confine(limits.memory_bytes)]))
     ends = False
     while not ends and (message := channel.recv(JOB.size)):

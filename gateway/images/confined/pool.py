@@ -104,7 +104,7 @@ class DecodePool:
             async with asyncio.timeout(_START_SECONDS):
                 await self._start_server()
                 worker = await self._acquire()
-        except (TimeoutError, asyncio.CancelledError, _ServerEnded):
+        except (TimeoutError, asyncio.CancelledError, Overloaded):
             self._close()
             raise RuntimeError("The process that decodes images did not start.") from None
         self._release(worker)
@@ -158,7 +158,7 @@ class DecodePool:
             if not (waiter := self._waiting.popleft()).done():
                 waiter.set_result(self._idle.pop())
         allowed = self._size - (len(self._workers) - len(self._slow)) - self._starting
-        missing = len(self._waiting) - self._starting
+        missing = len(self._waiting) - self._starting - (len(self._workers) - len(self._greeted))
         if self._server is not None and self._server.ready.done():
             for _ in range(min(allowed, missing)):
                 self._starting += 1
@@ -251,15 +251,17 @@ class DecodePool:
     def _received(self, worker: WorkerHandle, message: bytes) -> None:
         if worker not in self._greeted:
             self._greeted.add(worker)
-            self._starting -= 1
             if len(self._greeted) == 1:
                 _log.info("Images are decoded in processes with limits and %s.", Confinement(message[0]).description)
             self._idle.append(worker)
             self._hand_out()
             return
-        job = self._jobs.pop(worker, None)
-        if job is None:
+        if worker not in self._jobs:
             return
+        if len(message) < RESULT.size:  # A decoder that was taken over may send anything.
+            self._kill(worker, "crash", InvalidImage(_CRASHED))
+            return
+        job = self._jobs.pop(worker)
         self._end(job)
         outcome, ends, decode_seconds, preprocess_seconds = RESULT.unpack_from(message)
         if not job.result.done():
@@ -286,15 +288,12 @@ class DecodePool:
     # -- Events of the fork server
 
     def worker_started(self, pid: int, channel: socket.socket, memory: int) -> None:
+        self._starting -= 1
         self._workers[pid] = WorkerHandle(pid, channel, memory, self._received)
 
     def worker_not_started(self, error: int) -> None:
         self._starting -= 1
-        _log.error("Cannot start a process to decode images: %s.", os.strerror(error))
-        while self._waiting:
-            if not (waiter := self._waiting.popleft()).done():
-                waiter.set_exception(Overloaded(_NO_WORKER))
-                return
+        self._refuse_one(os.strerror(error))
 
     def worker_ended(self, pid: int, status: int) -> None:
         if (worker := self._workers.get(pid)) is None:
@@ -303,12 +302,23 @@ class DecodePool:
         if pid not in self._workers:
             return
         if worker not in self._greeted:
-            self._starting -= 1
+            self._discard(worker)
+            self._refuse_one(f"it ended by {_ended_by(status)}")
+            return
         signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         reason = _REASONS.get(signum, "crash")
         _log.warning("A process that decodes images ended by %s.", _ended_by(status))
         error = {"memory": InvalidImage(_NO_MEMORY), "time": self._too_long()}.get(reason, InvalidImage(_CRASHED))
         self._lose(worker, self._jobs.pop(worker, None), reason, error)
+
+    def _refuse_one(self, problem: str) -> None:
+        """Refuse one of those who wait for a worker, because none can be started. The others try again."""
+        _log.error("Cannot start a process to decode images: %s.", problem)
+        while self._waiting:
+            if not (waiter := self._waiting.popleft()).done():
+                waiter.set_exception(Overloaded(_NO_WORKER))
+                break
+        self._hand_out()
 
     def server_ended(self) -> None:
         """Start another fork server. What was in work is done again."""
@@ -324,8 +334,14 @@ class DecodePool:
         self._hand_out()
 
     async def _start_again(self) -> None:
-        await asyncio.sleep(_SECONDS_BETWEEN_STARTS)
-        await self._start_server()
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_STARTS)
+            try:
+                await self._start_server()
+            except OSError as error:
+                _log.error("The process that starts decoders could not be started: %s.", error)
+            else:
+                return
 
     def _lose_all(self) -> None:
         self._server = None

@@ -126,3 +126,4 @@ class WorkerHandle:
         self._loop.remove_reader(self._channel)
         self._channel.close()
         os.close(self._memory)
+        self._memory = -1  # A write that is still under way must not reach another file with the old number.

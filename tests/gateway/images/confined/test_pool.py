@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -346,6 +347,35 @@ async def test_a_process_that_cannot_be_started_is_an_overload(monkeypatch: pyte
         monkeypatch.setattr(pool._server, "start_worker", lambda: pool.worker_not_started(errno.EAGAIN))
         with pytest.raises(Overloaded, match="cannot start"):
             await pool.decode(PICTURE, SIZE)
+
+
+async def test_a_process_that_ends_before_it_is_confined_is_an_overload(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end is injected: a process that is killed here may have said before that it is confined."""
+    async with Pool(size=2) as pool, busy(pool):
+
+        def start_worker() -> None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.setblocking(False)
+            pool.worker_started(2**22 + 1, ours, os.memfd_create("test"))
+            theirs.close()
+            pool.worker_ended(2**22 + 1, signal.SIGKILL)
+
+        monkeypatch.setattr(pool._server, "start_worker", start_worker)
+        with pytest.raises(Overloaded, match="cannot start"):
+            await pool.decode(PICTURE, SIZE)
+    assert "Cannot start a process to decode images: it ended by SIGKILL." in caplog.text
+
+
+async def test_a_worker_that_says_nonsense_is_killed() -> None:
+    async with Pool() as pool, busy(pool) as (_, result):
+        (worker,) = pool._jobs
+        pool._received(worker, b"?")
+        with pytest.raises(InvalidImage, match="crashed"):
+            await result
+        assert pool.lost == ["crash"]
+        await pool.decode(PICTURE, SIZE)
 
 
 def test_the_gateway_never_loads_a_decoder() -> None:
