@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -127,18 +128,43 @@ def test_a_second_run_waits_for_the_first(checkout: Path) -> None:
     assert "uv could not be installed" in said  # It went on, and found no network.
 
 
+def begin(checkout: Path) -> subprocess.Popen[str]:
+    """Set up `serve` with the real index and cache."""
+    return subprocess.Popen([checkout / "deploy/setup.sh", "serve"], stderr=subprocess.PIPE, text=True, process_group=0)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a checkout, and not for its environments."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_run_that_a_full_disk_ended_is_continued(checkout: Path, small_disk: Path) -> None:
+    moved = Path(shutil.move(checkout, small_disk))
+    with begin(moved) as process:
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert "No space left on device" in said
+    assert "Setup failed: see above. Check the network and the disk, then run this again" in said
+    subprocess.run(["mount", "-o", "remount,size=2g", small_disk], check=True)
+    with begin(moved) as process:
+        said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    subprocess.run([moved / ".venv/bin/python", "-c", "import fastapi, tritonclient.grpc"], check=True)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_is_continued(checkout: Path, signum: int) -> None:
     """With the real index and a warm cache: it is killed while it installs, and the next run completes."""
-    real = {name: os.environ.get(name, "") for name in NOWHERE if name in os.environ}
-    environment = {name: value for name, value in os.environ.items() if name not in NOWHERE} | real
-
-    def begin() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [checkout / "deploy/setup.sh", "serve"], env=environment, stderr=subprocess.PIPE, text=True, process_group=0
-        )
-
-    with begin() as process:
+    with begin(checkout) as process:
         while not (checkout / ".venv/pyvenv.cfg").exists() and process.poll() is None:
             time.sleep(0.01)
         os.killpg(process.pid, signum)
@@ -147,11 +173,11 @@ def test_an_interrupted_run_is_continued(checkout: Path, signum: int) -> None:
     if signum != signal.SIGKILL:
         assert said.count("Interrupted: run the same command again") == 1
     assert not (checkout / ".venv/.made-from").exists()
-    with begin() as process:
+    with begin(checkout) as process:
         said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
     subprocess.run([checkout / ".venv/bin/python", "-c", "import fastapi, tritonclient.grpc"], check=True)
     started = time.monotonic()
-    with begin() as process:
+    with begin(checkout) as process:
         assert process.communicate(timeout=30)[1] == ""
     assert time.monotonic() - started < 10  # nothing is installed again
