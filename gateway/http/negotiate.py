@@ -2,17 +2,18 @@
 
 import asyncio
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
 import pybase64
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.encoder import Embeddings
 from gateway.http.headers import header
-from gateway.http.json_response import serialized
+from gateway.http.json_response import LongJsonResponse, LongList, json_response
 
 NPY: Final = "application/x-npy"
 
@@ -49,26 +50,44 @@ def npy(embeddings: Embeddings) -> bytes:
     return buffer.getvalue()
 
 
-async def rows(embeddings: Embeddings, encoding_format: EncodingFormat | None) -> Sequence[Any] | Embeddings:
+async def rows(
+    embeddings: Embeddings, encoding_format: EncodingFormat | None, item: Callable[[int, Any], Any] | None = None
+) -> Embeddings | list[Any] | LongList:
     """The N values that represent embeddings [N, D] in JSON: numbers, unless the format is `base64`.
 
-    Other callbacks run while the rows of a long list are serialized.
+    Args:
+        item: makes an item of the list of an index and its row. Default: the row itself.
 
     Returns:
-        Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API.
+        Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API. Of a long list, they are
+        serialized, and other callbacks run meanwhile.
     """
-    if len(embeddings) > _ROWS_AT_ONCE:
-        await asyncio.sleep(0)
     little_endian = np.ascontiguousarray(embeddings, "<f4")
-    if len(embeddings) <= _ROWS_AT_ONCE and encoding_format != "base64":
+    if item is None and encoding_format != "base64" and len(embeddings) <= _ROWS_AT_ONCE:
         return little_endian
-    serialize = pybase64.b64encode_as_string if encoding_format == "base64" else serialized
-    values: list[Any] = []
+
+    def items(start: int) -> list[Any]:
+        found = little_endian[start : start + _ROWS_AT_ONCE]
+        values: Iterable[Any] = map(pybase64.b64encode_as_string, found) if encoding_format == "base64" else found
+        return [item(index, value) if item else value for index, value in enumerate(values, start)]
+
+    if len(embeddings) <= _ROWS_AT_ONCE:
+        return items(0)
+    long_list = LongList()
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
-        values += map(serialize, little_endian[start : start + _ROWS_AT_ONCE])
-        if len(embeddings) > _ROWS_AT_ONCE:
-            await asyncio.sleep(0)
-    return values
+        await asyncio.sleep(0)
+        long_list.extend(items(start))
+    return long_list
+
+
+def embeddings_response(name: str, answer: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    """A response whose field `name` is what `rows` returned."""
+    items = answer[name]
+    return (
+        LongJsonResponse(answer, items, headers)
+        if isinstance(items, LongList)
+        else json_response(answer, headers=headers)
+    )
 
 
 def _accepted(request: Request) -> list[str]:

@@ -20,7 +20,7 @@ from gateway.http.decode_json import WireStruct
 from gateway.http.dispatch import EndpointRoute
 from gateway.http.json_response import json_response
 from gateway.http.long_strings import LongStrings
-from gateway.http.negotiate import EncodingFormat, rows
+from gateway.http.negotiate import EncodingFormat, embeddings_response, rows
 from gateway.http.openapi import OPENAI_ERRORS, PICTURE, body
 from gateway.http.record import record_of
 from gateway.images.sources import Base64Image, ImageSource, item_indices, undeclared
@@ -173,14 +173,15 @@ async def embeddings(request: Request) -> Response:
     embedded = await service.embed(spec, await _items(entries, strings), record_of(request.scope).stages)
     answer = {
         "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": row}
-            for index, row in enumerate(await rows(embedded.embeddings, fields.encoding_format))
-        ],
+        "data": await rows(embedded.embeddings, fields.encoding_format, _embedding),
         "model": spec.variant,
         "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
     }
-    return json_response(answer, headers=answer_headers(spec, embedded.truncated))
+    return embeddings_response("data", answer, answer_headers(spec, embedded.truncated))
+
+
+def _embedding(index: int, row: object) -> dict[str, object]:
+    return {"object": "embedding", "index": index, "embedding": row}
 
 
 @router.get("/models", response_model=ModelList)

@@ -19,7 +19,7 @@ from gateway.http.dispatch import EndpointRoute
 from gateway.http.headers import MULTIPART, URLENCODED, media_type
 from gateway.http.json_response import json_response
 from gateway.http.long_strings import LongStrings
-from gateway.http.negotiate import NPY, EncodingFormat, npy, require_json, rows, wants_npy
+from gateway.http.negotiate import NPY, EncodingFormat, embeddings_response, npy, require_json, rows, wants_npy
 from gateway.http.openapi import ERRORS, FILE, FILES, NOT_ACCEPTABLE, STRINGS, body
 from gateway.http.query import (
     DOCUMENTED_INCUMBENT_QUERY,
@@ -262,4 +262,4 @@ async def _embeddings(
         "time": time.perf_counter() - start,
         "embeddings": await rows(embedded.embeddings, encoding_format),
     }
-    return json_response(answer, headers=headers)
+    return embeddings_response("embeddings", answer, headers)
