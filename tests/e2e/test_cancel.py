@@ -22,7 +22,7 @@ SETTINGS = {"PE_TEXT_CACHE_BYTES": "0", "PE_ONNXRUNTIME_THREADS": "1", "PE_MAX_I
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[PeServe]:
-    stack = PeServe(tmp_path, "--port", "0", "--repository", ROOT / "model_repository", **SETTINGS)
+    stack = PeServe(tmp_path, "--port=0", "--triton-ports=0,0,0", "--repository", ROOT / "model_repository", **SETTINGS)
     try:
         stack.wait_until_ready()
         yield stack

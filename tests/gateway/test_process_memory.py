@@ -36,7 +36,7 @@ SERVES: Final = """
 from gateway import serving
 from gateway.settings import Settings
 serving.Server.run = lambda *_: print(seen())
-serving.serve(Settings(PE_TRITON_URL="127.0.0.1:1"))
+serving.serve(Settings(PE_TRITON_URL="127.0.0.1:1"), [])
 """
 
 # By default, after a block of 16 MB was freed, glibc allocates the next one on the heap (mallopt(3), M_MMAP_THRESHOLD).
