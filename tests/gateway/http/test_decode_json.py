@@ -62,7 +62,7 @@ def with_fields(wire: type[BaseModel], body: dict[str, Any]) -> dict[str, Any]:
     return {**required, **body}
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None)
 @given(body=BODIES)
 @example(body={"prompt": {"type": "x"}, "image": {"type": "x", "value": [1]}, "input": [{"text": "a"}]})
 @example(body={"prompt": [{"type": "a"}, "b"], "image": {"type": "base64", "value": "A", "x": [1]}})
@@ -100,7 +100,7 @@ def same(decoded: Any, dumped: Any) -> None:
         assert decoded == dumped
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None)
 @example(body={"dimensions": "\ud800"})
 @given(body=BODIES)
 def test_openais_errors_name_the_field(body: dict[str, Any]) -> None:

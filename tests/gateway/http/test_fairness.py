@@ -17,6 +17,8 @@ from tests.fakes import FakeEncoder, InlineDecoder
 from tests.gateway.hanging import HANGING, image_server, ok
 from tests.pictures import flat
 
+pytestmark = pytest.mark.slow  # starts servers
+
 TEXT: Final = "/perception_encoder/embed_text"
 IMAGE: Final = "/perception_encoder/embed_image"
 COMPARE: Final = "/perception_encoder/compare"

@@ -34,6 +34,8 @@ from gateway.images.url_policy import (
 from tests.gateway.images.hostile_urls import REFUSED, REFUSED_WITH_ANY_NAME, RESOLVING, Hostile, Resolving
 from tests.gateway.tcp_server import tcp_server
 
+pytestmark = pytest.mark.slow  # starts servers
+
 TLS_FILE: Final = Path(__file__).with_name("tls_for_tests.pem")
 PUBLIC: Final = "93.184.216.34"
 OTHER_PUBLIC: Final = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
