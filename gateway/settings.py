@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         default=100_000_000,
         validation_alias="PE_MAX_IMAGE_PIXELS",
         ge=1,
-        description="Maximum pixels of one image, checked by its header, because a small file can decode to gigabytes.",
+        description="Maximum pixels of one image, as its decoder allocates them: a small file can decode to gigabytes.",
     )
     max_text_characters: int = Field(
         default=128_000,

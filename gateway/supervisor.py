@@ -3,13 +3,11 @@
 uvicorn's own supervisor is not used, because it ignores a second signal, and its workers outlive it.
 """
 
-import ctypes
 import logging
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
@@ -17,12 +15,13 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Final
 
+from gateway.parent_death import end_with_parent
+
 FAILED_TO_START: Final = 3  # uvicorn's exit status for an app that could not start
 
 _TICK_SECONDS: Final = 0.2
 # A worker that dies at once must not be restarted in a busy loop.
 _MIN_SECONDS_BETWEEN_STARTS: Final = 1.0
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 _log = logging.getLogger(__name__)
 
@@ -100,8 +99,5 @@ class Supervisor:
 
 
 def _run(work: Work, listeners: Sequence[socket.socket], parent: int) -> None:
-    # If the supervisor ends for any reason, the kernel sends SIGTERM to its workers.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        sys.exit(1)
+    end_with_parent(parent, signal.SIGTERM)
     work(listeners)

@@ -15,17 +15,8 @@ MODULES: Final = sorted(
 
 # The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
 LEVELS: Final = [
-    {
-        "errors",
-        "arrays",
-        "concurrency",
-        "cpus",
-        "fair_pool",
-        "json_string",
-        "process_memory",
-        "supervisor",
-        "listening",
-    },
+    {"errors", "arrays", "concurrency", "cpus", "fair_pool", "json_string", "parent_death"},
+    {"listening", "process_memory", "supervisor"},
     {"encoder", "in_flight", "settings"},
     {"observe", "drain"},
     {"images", "texts", "triton", "similarity"},

@@ -82,7 +82,7 @@ class ImageFetcher:
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self._policy = policy
-        # Separate threads: a lookup at a name server that never answers must not occupy a decoding thread.
+        # Separate threads: a lookup at a name server that never answers must not occupy a thread that others need.
         # As many as fetches, or lookups that hang would keep out the others. A thread starts when it is first needed.
         self._resolver_threads = ThreadPoolExecutor(
             max_fetches + reserve_of(max_fetches), thread_name_prefix="image-url-resolver"

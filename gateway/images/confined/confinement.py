@@ -2,9 +2,7 @@
 
 import ctypes
 import math
-import os
 import resource
-import signal
 import time
 from contextlib import suppress
 from enum import IntFlag
@@ -13,8 +11,7 @@ from typing import Final
 
 from gateway.images.confined import landlock, seccomp
 
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
 # Pixels go to the gateway through a file. The largest input of a PE-Core tower has 0.6 MB.
 _MAX_FILE_BYTES: Final = 64 * 2**20
 
@@ -31,13 +28,6 @@ class Confinement(IntFlag):
         """For a log line."""
         names = [name for flag, name in ((self.SECCOMP, "seccomp"), (self.LANDLOCK, "Landlock")) if flag in self]
         return " and ".join(names) or "without seccomp or Landlock"
-
-
-def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent dies, and end it at once if the parent is dead already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def confine(memory_bytes: int) -> Confinement:

@@ -22,10 +22,10 @@ from PIL import Image
 
 from gateway import process_memory
 from gateway.images.confined import image_worker
-from gateway.images.confined.confinement import end_with_parent
 from gateway.images.confined.messages import CONTROL, Control, Limits
 from gateway.images.decode import PLUGINS, decode
 from gateway.images.preprocess import preprocess
+from gateway.parent_death import end_with_parent
 
 # Ctrl-C and some service managers signal all processes of a service. These processes work until the gateway ends.
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,7 +34,7 @@ _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main() -> NoReturn:
     """Serve until the gateway closes the control socket or ends."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    end_with_parent(int(sys.argv[2]))
+    end_with_parent(int(sys.argv[2]), signal.SIGKILL)
     for signum in _IGNORED:
         signal.signal(signum, signal.SIG_IGN)
     process_memory.set_malloc_thresholds()
@@ -104,7 +104,7 @@ class ForkServer:
             self._workers.add(pid)
             return pid
         try:
-            end_with_parent(server)
+            end_with_parent(server, signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             self._control.close()
             image_worker.run(channel, memory, self._limits)
