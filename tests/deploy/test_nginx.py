@@ -360,16 +360,23 @@ async def test_a_gateway_is_replaced_and_nobody_notices(serve: PeServe) -> None:
     with bare_gateway(**settings) as one, bare_gateway(**settings) as two, nginx(one.port, two.port) as proxy:
         async with proxy.async_client(8) as client:
             asking = [asyncio.create_task(ask(client)) for _ in range(8)]
-            await asyncio.sleep(1)
-            before = metric(two.port, ANSWERED)
+            await answered_more(one.port, 0)
+            before = await answered_more(two.port, 0)
             one.process.terminate()
             await asyncio.to_thread(one.process.wait, 60)
-            await asyncio.sleep(1)
-            assert metric(two.port, ANSWERED) > before > 0
+            await answered_more(two.port, before + 20)
             over.set()
             await asyncio.gather(*asking)
     assert len(statuses) > 50
     assert set(statuses) == {200}
+
+
+async def answered_more(port: int, than: float) -> float:
+    """Wait until a gateway has answered more requests, and return how many."""
+    async with asyncio.timeout(60):
+        while (answered := metric(port, ANSWERED)) <= than:
+            await asyncio.sleep(0.05)
+    return answered
 
 
 def metric(port: int, series: str) -> float:

@@ -94,9 +94,9 @@ def at_least(what: str, value: float, limit: float, unit: str = "", *, timed: bo
     return Figure(what, value, unit, limit, "at least", timed=timed, note=note)
 
 
-def exactly(what: str, value: float, wanted: float, unit: str = "", *, note: str = "") -> Figure:
+def exactly(what: str, value: float, wanted: float, unit: str = "", *, timed: bool = False, note: str = "") -> Figure:
     """Build a figure that has to equal its target."""
-    return Figure(what, value, unit, wanted, note=note)
+    return Figure(what, value, unit, wanted, timed=timed, note=note)
 
 
 def observed(what: str, value: float, unit: str = "", *, note: str = "") -> Figure:
