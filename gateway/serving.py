@@ -16,6 +16,7 @@ from gateway import process_memory
 from gateway.http.app import create_app
 from gateway.http.connections import Connections, default_limit
 from gateway.http.context import context_of
+from gateway.http.keys_file import KeysFile
 from gateway.http.protocol import Protocol
 from gateway.http.server import Server
 from gateway.images.confined.messages import Limits
@@ -38,10 +39,13 @@ def check(settings: Settings) -> None:
     """Check what the types of the settings do not check.
 
     Raises:
-        ValueError: an entry of a list is not a host or an address, or a required package is not installed.
+        ValueError: an entry of a list is not a host or an address, the file of keys cannot be read, or a required
+            package is not installed.
     """
     fetch_policy(settings)
     addresses.parse(settings.triton_url)
+    if settings.api_keys_file is not None:
+        KeysFile(settings.api_keys_file)
     if settings.traces:
         tracing.require()
 

@@ -1,5 +1,6 @@
 """The settings, read from environment variables: with the incumbent's name if it has one, otherwise with `PE_`."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -67,10 +68,15 @@ class Settings(BaseSettings):
         validation_alias="PE_API_KEYS",
         description="API keys, separated by commas. A request needs one of them. Unset: requests need no key.",
     )
+    api_keys_file: Path | None = Field(
+        default=None,
+        validation_alias="PE_API_KEYS_FILE",
+        description="File of more API keys, one a line. It is read again when it changes.",
+    )
     metrics_open: bool = Field(
         default=True,
         validation_alias="PE_METRICS_OPEN",
-        description="Whether `/metrics` needs no key although `PE_API_KEYS` is set.",
+        description="Whether `/metrics` needs no key although other paths do.",
     )
     default_variant: str | None = Field(
         default=None,
@@ -268,6 +274,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_host_is_unset(cls, value: object) -> object:
         return value or cls.model_fields["host"].default
+
+    @field_validator("api_keys_file", mode="before")
+    @classmethod
+    def _empty_path_is_unset(cls, value: object) -> object:
+        return value or None
 
     @field_validator("default_variant", mode="after")
     @classmethod

@@ -19,6 +19,7 @@ from gateway.http.clients import Clients
 from gateway.http.context import Context, attach
 from gateway.http.dispatch import Dispatch
 from gateway.http.keys import ApiKeys
+from gateway.http.keys_file import KeysFile
 from gateway.http.middleware import Cors, Observe
 from gateway.http.paths import Paths
 from gateway.http.request_span import RequestSpan
@@ -125,7 +126,11 @@ def _create_context(
         fair=settings.client_identity != "none",
     )
     limiter.on_change = lambda: metrics.set_in_flight(limiter)
-    keys = ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open)
+    keys = ApiKeys(
+        (key.get_secret_value() for key in settings.api_keys),
+        settings.metrics_open,
+        KeysFile(settings.api_keys_file) if settings.api_keys_file else None,
+    )
     images = ImageEmbedder(encoder, fetch, decoder, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     return Context(
