@@ -133,7 +133,7 @@ def triton_access(settings: Settings) -> Access:
         certificate=settings.triton_certificate_file,
         key=settings.triton_key_file,
         server_name=settings.triton_server_name,
-        headers=settings.triton_headers.get_secret_value(),
+        headers=settings.triton_headers.get_secret_value() if settings.triton_headers else "",
     )
 
 

@@ -88,8 +88,8 @@ class Settings(BaseSettings):
         validation_alias="PE_TRITON_SERVER_NAME",
         description="Name that Triton's certificate must have. Unset: the host in `PE_TRITON_URL`.",
     )
-    triton_headers: SecretStr = Field(
-        default=SecretStr(""),
+    triton_headers: SecretStr | None = Field(
+        default=None,
         validation_alias="PE_TRITON_HEADERS",
         description="Headers of calls to Triton: `name=value`, separated by commas. For `--grpc-restricted-protocol`.",
     )

@@ -23,7 +23,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         [*new, "-nodes", "-keyout", found["other_key"], "-out", folder / "unused"],
         ["rsa", "-aes256", "-passout", "pass:x", "-in", found["key"], "-out", found["encrypted_key"]],
     ):
-        subprocess.run([openssl, *command], check=True, capture_output=True)
+        subprocess.run([str(openssl), *map(str, command)], check=True, capture_output=True)
     found["text"].write_text("no certificate")
     return found
 
