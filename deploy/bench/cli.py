@@ -1,4 +1,4 @@
-"""`pe-bench`: measure the speed or the resilience of the served stack, or the speed of a GPU."""
+"""`pe-bench`: measure the speed or the resilience of the served stack, or the speed of a GPU; tune a Triton."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -6,10 +6,12 @@ from typing import Final
 
 from deploy.bench.resilience import cli as resilience
 from deploy.bench.speed import cli as speed
+from deploy.bench.tuning import cli as tuning
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "speed": speed.main,
     "resilience": resilience.main,
+    "tune": tuning.main,
     "gpu": lambda arguments: speed.main(arguments, gpu=True),
 }
 

@@ -9,6 +9,7 @@ from deploy.bench import cli
         (["--help"], "pe-bench speed"),
         (["speed", "--help"], "pe-bench speed"),
         (["resilience", "--help"], "pe-bench resilience"),
+        (["tune", "--help"], "pe-bench tune"),
         (["gpu", "--help"], "pe-bench gpu"),
     ],
 )
