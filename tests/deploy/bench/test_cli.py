@@ -10,6 +10,7 @@ from deploy.bench import cli
         (["speed", "--help"], "pe-bench speed"),
         (["resilience", "--help"], "pe-bench resilience"),
         (["tune", "--help"], "pe-bench tune"),
+        (["first-check", "--help"], "pe-bench first-check"),
         (["gpu", "--help"], "pe-bench gpu"),
     ],
 )
