@@ -22,21 +22,23 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 COMPOSE = [command for command in COMMANDS if "docker compose" in command]
 KUBECTL = [command for command in COMMANDS if command.startswith("kubectl")]
-KNOWN = {
-    ".venv/bin/pe-bench",
-    "cp",
-    "curl",
-    "docker",
-    "echo",
-    "gunzip",
-    "hf",
-    "kubectl",
-    "openssl",
-    "printf",
-    "python3",
-    "sed",
-    "sudo",
-}
+KNOWN = set(
+    [
+        ".venv/bin/pe-bench",
+        "cp",
+        "curl",
+        "docker",
+        "echo",
+        "gunzip",
+        "hf",
+        "kubectl",
+        "openssl",
+        "printf",
+        "python3",
+        "sed",
+        "sudo",
+    ]
+)
 # The operator's own kustomizations, by folder.
 SITE = dict(
     zip(
