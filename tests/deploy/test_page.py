@@ -22,7 +22,10 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 COMPOSE = [command for command in COMMANDS if "docker compose" in command]
 KUBECTL = [command for command in COMMANDS if command.startswith("kubectl")]
-KNOWN = set(
+KNOWN = {
+    ".venv/bin/pe-bench",
+    *("cp", "curl", "docker", "echo", "gunzip", "hf", "kubectl", "openssl", "printf", "python3", "sed", "sudo"),
+}
     [
         ".venv/bin/pe-bench",
         "cp",
