@@ -26,22 +26,6 @@ KNOWN = {
     ".venv/bin/pe-bench",
     *("cp", "curl", "docker", "echo", "gunzip", "hf", "kubectl", "openssl", "printf", "python3", "sed", "sudo"),
 }
-    [
-        ".venv/bin/pe-bench",
-        "cp",
-        "curl",
-        "docker",
-        "echo",
-        "gunzip",
-        "hf",
-        "kubectl",
-        "openssl",
-        "printf",
-        "python3",
-        "sed",
-        "sudo",
-    ]
-)
 # The operator's own kustomizations, by folder.
 SITE = dict(
     zip(
