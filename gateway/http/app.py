@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.drain import Drain
 from gateway.encoder import Encoder
-from gateway.http import docs, error_responses, health, openai, openapi, page, roboflow
+from gateway.http import classify, docs, error_responses, health, openai, openapi, page, roboflow
 from gateway.http.admission import Admission
 from gateway.http.clients import Clients
 from gateway.http.context import Context, attach
@@ -85,7 +85,7 @@ def create_app(
     context = _create_context(settings, encoder, fetch, decoder, pool, registry)
     attach(app, context)
     # `include_router` would build these routes again, during the first request: 40 ms of CPU.
-    for router in (roboflow.router, openai.router, health.router):
+    for router in (roboflow.router, classify.router, openai.router, health.router):
         app.router.routes += router.routes
     docs.install(app)
     if settings.playground:
@@ -93,7 +93,7 @@ def create_app(
     error_responses.install(app)
     openapi.install(app)
     # The middleware that is added last is the first to see a request.
-    app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *openai.router.routes])
+    app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *classify.router.routes, *openai.router.routes])
     app.add_middleware(Admission, context=context)
     app.add_middleware(
         Cors,
