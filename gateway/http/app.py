@@ -39,7 +39,9 @@ _DESCRIPTION: Final = (
     "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference. "
     f"Images may be {ACCEPTED_TEXT.replace(' and ', ' or ')}; of an animation, the first frame is embedded."
 )
-_EXPOSED_HEADERS: Final = ("Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After")
+_EXPOSED_HEADERS: Final = (
+    *("Server-Timing", "X-Request-Id", "X-Model-Id", "X-Embedding-Space", "X-Truncated", "Retry-After"),
+)
 
 
 def create_app(

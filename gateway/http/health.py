@@ -45,6 +45,10 @@ class Variant(BaseModel):
     image_size: list[int] = Field(description="Height and width that images are squashed to.", examples=[[336, 336]])
     context_length: int = Field(description="Tokens of a text that are read, at most.", examples=[32])
     embed_dim: int = Field(description="Numbers of an embedding.", examples=[1024])
+    embedding_space: str = Field(
+        description="Variant and weights. Only embeddings of one space can be compared.",
+        examples=["PE-Core-L14-336@0f1a2b3c4d5e"],
+    )
     vision: Tower = Field(description="The model that embeds images.")
     text: Tower = Field(description="The model that embeds texts.")
 
@@ -175,6 +179,7 @@ def describe(spec: EncoderSpec) -> dict[str, Any]:
         "image_size": list(spec.image_size),
         "context_length": spec.context_length,
         "embed_dim": spec.embed_dim,
+        "embedding_space": spec.space_name,
         **{key: value for key, value in common.items() if key != "variant"},
         **{
             tower: {
