@@ -12,8 +12,8 @@ _MAX_INDICES: Final = 256
 def answer_headers(spec: EncoderSpec, truncated: Sequence[int | str]) -> dict[str, str]:
     """The headers of an answer.
 
-    `x-model-id` is the incumbent's. `x-embedding-space` changes with the weights, and not with engine or precision: only
-    embeddings of one space can be compared. `x-truncated` is there if a text was longer than the model's context.
+    `x-model-id` is the incumbent's. `x-embedding-space` changes with the weights, and not with engine or precision.
+    `x-truncated` is there if a text was longer than the model's context.
 
     Args:
         truncated: indices of such texts, or other words for them. Where there are more than 256, `...` ends the header.
