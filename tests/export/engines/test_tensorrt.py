@@ -16,7 +16,7 @@ from export.errors import TargetError
 from export.files import sha256_of
 from export.preflight import Gpu
 from export.progress import Progress
-from tests.export.engines.test_tensorrt_build import graph
+from tests.export.engines.small_graph import small_graph
 from tests.export.model_config import parsed
 
 pytestmark = pytest.mark.export
@@ -94,7 +94,7 @@ def test_a_plan_is_built_for_all_batches_and_named_for_its_machine(
     gpus: list[Gpu], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    file = graph(tmp_path / "model.onnx")
+    file = small_graph(tmp_path / "model.onnx")
     output = tmp_path / "1"
     output.mkdir()
     target = TensorRtEngine().target(32)

@@ -13,49 +13,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from export.engines import tensorrt_build
 from export.engines.tensorrt_build import Job
 from export.engines.tensorrt_compiler import ShapeRange
 from export.errors import GraphError
+from tests.export.engines.small_graph import WIDTH, small_graph
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
-
-WIDTH = 64
-LAYERS = 8
-
-
-def graph(path: Path, operator: str = "Relu") -> Path:
-    """Write products of FP16 matrices, each followed by `operator`."""
-    weight = np.random.default_rng(0).standard_normal((WIDTH, WIDTH)).astype(np.float16)
-    nodes, previous = [], "x"
-    for layer in range(LAYERS):
-        nodes += [
-            helper.make_node("MatMul", [previous, "weight"], [f"product{layer}"], f"matmul_{layer}"),
-            helper.make_node(operator, [f"product{layer}"], [f"y{layer}"], f"activation_{layer}"),
-        ]
-        previous = f"y{layer}"
-    shape: list[str | int | None] = ["batch", WIDTH]
-    described = helper.make_graph(
-        nodes,
-        "products",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, shape)],
-        [helper.make_tensor_value_info(previous, TensorProto.FLOAT16, shape)],
-        [numpy_helper.from_array(weight, "weight")],
-    )
-    onnx.save(helper.make_model(described, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-    return path
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     return Job(
         library="tensorrt_rtx_bindings",
-        graph=str(graph(tmp_path / "model.onnx")),
+        graph=str(small_graph(tmp_path / "model.onnx")),
         inputs={"x": ShapeRange((1, WIDTH), (4, WIDTH), (8, WIDTH))},
         plan=str(tmp_path / "model.plan"),
         timings=str(tmp_path / "cache" / "a.timings"),
@@ -108,7 +81,7 @@ def test_a_cache_directory_that_cannot_be_written_to_costs_no_plan(job: Job) -> 
 
 
 def test_an_error_of_the_parser_names_operator_and_node(job: Job, tmp_path: Path) -> None:
-    unknown = replace(job, graph=str(graph(tmp_path / "unknown.onnx", operator="Frobnicate")))
+    unknown = replace(job, graph=str(small_graph(tmp_path / "unknown.onnx", operator="Frobnicate")))
     with pytest.raises(GraphError, match=r"activation_0 .*Frobnicate.*\(and 7 more errors\)$") as caught:
         tensorrt_build.build(unknown, lambda fraction: None)
     assert "\n" not in str(caught.value)

@@ -14,6 +14,7 @@ from export.graph.spec import Precision
 from export.variants import TOWERS, Tower, find_variant
 from tests.export.bf16_graph import write_as_bf16
 from tests.export.engines.compile_towers import export_tower, shapes
+from tests.export.engines.small_graph import small_graph
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -136,10 +137,7 @@ def test_a_graph_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A graph that compiles in a moment."""
-    from tests.export.engines.test_tensorrt_build import graph
-
-    return graph(tmp_path_factory.mktemp("small") / "model.onnx")
+    return small_graph(tmp_path_factory.mktemp("small") / "model.onnx")
 
 
 @pytest.mark.parametrize(
