@@ -13,6 +13,8 @@ first ones that load the image's library stay:
     3. the newest of the same major, minor and patch version
     4. the newest of the same major and minor version
 
+The image's `trtexec` could build a plan without bindings. But the comparison with torch runs the plan in Python.
+
 This file needs only Python 3.10, the standard library and pip.
 """
 
