@@ -74,6 +74,7 @@ EVENTS: list[tuple[events.Event, str]] = [
     (events.TritonDied(-9, 0.5, Path("/log")), "(signal SIGKILL); starting it again in 0.5 s.\nTriton's log: /log"),
     (events.TritonRestarted(3.21), "Triton is back, after 3.2 s."),
     (events.ModelLoaded("V-text", 2), "model V-text: version 2 is served now."),
+    (events.EngineReplaced("V-text", "it differs"), "V-text: onnxruntime runs it as it was exported, because it diff"),
     (events.ModelRefused("V-text", 2, "it is torn"), "version 2 could not be loaded, and is left out"),
     (events.ModelRemoved("V-text"), "model V-text is not in the repository any more"),
     (events.ModelSkipped(errors.ModelIncomplete(HERE, "config.pbtxt")), "has no config.pbtxt. Export it again"),
