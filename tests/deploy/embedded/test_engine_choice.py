@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from deploy.embedded import engine_choice, model_scan
 from deploy.embedded.endpoints import on_ports
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.engines import OPENVINO_BF16, Engine, find_engine
+from deploy.embedded.events import EngineReplaced, Event, ModelLoaded, ModelRefused
 from deploy.embedded.installation import Installation, candidate_environments, find
 from deploy.embedded.layout import Layout
 from deploy.embedded.model_scan import Model
+from deploy.embedded.reconciler import Reconciler
 from deploy.embedded.signals import Signals
 from deploy.embedded.triton_process import TritonProcess
 from export.repository.config_pbtxt import parse
@@ -115,16 +118,22 @@ def test_what_fails_by_the_faster_engine_runs_by_its_own_unless_a_person_insiste
     assert EngineChoice("auto", bf16=False, installed=OPENVINO_INSTALLED).fall_back([model()]) == set()
 
 
+def with_spoilt_samples(directory: Path) -> Path:
+    """Copy the demo, whose text tower then fails every proof."""
+    path = shutil.copytree(ROOT / "model_repository", directory / "repository")
+    samples = path / "PE-Demo-T8-64-text/1/parity.npz"
+    with np.load(samples) as kept:
+        spoilt = dict(kept) | {"expected": -kept["expected"]}
+    np.savez(samples, **spoilt)
+    return path
+
+
 @pytest.mark.triton
 def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_choice, "_MIN_BYTES", 0)
-    path = shutil.copytree(ROOT / "model_repository", tmp_path / "repository")
-    samples = path / "PE-Demo-T8-64-text/1/parity.npz"
-    with np.load(samples) as kept:
-        spoilt = dict(kept) | {"expected": -kept["expected"]}
-    np.savez(samples, **spoilt)
+    path = with_spoilt_samples(tmp_path)
     (tmp_path / "run").mkdir()
     real = find(candidate_environments(tmp_path))
     choice = EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED)
@@ -143,6 +152,37 @@ def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     assert "openvino gives other embeddings than the exporter" in triton.replaced["PE-Demo-T8-64-text"]
     engines = {tower: config["parameters"]["engine"]["string_value"] for tower, config in told.items()}
     assert engines == {"vision": "openvino", "text": "onnx"}
+
+
+@pytest.mark.triton
+def test_a_tower_that_is_added_and_is_not_the_same_in_bf16_is_served_by_its_own_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is added while the real Triton serves the vision tower."""
+    monkeypatch.setattr(engine_choice, "_MIN_BYTES", 0)
+    path = with_spoilt_samples(tmp_path)
+    (tmp_path / "run").mkdir()
+    real = find(candidate_environments(tmp_path))
+    choice = EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED)
+    with Signals() as signals:
+        models, listening = model_scan.servable_models(path)[1:], on_ports((0, 0, 0))
+        assert [served.name for served in models] == ["PE-Demo-T8-64-vision"]
+        triton = TritonProcess(real, models, tmp_path / "run", verbose=False, endpoints=listening, choice=choice)
+        try:
+            triton.wait_until_ready(signals)
+            reconciler = Reconciler(path, real, triton.layout, choice, models, triton.failure_reason)
+            told: list[Event] = []
+            end = time.monotonic() + 120
+            while not any(isinstance(event, ModelLoaded | ModelRefused) for event in told):
+                assert time.monotonic() < end, triton.tail()
+                told += reconciler.step(triton.index() or [])
+                signals.wait(0.2)
+        finally:
+            triton.stop(signals)
+    replaced, loaded = told
+    assert isinstance(replaced, EngineReplaced)
+    assert "openvino gives other embeddings than the exporter" in replaced.reason
+    assert loaded == ModelLoaded("PE-Demo-T8-64-text", 1)
 
 
 @pytest.mark.triton
