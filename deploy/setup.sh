@@ -159,7 +159,7 @@ case $1:$(uname -s):$(uname -m) in
   *) fail "the embedded Triton runs on Linux on x86-64 only; this is $(uname -s) on $(uname -m)." ;;
 esac
 # The engines that are fastest on this CPU, or the one that PE_ONNX_ENGINE names.
-triton=$("$python" -I -S deploy/embedded/hardware.py)
+triton=$("$python" -I -S deploy/embedded/hardware.py) || triton=triton
 is_complete "$1" && exit
 exec 9>.tools/lock
 flock --nonblock 9 || { say "Waiting for another run that is setting up this checkout ..."; flock 9; }
