@@ -85,7 +85,7 @@ def test_every_answer_is_a_file_of_pins() -> None:
 @pytest.mark.slow
 def test_it_runs_alone_with_the_standard_library() -> None:
     """As `deploy/setup.sh` runs it, before there is an environment."""
-    command = [sys.executable, "-I", "-S", ROOT / "deploy/embedded/hardware.py"]
+    command = [sys.executable, "-I", "-S", str(ROOT / "deploy/embedded/hardware.py")]
     said = subprocess.run(
         command, env={"PE_ONNX_ENGINE": "openvino"}, cwd="/", capture_output=True, text=True, check=True
     )
