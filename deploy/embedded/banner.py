@@ -78,7 +78,7 @@ def advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, command: 
         command: the command that starts `pe-serve`.
     """
     models: dict[str, dict[str, Any]] = info.get("models") or {}
-    # The demo is too small for BF16: its text tower misses the parity limit.
+    # The demo is too small to gain.
     slow = [v for v, m in models.items() if _runs(m) == "onnx fp32" and v != "PE-Demo-T8-64"]
     if not bf16 or not slow or not add_openvino:
         return ""
