@@ -16,8 +16,8 @@ from deploy.embedded.model_scan import Model
 AUTO: Final = "auto"
 OPTIONS: Final = (AUTO, ONNXRUNTIME.backend, *SUBSTITUTIONS)
 
-# BF16 gains nothing for a smaller model. The demo's text tower (10 MB) also comes close to the parity limit in BF16: the
-# smallest cosine of 208 samples was 0.9991 on an EPYC.
+# BF16 gains nothing for a smaller model. The demo's text tower (10 MB) also comes close to the parity limit in BF16: on
+# an EPYC, the smallest cosine of 208 samples was 0.9991.
 _MIN_BYTES: Final = 16 * 2**20
 
 
