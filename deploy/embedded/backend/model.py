@@ -147,39 +147,22 @@ class OpenVino:
         import openvino
 
         options = {
-            # For throughput, OpenVINO runs several parts of a batch at a time, each on some of the threads ("streams"),
-            # which share the weights. It chooses how many, by the model and the threads.
-            "PERFORMANCE_HINT": parameters.get("PERFORMANCE_HINT", "THROUGHPUT"),
+            "PERFORMANCE_HINT": parameters.get("PERFORMANCE_HINT", "LATENCY"),
             "INFERENCE_PRECISION_HINT": "bf16" if parameters.get("HINT_BF16") == "YES" else "f32",
+            # Each instance is a process that runs one batch at a time, so a second stream would be idle.
+            "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": int(parameters.get("INFERENCE_NUM_THREADS") or max(1, _cpus() // instances)),
             # With pinning, all processes would pin their threads to the same first CPUs.
             "ENABLE_CPU_PINNING": False,
         }
-        if streams := parameters.get("NUM_STREAMS"):
-            options["NUM_STREAMS"] = streams
         model = openvino.Core().compile_model(path, "CPU", options)
         self.inputs = [tensor.any_name for tensor in model.inputs]
         self.outputs = [tensor.any_name for tensor in model.outputs]
-        self.requests = openvino.AsyncInferQueue(model)  # with as many requests as are worth while at a time
-        self.requests.set_callback(_keep)
+        self.request = model.create_infer_request()
 
     def run(self, names: list[str], feed: Arrays) -> list[Any]:
-        batch = len(next(iter(feed.values())))
-        size = -(-batch // len(self.requests))
-        # Each run has a dictionary of its own: after an error, parts of the last run may still be running.
-        parts: dict[int, list[Any]] = {}
-        for start in range(0, batch, size):
-            part = {name: array[start : start + size] for name, array in feed.items()}
-            self.requests.start_async(part, (parts, start, names))
-        self.requests.wait_all()
-        ordered = [parts[start] for start in sorted(parts)]
-        return [np.concatenate(arrays) for arrays in zip(*ordered, strict=True)]
-
-
-def _keep(request: Any, part: tuple[dict[int, list[Any]], int, list[str]]) -> None:
-    # These are copies, because the next run reuses the request's own memory.
-    parts, start, names = part
-    parts[start] = [request.get_tensor(name).data.copy() for name in names]
+        results = self.request.infer(feed, share_outputs=False)  # the next run reuses the request's own memory
+        return [results[name] for name in names]
 
 
 _ENGINES: Final[dict[str, type[Engine]]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}

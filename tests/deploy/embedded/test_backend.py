@@ -80,38 +80,17 @@ class Compiled:
         self.inputs = [types.SimpleNamespace(any_name="tokens")]
         self.outputs = [types.SimpleNamespace(any_name="embedding")]
         self.memory: Any = None
-        self.batches: list[int] = []
         Compiled.opened.append(self)
 
+    def create_infer_request(self) -> "Compiled":
+        return self
 
-class Queue:
-    """OpenVINO's queue of three requests, which answers in the reverse order."""
-
-    def __init__(self, model: Compiled) -> None:
-        self.model = model
-        self.started: list[tuple[dict[str, Any], Any]] = []
-
-    def __len__(self) -> int:
-        return 3
-
-    def set_callback(self, callback: Callable[[Any, Any], None]) -> None:
-        self.callback = callback
-
-    def start_async(self, feed: dict[str, Any], userdata: Any) -> None:
-        self.model.batches.append(len(feed["tokens"]))
-        if (feed["tokens"] == 13).any():
-            raise RuntimeError("13 is out of range")
-        self.started.append((feed, userdata))
-
-    def wait_all(self) -> None:
-        while self.started:
-            feed, userdata = self.started.pop()
-            doubled = feed["tokens"] * 2.0
-            if self.model.memory is None or self.model.memory.shape != doubled.shape:
-                self.model.memory = doubled
-            self.model.memory[:] = doubled
-            tensors = {"embedding": types.SimpleNamespace(data=self.model.memory)}
-            self.callback(types.SimpleNamespace(get_tensor=tensors.__getitem__), userdata)
+    def infer(self, feed: dict[str, Any], share_outputs: bool) -> dict[str, Any]:
+        doubled = feed["tokens"] * 2.0
+        if self.memory is None or self.memory.shape != doubled.shape:
+            self.memory = doubled
+        self.memory[:] = doubled
+        return {"embedding": self.memory if share_outputs else self.memory.copy()}
 
 
 Load = Callable[..., Any]
@@ -139,7 +118,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     openvino = types.ModuleType("openvino")
-    openvino.__dict__.update(Core=lambda: types.SimpleNamespace(compile_model=Compiled), AsyncInferQueue=Queue)
+    openvino.__dict__.update(Core=lambda: types.SimpleNamespace(compile_model=Compiled))
     monkeypatch.setitem(sys.modules, "openvino", openvino)
     monkeypatch.setattr(Session, "opened", [], raising=False)
     monkeypatch.setattr(Compiled, "opened", [], raising=False)
@@ -308,27 +287,10 @@ def test_openvinos_answers_outlive_the_next_run(load: Load) -> None:
 
 def test_openvinos_precision_and_hint_by_the_config(load: Load) -> None:
     openvino(load)
-    openvino(load, HINT_BF16="YES", PERFORMANCE_HINT="LATENCY", NUM_STREAMS="4")
+    openvino(load, HINT_BF16="YES", PERFORMANCE_HINT="THROUGHPUT")
     options = [model.options for model in Compiled.opened]
     assert [told["INFERENCE_PRECISION_HINT"] for told in options] == ["f32", "bf16"]
-    assert [told["PERFORMANCE_HINT"] for told in options] == ["THROUGHPUT", "LATENCY"]
-    assert [told.get("NUM_STREAMS") for told in options] == [None, "4"]
-
-
-@pytest.mark.parametrize(
-    ("batch", "parts"), [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (4, [2, 2]), (7, [3, 3, 1]), (9, [3, 3, 3])]
-)
-def test_openvino_runs_equal_parts_of_a_batch_at_a_time(load: Load, batch: int, parts: list[int]) -> None:
-    (response,) = openvino(load).execute(requests(list(range(batch))))
-    assert response.tensors["embedding"].ravel().tolist() == [2 * i for i in range(batch)]
-    assert Compiled.opened[0].batches == parts
-
-
-def test_a_part_that_openvino_refuses_fails_its_own_request_only(load: Load) -> None:
-    model = openvino(load)
-    responses = model.execute(requests([1], [13], [3]))
-    assert [response.error for response in responses] == [None, "13 is out of range", None]
-    assert [responses[i].tensors["embedding"].tolist() for i in (0, 2)] == [[[2]], [[6]]]
+    assert [told["PERFORMANCE_HINT"] for told in options] == ["LATENCY", "THROUGHPUT"]
 
 
 def test_openvinos_instances_share_the_cpus(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
