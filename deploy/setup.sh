@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Bring the environments of this checkout up to date: deploy/setup.sh serve|openvino|bench|export|test
+# Bring the environments of this checkout up to date: deploy/setup.sh serve|openvino|cuda|bench|export|test
 #
 # `make` runs this before every target, so an up-to-date checkout costs next to nothing. Each environment is what one
 # hash-pinned file of constraints/ lists, installed by uv. A stamp in the environment says what it was made from and is
@@ -11,12 +11,14 @@ python=${PYTHON:-python3}
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "Setup failed: $*"; exit 1; }
 
-# What each target needs: the environment and its pins. `dev` contains `gateway`, `triton-openvino` contains `triton`.
+# What each target needs: the environment and its pins. `dev` contains `gateway`, `triton-openvino` contains `triton`, and
+# `triton-cuda` contains `triton-openvino`, but for onnxruntime, which it has in another build.
 environments_of() {
   case $1 in
-    serve)    printf '%s\n' ".venv gateway" ".venv-triton triton" ;;
+    serve)    printf '%s\n' ".venv gateway" ".venv-triton $triton" ;;
     openvino) printf '%s\n' ".venv-triton triton-openvino" ;;
-    bench)    printf '%s\n' ".venv dev" ".venv-triton triton" ".venv-bench bench" ;;
+    cuda)     printf '%s\n' ".venv-triton triton-cuda" ;;
+    bench)    printf '%s\n' ".venv dev" ".venv-triton $triton" ".venv-bench bench" ;;
     export)   printf '%s\n' ".venv-export export" ;;
     test)     printf '%s\n' ".venv dev" ".venv-triton triton-openvino" ".venv-bench bench" ".venv-export export-dev" \
       ".venv-clients clients" ;;
@@ -38,7 +40,8 @@ is_made_from() { [ -x "$1/bin/python" ] && [ "$(cat "$1/.made-from" 2>/dev/null)
 is_current() {
   is_made_from "$1" "$2" || case $2 in
     gateway) is_made_from "$1" dev ;;
-    triton)  is_made_from "$1" triton-openvino ;;
+    triton)  is_made_from "$1" triton-openvino || is_made_from "$1" triton-cuda ;;
+    triton-openvino) is_made_from "$1" triton-cuda ;;
     *)       false ;;
   esac
 }
@@ -50,7 +53,7 @@ has_library() { "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1"
 missing_packages() {
   "$python" -c 'import ensurepip' 2>/dev/null || echo "python$version-venv"
   case $1 in
-    serve|openvino|bench|test)
+    serve|openvino|cuda|bench|test)
       [ "$version" = 3.13 ] ||  # Triton then runs with another Python, which brings its library
       # Triton's Python stub links the shared library of Python, which Debian packs apart.
       "$python" -c 'import os, sys, sysconfig
@@ -138,7 +141,10 @@ is_complete() {
   [ "$1" != test ] || deploy/test_tools.sh --check
 }
 
-case ${1:-} in serve|openvino|bench|export|test) ;; *) say "usage: $0 serve|openvino|bench|export|test"; exit 2 ;; esac
+case ${1:-} in
+  serve|openvino|cuda|bench|export|test) ;;
+  *) say "usage: $0 serve|openvino|cuda|bench|export|test"; exit 2 ;;
+esac
 mkdir -p .tools
 # A named Python is not installed: its name may be wrong.
 [ "$python" != python3 ] || command -v python3 >/dev/null || install_packages "python3 python3-venv"
@@ -152,6 +158,8 @@ case $1:$(uname -s):$(uname -m) in
   export:*|*:Linux:x86_64) ;;
   *) fail "the embedded Triton runs on Linux on x86-64 only; this is $(uname -s) on $(uname -m)." ;;
 esac
+# The engines that are fastest on this CPU, or the one that PE_ONNX_ENGINE names.
+triton=$("$python" -I -S deploy/embedded/hardware.py) || triton=triton
 is_complete "$1" && exit
 exec 9>.tools/lock
 flock --nonblock 9 || { say "Waiting for another run that is setting up this checkout ..."; flock 9; }

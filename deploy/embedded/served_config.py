@@ -7,6 +7,7 @@ from export.repository.config_pbtxt import ModelConfig
 
 # `backend/model.py` reads this parameter. Triton ignores it.
 SUBSTITUTE: Final = "substitute_engine"
+_EXPORTED: Final = ("engine", "precision")
 
 
 def served_config(config: Any, substitution: Substitution | None) -> Any:
@@ -19,7 +20,8 @@ def served_config(config: Any, substitution: Substitution | None) -> Any:
     Args:
         config: the repository's `inference.ModelConfig`, which stays unchanged.
         substitution: the engine that runs the model instead of its own. The copy's `parameters` then state that
-            engine, its precision, and as parity the limits that the engine must meet.
+            engine, its precision, and as parity the limits that the engine must meet. What the exporter stated of
+            engine and precision is kept as `exported_engine` and `exported_precision`.
 
     Returns:
         The `inference.ModelConfig` to write.
@@ -31,7 +33,9 @@ def served_config(config: Any, substitution: Substitution | None) -> Any:
     del served.model_warmup[:]
     served.model_warmup.extend(kept)
     if substitution:
-        for key, value in _parameters(substitution).items():
+        exported = {key: config.parameters[key].string_value for key in _EXPORTED if key in config.parameters}
+        facts = {f"exported_{key}": value for key, value in exported.items()}
+        for key, value in {**facts, **_parameters(substitution)}.items():
             served.parameters[key].string_value = value
     return served
 
