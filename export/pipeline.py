@@ -180,7 +180,7 @@ def _make(
         graph=graph.path,
         files=graph.files,
         output=staged,
-        input_shape=request.variant.input_shape(tower),
+        input_shapes=request.variant.input_shapes(tower),
         max_batch_size=request.max_batch_size,
         target=inputs.target,
     )

@@ -10,8 +10,8 @@ from export.graph.spec import Precision
 from export.progress import Progress
 
 # Batch sizes that Triton captures as CUDA graphs, besides the largest. Kernel launches take the largest part of the
-# time in small batches. With dynamic batching, Triton captures only the listed sizes (tensorrt_backend,
-# src/instance_state.cc).
+# time in small batches. With dynamic batching, Triton captures only the listed sizes, and of a dynamic axis only the
+# listed lengths (tensorrt_backend, src/instance_state.cc).
 _CUDA_GRAPH_BATCH_SIZES: Final = (1, 2, 4, 8)
 
 
@@ -33,7 +33,7 @@ class TensorRtEngine(Engine):
         name = f"{request.target.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
         plan = request.output / name
         with progress.step(request.tower, "build", request.target) as advance:
-            tensorrt_plan.build(request.graph, plan, request.input_shape, request.max_batch_size, advance)
+            tensorrt_plan.build(request.graph, plan, request.input_shapes, request.max_batch_size, advance)
         return (plan,)
 
     def runtime(self, precision: Precision) -> Runtime | None:
@@ -46,11 +46,14 @@ class TensorRtEngine(Engine):
     def missing_runtime(self, precision: Precision) -> str:
         return "there is no GPU or no TensorRT here to run it: export on the machine that serves it"
 
-    def configure(self, config: Any, precision: Precision, file: str) -> None:
+    def configure(
+        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+    ) -> None:
         config.default_model_filename = file
         set_instances(config, 2, "KIND_GPU")  # One instance copies while the other computes.
         cuda = config.optimization.cuda
         cuda.graphs = cuda.output_copy_stream = True
         sizes = {*_CUDA_GRAPH_BATCH_SIZES, config.max_batch_size}
         for size in sorted(size for size in sizes if size <= config.max_batch_size):
-            cuda.graph_spec.add(batch_size=size)
+            for shape in input_shapes:
+                cuda.graph_spec.add(batch_size=size).input[config.input[0].name].dim.extend(shape)

@@ -10,7 +10,7 @@ typing. Release 11 ignores the flag, because there every network is strongly typ
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -54,14 +54,19 @@ def this_machine() -> Target:
 
 
 def build(
-    graph: Path, plan: Path, input_shape: tuple[int, ...], max_batch_size: int, advance: Callable[[float], None]
+    graph: Path,
+    plan: Path,
+    input_shapes: Sequence[tuple[int, ...]],
+    max_batch_size: int,
+    advance: Callable[[float], None],
 ) -> None:
     """Compile `graph` and write the file `plan`.
 
     Kernel timings are kept in the user's cache directory for later builds. Ctrl-C ends a build at its next step.
 
     Args:
-        input_shape: shape of one input, without the batch axis.
+        input_shapes: shapes of one input without the batch axis, from the smallest to the largest. The plan accepts
+            all shapes between the two. TensorRT chooses kernels for the largest shape, which takes the longest.
         max_batch_size: the plan accepts batches of 1 to this size.
         advance: receives the finished fraction of the current phase, from 0 to 1, on any thread.
 
@@ -78,8 +83,9 @@ def build(
         raise GraphError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
-    smallest, usual, largest = ((batch, *input_shape) for batch in (1, max(1, max_batch_size // 2), max_batch_size))
-    profile.set_shape(network.get_input(0).name, smallest, usual, largest)
+    smallest, largest = input_shapes[0], input_shapes[-1]
+    usual_batch = max(1, max_batch_size // 2)
+    profile.set_shape(network.get_input(0).name, (1, *smallest), (usual_batch, *largest), (max_batch_size, *largest))
     config.add_optimization_profile(profile)
     timings = _timing_cache_file(this_machine())
     _use_timings(config, timings)
