@@ -79,7 +79,9 @@ def _facts(model: dict[str, Any]) -> str:
     size = "x".join(map(str, model.get("image_size", "?")))
     length, numbers = (model.get(key, "?") for key in ("context_length", "embed_dim"))
     runs = " ".join(_runs(model))
-    return f"images {size}, texts of {length} tokens, embeddings of {numbers} numbers" + (f"; {runs}" if runs else "")
+    return f"images {size}, texts of up to {length} tokens, embeddings of {numbers} numbers" + (
+        f"; {runs}" if runs else ""
+    )
 
 
 def _runs(model: dict[str, Any]) -> list[str]:

@@ -16,6 +16,11 @@ class Batch(NamedTuple):
     places: list[int]
 
 
+def padded_length(count: int, lengths: Sequence[int]) -> int:
+    """Return the shortest of `lengths`, which are ascending, that holds `count` tokens."""
+    return lengths[bisect_left(lengths, count)]
+
+
 def batches(counts: Sequence[int], lengths: Sequence[int], max_batch_size: int) -> list[Batch]:
     """Divide texts into batches. Each text is padded to the shortest length that holds it.
 
@@ -27,11 +32,11 @@ def batches(counts: Sequence[int], lengths: Sequence[int], max_batch_size: int) 
     Returns:
         Batches from the shortest to the longest length. Within a length the texts keep their order.
     """
-    by_length: list[list[int]] = [[] for _ in lengths]
+    by_length: dict[int, list[int]] = {length: [] for length in lengths}
     for place, count in enumerate(counts):
-        by_length[bisect_left(lengths, count)].append(place)
+        by_length[padded_length(count, lengths)].append(place)
     return [
         Batch(length, places[start : start + max_batch_size])
-        for length, places in zip(lengths, by_length, strict=True)
+        for length, places in by_length.items()
         for start in range(0, len(places), max_batch_size)
     ]
