@@ -1,7 +1,6 @@
 """The whole server with texts of all lengths, against Triton's embedding of the full context length."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import numpy as np
