@@ -104,9 +104,10 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     return stand_in
 
 
-def build(path: Path) -> list[float]:
+def build(path: Path, *input_shapes: tuple[int, ...]) -> list[float]:
     told: list[float] = []
-    tensorrt_plan.build(path / "model.onnx", path / "model.plan", (336, 336, 3), 32, told.append)
+    shapes = input_shapes or ((336, 336, 3),)
+    tensorrt_plan.build(path / "model.onnx", path / "model.plan", shapes, 32, told.append)
     return told
 
 
@@ -117,6 +118,11 @@ def test_a_plan_is_strongly_typed_and_takes_batches_up_to_the_largest(tensorrt: 
     assert tensorrt.asked["flags"] == 1 << 1
     assert tensorrt.asked["profile"]["image"] == ((1, 336, 336, 3), (16, 336, 336, 3), (32, 336, 336, 3))
     assert told == [0.5]
+
+
+def test_a_plan_takes_all_shapes_from_the_smallest_to_the_largest(tensorrt: StandIn, tmp_path: Path) -> None:
+    build(tmp_path, (8,), (16,), (32,))
+    assert tensorrt.asked["profile"]["image"] == ((1, 8), (16, 32), (32, 32))
 
 
 def test_timings_are_kept_for_the_next_build_on_the_same_target(tensorrt: StandIn, tmp_path: Path) -> None:
