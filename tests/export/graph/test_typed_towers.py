@@ -55,7 +55,7 @@ def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def texts_of_all_lengths() -> np.ndarray:  # type: ignore[type-arg]
+def texts_of_all_lengths() -> parity.Array:
     """Return tokens [31, 32]: one text for each length from 2 to 32, with random tokens after its end token."""
     generator = np.random.default_rng(0)
     tokens = generator.integers(1, 49406, (31, 32), np.int32)
