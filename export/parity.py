@@ -1,7 +1,8 @@
 """Compare an artifact's embeddings with those of torch.
 
-The reference is torch in FP32. `parity.npz` beside an artifact holds the inputs and torch's embeddings of them, so that
-`pe-export check` can repeat the comparison without torch and without the weights.
+The reference is torch in FP32, with texts of the full context length. `parity.npz` beside an artifact holds the inputs
+and torch's embeddings of them, so that `pe-export check` can repeat the comparison without torch and without the
+weights. A text is compared at the full length, and at the shortest length that it fits.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,12 +43,30 @@ class Answers:
     """Inputs [N, ...] and torch's FP32 embeddings of them [N, D]."""
 
     inputs: Array
+    """Images uint8 [N, H, W, 3], or tokens int32 [N, L] of the context length L, padded with zeros."""
     expected: Embeddings
+    token_lengths: tuple[int, ...] = ()
+    """The lengths of `tokens` to compare at, ascending. The last one is L. Empty for images."""
+
+    def parts(self) -> Iterator[tuple[Array, Embeddings]]:
+        """Yield inputs of one shape with their embeddings: all inputs, then the texts that a shorter length suits best.
+
+        A text suits the shortest length that leaves out only padding. Torch's embedding is always that of L tokens.
+        """
+        yield self.inputs, self.expected
+        shortest = 0
+        for length in self.token_lengths[:-1]:
+            used = (self.inputs != 0).cumsum(axis=1).argmax(axis=1) + 1
+            suited = (used > shortest) & (used <= length)
+            if suited.any():
+                yield np.ascontiguousarray(self.inputs[suited, :length]), self.expected[suited]
+            shortest = length
 
     def write(self, directory: Path) -> Path:
         """Write `parity.npz` into a version directory, and return its path."""
         path = directory / ANSWERS
-        np.savez_compressed(path, inputs=self.inputs, expected=self.expected)
+        lengths = np.array(self.token_lengths, np.int32)
+        np.savez_compressed(path, inputs=self.inputs, expected=self.expected, token_lengths=lengths)
         return path
 
     @classmethod
@@ -60,7 +79,7 @@ class Answers:
         path = directory / ANSWERS
         try:
             with np.load(path, allow_pickle=False) as stored:
-                return cls(stored["inputs"], stored["expected"])
+                return cls(stored["inputs"], stored["expected"], tuple(stored["token_lengths"].tolist()))
         except FileNotFoundError:
             raise RepositoryError(f"{directory} has no {ANSWERS}") from None
         except (ValueError, KeyError, OSError, EOFError) as error:
@@ -100,6 +119,25 @@ def embed_all(embed: Embed, inputs: Array, advance: Callable[[float], None] = la
     return np.concatenate(embeddings).astype(np.float32)
 
 
+def measure(answers: Answers, embed: Embed, advance: Callable[[float], None] = lambda _: None) -> Parity:
+    """Embed all parts of `answers`, and compare the embeddings with torch's.
+
+    Args:
+        advance: receives the finished fraction, from 0 to 1.
+
+    Raises:
+        ParityError: as for `compare`.
+    """
+    parts = list(answers.parts())
+    total = sum(len(inputs) for inputs, _ in parts)
+    actual: list[Embeddings] = []
+    done = 0
+    for inputs, _ in parts:
+        actual.append(embed_all(embed, inputs, _part_of(advance, done / total, len(inputs) / total)))
+        done += len(inputs)
+    return compare(np.concatenate([expected for _, expected in parts]), np.concatenate(actual))
+
+
 def compare(expected: Embeddings, actual: Embeddings) -> Parity:
     """Compare two arrays of embeddings, float32 [N, D].
 
@@ -127,6 +165,11 @@ def require(parity: Parity, precision: str) -> None:
             f"minimum cosine to torch FP32 is {parity.min_cosine:.6f} over {parity.samples} samples, "
             f"below {MIN_COSINE[precision]} for {precision}"
         )
+
+
+def _part_of(advance: Callable[[float], None], begin: float, size: float) -> Callable[[float], None]:
+    """Make a function that receives the finished fraction of a part, and reports that of the whole to `advance`."""
+    return lambda fraction: advance(begin + fraction * size)
 
 
 def _batches(inputs: Array, largest: int) -> Iterator[Array]:

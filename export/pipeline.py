@@ -87,6 +87,7 @@ def run(request: ExportRequest, progress: Progress) -> None:
             architecture_sha256=architecture_digest(request.variant),
             code_sha256=code_digest(request.engine.name),
             libraries=graph_library_versions(),
+            token_lengths=request.variant.token_lengths if tower == "text" else (),
             target=target,
         )
         if not request.force and _is_current(request, tower, repository, inputs, progress):
@@ -162,6 +163,7 @@ def _make(
     test_inputs = samples(request.variant, tower)
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
         expected = parity.embed_all(parity.torch_reference(network), test_inputs, advance)
+    answers = parity.Answers(test_inputs, expected, inputs.token_lengths)
     with progress.step(tower, "export", request.precision):
         typed_network = typed_tower(
             network, request.engine.graph_precision(request.precision), FORMS[request.engine.form]
@@ -181,7 +183,7 @@ def _make(
         files=graph.files,
         output=staged,
         input_name=input_name,
-        input_shape=request.variant.input_shape(tower),
+        input_shapes=request.variant.input_shapes(tower),
         max_batch_size=request.max_batch_size,
         target=inputs.target,
     )
@@ -192,9 +194,8 @@ def _make(
             progress.step(tower, "run", f"{len(test_inputs)} samples, {runtime.description}") as advance,
             runtime.load(files[0]) as embed,
         ):
-            figures = parity.compare(expected, parity.embed_all(embed, test_inputs, advance))
+            figures = parity.measure(answers, embed, advance)
         parity.require(figures, inputs.precision)
-    answers = parity.Answers(test_inputs, expected).write(staged)
     certificate = Certificate(
         inputs=inputs,
         checkpoint_source=request.checkpoint_source,
@@ -204,7 +205,7 @@ def _make(
         min_cosine_required=parity.MIN_COSINE[inputs.precision],
         runtime=runtime.description if runtime else "",
         command=request.command,
-        files={file.name: sha256_of(file) for file in (*files, answers)},
+        files={file.name: sha256_of(file) for file in (*files, answers.write(staged))},
         versions=all_versions(),
         measured=Measured(
             seconds={name: round(seconds, 1) for name, seconds in progress.seconds.items()},

@@ -12,6 +12,11 @@ from typing import Final, Literal, get_args
 
 from export.errors import UnknownVariant
 
+# Token lengths, besides a variant's context length, at which its text tower is proved and served. The gateway pads a
+# text to the next one. Only texts of equal length share a batch, so more lengths also mean smaller batches.
+# deploy/bench/README.md compares a few choices.
+_TOKEN_LENGTHS: Final = (8, 16, 24, 32, 48)
+
 Tower = Literal["vision", "text"]
 TOWERS: Final[tuple[Tower, ...]] = get_args(Tower)
 
@@ -29,7 +34,7 @@ class Variant:
     image_size: int
     """Height and width of `image`, in pixels."""
     context_length: int
-    """Length L of `tokens`."""
+    """The largest length of `tokens`."""
     embed_dim: int
     """Length D of `embedding`."""
     parameters: Mapping[Tower, int]
@@ -47,9 +52,20 @@ class Variant:
         """Return the name of the Triton model, and of its directory, for a tower."""
         return f"{self.name}-{tower}"
 
-    def input_shape(self, tower: Tower) -> tuple[int, ...]:
-        """Return the shape of a tower's input without the batch axis: image [H, W, 3] (uint8) or tokens [L] (int32)."""
-        return (self.image_size, self.image_size, 3) if tower == "vision" else (self.context_length,)
+    @property
+    def token_lengths(self) -> tuple[int, ...]:
+        """The lengths of `tokens` that are proved and served, ascending. The last one is the context length."""
+        return (*(length for length in _TOKEN_LENGTHS if length < self.context_length), self.context_length)
+
+    def input_shapes(self, tower: Tower) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of a tower's input without the batch axis, from the smallest to the largest.
+
+        Returns:
+            For images (uint8) the only shape, [H, W, 3]. For tokens (int32) one shape [L] for each length.
+        """
+        if tower == "vision":
+            return ((self.image_size, self.image_size, 3),)
+        return tuple((length,) for length in self.token_lengths)
 
 
 _ROWS: Final = (

@@ -38,17 +38,22 @@ class EncoderSpec:
 
     variant: str
     image_size: tuple[int, int]  # (H, W)
-    context_length: int  # L
+    token_lengths: tuple[int, ...]  # of `tokens`, ascending
     embed_dim: int  # D
     vision: TowerSpec
     text: TowerSpec
 
     @property
+    def context_length(self) -> int:
+        """The most tokens of a text, L."""
+        return self.token_lengths[-1]
+
+    @property
     def space(self) -> tuple[Hashable, ...]:
         """The identity of the embedding space. Embeddings of equal spaces can be compared with each other.
 
-        Engine, precision, batch size and version do not change the space: FP16 and FP32 agree to a cosine of 0.999,
-        which the exporter proves.
+        Engine, precision, token lengths, batch size and version do not change the space: FP16 and FP32 agree to a
+        cosine of 0.999, and so do all token lengths, which the exporter proves.
         """
         shapes = (self.variant, self.image_size, self.context_length, self.embed_dim)
         return (*shapes, self.vision.weights, self.text.weights)
@@ -58,6 +63,10 @@ class EncoderSpec:
         """The embedding space for people and databases: the variant, and the start of a digest of all weights."""
         digest = sha256(repr((self.vision.weights, self.text.weights)).encode()).hexdigest()
         return f"{self.variant}@{digest[:12]}"
+
+    def accepts(self, other: "EncoderSpec") -> bool:
+        """Whether inputs that were made for `other` can be embedded by this, in the same space."""
+        return self.space == other.space and set(other.token_lengths) <= set(self.token_lengths)
 
 
 class Encoder(Protocol):
@@ -92,7 +101,7 @@ class Encoder(Protocol):
 
         Args:
             spec: the variant.
-            tokens: int32 [N, L], with N at most `spec.text.max_batch_size`.
+            tokens: int32 [N, S], with N at most `spec.text.max_batch_size`, and S one of `spec.token_lengths`.
 
         Returns:
             Unit embeddings, float32 [N, D].

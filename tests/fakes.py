@@ -21,14 +21,16 @@ from gateway.json_string import EscapedString, LongString
 EMBED_DIM = 8
 
 
-def fake_spec(variant: str = "PE-Fake-T8-16", max_batch_size: int = 8) -> EncoderSpec:
+def fake_spec(
+    variant: str = "PE-Fake-T8-16", max_batch_size: int = 8, token_lengths: tuple[int, ...] = (8,)
+) -> EncoderSpec:
     certificate = {
         "variant": variant, "engine": "none", "precision": "fp32", "notice": "A fake.", "logit_scale": "10.0"
     }  # fmt: skip
     return EncoderSpec(
         variant=variant,
         image_size=(16, 16),
-        context_length=8,
+        token_lengths=token_lengths,
         embed_dim=EMBED_DIM,
         vision=TowerSpec(max_batch_size, "1", {**certificate, "tower": "vision"}),
         text=TowerSpec(max_batch_size, "1", {**certificate, "tower": "text"}),
@@ -44,6 +46,7 @@ class FakeEncoder:
 
     Attributes:
         batches: kind and size of the calls.
+        token_lengths: the length of the tokens of each call with texts.
         cancelled: number of calls that were cancelled.
     """
 
@@ -52,6 +55,7 @@ class FakeEncoder:
         self.error = error
         self.seconds = seconds
         self.batches: list[tuple[str, int]] = []
+        self.token_lengths: list[int] = []
         self.cancelled = 0
         self.entered = False
 
@@ -74,8 +78,10 @@ class FakeEncoder:
 
     async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
         assert tokens.dtype == np.int32
-        assert tokens.shape[1:] == (spec.context_length,)
-        return await self._answer(spec, "texts", tokens, spec.text.max_batch_size)
+        assert tokens.shape[1] in spec.token_lengths
+        self.token_lengths.append(tokens.shape[1])
+        padded = np.pad(tokens, ((0, 0), (0, spec.context_length - tokens.shape[1])))
+        return await self._answer(spec, "texts", padded, spec.text.max_batch_size)
 
     async def _answer(self, spec: EncoderSpec, kind: str, rows: np.ndarray, limit: int) -> Embeddings:  # type: ignore[type-arg]
         assert 1 <= len(rows) <= limit

@@ -106,7 +106,8 @@ def _facts(model: dict[str, Any]) -> str:
     size = "x".join(map(str, model.get("image_size", "?")))
     length, numbers = (model.get(key, "?") for key in ("context_length", "embed_dim"))
     runs = _runs(model) or ", ".join(f"{tower} {_runs(model[tower])}" for tower in _TOWERS if _runs(model.get(tower)))
-    return f"images {size}, texts of {length} tokens, embeddings of {numbers} numbers" + (f"; {runs}" if runs else "")
+    facts = f"images {size}, texts of up to {length} tokens, embeddings of {numbers} numbers"
+    return facts + (f"; {runs}" if runs else "")
 
 
 def _runs(facts: dict[str, Any] | None) -> str:

@@ -13,6 +13,9 @@ _EXPORTED: Final = ("engine", "precision")
 def served_config(config: Any, substitution: Substitution | None) -> Any:
     """Return a copy of a model's configuration for the embedded Triton.
 
+    The copy lets requests of different shapes come to the backend together (`allow_ragged_batch`). Otherwise Triton
+    ends a batch where the length of the tokens changes. `backend/model.py` runs those of equal shape together.
+
     The copy warms up with the smallest batch only. A full batch, which the exporter adds for GPUs, prepares nothing on
     a CPU: the second run took as long as the first. For PE-Core-L14-336 the full batch takes minutes before the model
     is ready.
@@ -32,6 +35,9 @@ def served_config(config: Any, substitution: Substitution | None) -> Any:
     kept = [entry for entry in config.model_warmup if entry.batch_size in (0, min(sizes, default=0))]
     del served.model_warmup[:]
     served.model_warmup.extend(kept)
+    for tensor in served.input:
+        if config.max_batch_size > 0 and -1 in tensor.dims:
+            tensor.allow_ragged_batch = True
     if substitution:
         exported = {key: config.parameters[key].string_value for key in _EXPORTED if key in config.parameters}
         facts = {f"exported_{key}": value for key, value in exported.items()}

@@ -36,8 +36,8 @@ class BuildRequest:
     """The version directory to fill."""
     input_name: str
     """Name of the graph's input."""
-    input_shape: tuple[int, ...]
-    """Shape of one input, without the batch axis."""
+    input_shapes: tuple[tuple[int, ...], ...]
+    """Shapes of one input without the batch axis, from the smallest to the largest."""
     max_batch_size: int
     """The largest batch that Triton may form."""
     target: str
@@ -92,8 +92,15 @@ class Engine(ABC):
         """Explain why `runtime` returned None, and what the user can do. The text becomes part of an error message."""
 
     @abstractmethod
-    def configure(self, config: Any, precision: Precision, file: str) -> None:
-        """Set the engine's own fields of an `inference.ModelConfig`: instances, device, file and parameters."""
+    def configure(
+        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+    ) -> None:
+        """Set the engine's own fields of an `inference.ModelConfig`: instances, device, file and parameters.
+
+        Args:
+            config: has its input, output and largest batch already.
+            input_shapes: as in `BuildRequest`.
+        """
 
 
 def set_instances(config: Any, count: int, kind: str) -> None:

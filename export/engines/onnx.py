@@ -40,7 +40,9 @@ class OnnxEngine(Engine):
             "or publish it unproven with --unverified"
         )
 
-    def configure(self, config: Any, precision: Precision, file: str) -> None:
+    def configure(
+        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+    ) -> None:
         # Without an instance group Triton starts two instances on a CPU. Two slowed each other down when measured.
         set_instances(config, 1, "KIND_AUTO")
 

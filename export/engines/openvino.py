@@ -46,7 +46,9 @@ class OpenVinoEngine(Engine):
             return f"the openvino package is not installed: install the extra [export], {unproven}"
         return f"this CPU has no {precision}: export on one that has (AMX), take --precision fp32, {unproven}"
 
-    def configure(self, config: Any, precision: Precision, file: str) -> None:
+    def configure(
+        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+    ) -> None:
         config.default_model_filename = file  # The backend's default is model.xml.
         set_instances(config, 2, "KIND_CPU")
         set_parameters(config, PERFORMANCE_HINT="THROUGHPUT")

@@ -14,8 +14,8 @@ from export.graph.spec import Precision
 from export.progress import Progress
 
 # Batch sizes that Triton captures as CUDA graphs, besides the largest. Kernel launches take the largest part of the
-# time in small batches. With dynamic batching, Triton captures only the listed sizes (tensorrt_backend,
-# src/instance_state.cc).
+# time in small batches. With dynamic batching, Triton captures only the listed sizes, and of a dynamic axis only the
+# listed lengths (tensorrt_backend, src/instance_state.cc).
 _CUDA_GRAPH_BATCH_SIZES: Final = (1, 2, 4, 8)
 
 
@@ -40,8 +40,9 @@ class TensorRtEngine(Engine):
         required = request.target.partition(" on ")[0]
         name = f"{required.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
         plan = request.output / name
-        largest = request.max_batch_size
-        shapes = ShapeRange(*((batch, *request.input_shape) for batch in (1, max(1, largest // 2), largest)))
+        smallest, largest, batch = request.input_shapes[0], request.input_shapes[-1], request.max_batch_size
+        # The plan accepts all shapes between the two. Kernels are chosen for the largest shape, which takes the longest.
+        shapes = ShapeRange((1, *smallest), (max(1, batch // 2), *largest), (batch, *largest))
         tied_to = re.sub(r" batch \d+", "", request.target)
         with progress.step(request.tower, "build", request.target) as advance:
             tensorrt_plan.build(load_library(), request.graph, plan, {request.input_name: shapes}, tied_to, advance)
@@ -57,14 +58,17 @@ class TensorRtEngine(Engine):
     def missing_runtime(self, precision: Precision) -> str:
         return "there is no GPU or no TensorRT here to run it: export on the machine that serves it"
 
-    def configure(self, config: Any, precision: Precision, file: str) -> None:
+    def configure(
+        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+    ) -> None:
         config.default_model_filename = file
         set_instances(config, 2, "KIND_GPU")  # One instance copies while the other computes.
         cuda = config.optimization.cuda
         cuda.graphs = cuda.output_copy_stream = True
         sizes = {*_CUDA_GRAPH_BATCH_SIZES, config.max_batch_size}
         for size in sorted(size for size in sizes if size <= config.max_batch_size):
-            cuda.graph_spec.add(batch_size=size)
+            for shape in input_shapes:
+                cuda.graph_spec.add(batch_size=size).input[config.input[0].name].dim.extend(shape)
 
 
 def _gpu() -> preflight.Gpu:

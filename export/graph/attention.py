@@ -17,26 +17,24 @@ from export.graph.forms import Form
 class SelfAttention(nn.Module):
     """Self-attention over x [N, S, W], without the output projection. The caller applies `out` to the result [N, S, W].
 
-    A vision tower uses rotary positions. A text tower uses a causal mask.
+    A vision tower uses rotary positions. A text tower passes a causal mask.
     """
 
     rotary: Tensor | None
 
-    def __init__(
-        self, qkv: nn.Linear, out: nn.Linear, heads: int, form: Form, *, causal: bool, rotary: Tensor | None = None
-    ) -> None:
+    def __init__(self, qkv: nn.Linear, out: nn.Linear, heads: int, form: Form, *, rotary: Tensor | None = None) -> None:
         super().__init__()
         self.query, self.key, self.value = _split(qkv)
-        self.out, self.heads, self.form, self.causal = out, heads, form, causal
+        self.out, self.heads, self.form = out, heads, form
         out.bias.data += out.weight.data @ self.value.bias.data
         self.value.register_parameter("bias", None)
         self.register_buffer("rotary", rotary, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = self.query(x), self.key(x), self.value(x)
         if self.rotary is not None:
             q, k = self.form.rotate(q, self.rotary), self.form.rotate(k, self.rotary)
-        return self.form.attend(q, k, v, self.heads, self.causal)
+        return self.form.attend(q, k, v, self.heads, mask)
 
 
 class AttentionPool(nn.Module):
@@ -51,7 +49,7 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query = self.query.expand(x.shape[0], -1, -1)
         key, value = self.kv(x).chunk(2, dim=-1)
-        x = self.proj(self.form.attend(query, key, value, self.heads, False))
+        x = self.proj(self.form.attend(query, key, value, self.heads, None))
         x = x + self.mlp(self.norm(x.float()).to(self.dtype))
         return x[:, 0]
 
@@ -70,7 +68,7 @@ def vision_attention(attention: Any, rotary: Tensor, form: Form) -> SelfAttentio
     if not plain or attention.qkv is None or attention.rotate_half:
         raise GraphError("the vision tower's attention is not Perception Encoder's")
     heads = attention.num_heads
-    rewritten = SelfAttention(attention.qkv, attention.proj, heads, form, causal=False, rotary=rotary)
+    rewritten = SelfAttention(attention.qkv, attention.proj, heads, form, rotary=rotary)
     if form.halves_apart:
         for linear in (rewritten.query, rewritten.key):
             _separate_halves(linear, heads)
@@ -87,7 +85,7 @@ def text_attention(attention: nn.MultiheadAttention, form: Form) -> SelfAttentio
     with torch.device("meta"):
         qkv = nn.Linear(width, 3 * width)
     qkv.weight, qkv.bias = attention.in_proj_weight, attention.in_proj_bias
-    return SelfAttention(qkv, attention.out_proj, attention.num_heads, form, causal=True)
+    return SelfAttention(qkv, attention.out_proj, attention.num_heads, form)
 
 
 def rotary_table(embed: Tensor, prefix_tokens: int, heads: int, form: Form, dtype: torch.dtype) -> Tensor:

@@ -32,8 +32,12 @@ class Form(Protocol):
     halves_apart: bool
     """True if `rotate` expects all real parts of a head before its imaginary parts. False if the two alternate."""
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
-        """Compute softmax(q k^T / sqrt(d)) v: query [N, S, W], key and value [N, T, W] -> [N, S, W]."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None) -> Tensor:
+        """Compute softmax(q k^T / sqrt(d) + mask) v: query [N, S, W], key and value [N, T, W] -> [N, S, W].
+
+        Args:
+            mask: None, or `causal_mask` of S tokens.
+        """
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
         """Build the table for `rotate` from FP32 cosines and sines [S, d / 2], for heads of d numbers."""
@@ -43,6 +47,14 @@ class Form(Protocol):
 
     def add_norm(self, x: Tensor, inputs: Tensor, linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         """Return x + linear(inputs) and its norm, both FP32 [N, S, W]; x is FP32 [N, S, W], inputs are [N, S, V]."""
+
+
+def causal_mask(tokens: int) -> Tensor:
+    """Make the FP32 mask [S, S] of S tokens: 0 for a token itself and those before it, minus infinity for the others.
+
+    The mask of fewer tokens is its upper left part.
+    """
+    return torch.full((tokens, tokens), -torch.inf).triu(1)
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
@@ -55,7 +67,7 @@ class Elementary:
 
     halves_apart = True
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None) -> Tensor:
         # The softmax is in FP32, as in the reference under autocast.
         def split(x: Tensor) -> Tensor:
             return _by_head(x, heads).transpose(1, 2)
@@ -63,8 +75,8 @@ class Elementary:
         q, k, v = split(query), split(key), split(value)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         scores = scores.float()
-        if causal:
-            scores = scores + torch.full(scores.shape[-2:], -torch.inf, device=scores.device).triu(1)
+        if mask is not None:
+            scores = scores + mask
         attended: Tensor = scores.softmax(-1).to(v.dtype) @ v
         return attended.transpose(1, 2).flatten(-2)
 
@@ -89,7 +101,9 @@ class Fused:
 
     halves_apart = False
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None) -> Tensor:
+        # The operator makes the causal mask itself, so the graph has no other.
+        causal = mask is not None
         return _operator("MultiHeadAttention", query, key, value, num_heads=heads, unidirectional=int(causal))
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Export a tower to an ONNX file with named tensors and a dynamic batch axis, verified by onnx's own checker.
+"""Export a tower to an ONNX file with named tensors and dynamic axes, verified by onnx's own checker.
 
 Every supported runtime documents `OPSET`: onnxruntime since 1.17 (its compatibility table), which Triton 24.02 and
 later and the embedded server contain, and TensorRT's parser since 10. `forms` describes operators outside the opset.
@@ -7,7 +7,7 @@ later and the embedded server contain, and TensorRT's parser since 10. `forms` d
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import onnx
 import onnx_ir
@@ -43,7 +43,8 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
     Args:
         tower: the module to trace.
         input_name: name of the graph's input. The output is always `embedding`.
-        example: an input [N, ...] with N >= 2: image uint8 [N, H, W, 3] or tokens int32 [N, L].
+        example: an input [N, ...] with N >= 2: image uint8 [N, H, W, 3] or tokens int32 [N, L]. The batch axis is
+            dynamic. So is the axis of tokens, up to the example's length.
         path: the file to write.
 
     Raises:
@@ -58,7 +59,7 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[input_name],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                dynamic_shapes=(_dynamic_axes(example),),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
@@ -84,6 +85,13 @@ def export_graph(tower: nn.Module, input_name: str, example: Tensor, path: Path)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"onnx's checker refuses {path.name}: {str(error).splitlines()[0]}") from error
     return graph
+
+
+def _dynamic_axes(example: Tensor) -> dict[int, Any]:
+    batch = torch.export.Dim("batch", min=1)
+    if example.ndim != 2:
+        return {0: batch}
+    return {0: batch, 1: torch.export.Dim("tokens", min=2, max=example.shape[1])}
 
 
 def _name_output(model: onnx_ir.Model) -> None:

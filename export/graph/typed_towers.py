@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from export.errors import GraphError
 from export.graph.attention import AttentionPool, SelfAttention, rotary_table, text_attention, vision_attention
-from export.graph.forms import Form
+from export.graph.forms import Form, causal_mask
 from export.graph.spec import Precision
 from export.graph.towers import TextTower, VisionTower
 
@@ -47,11 +47,11 @@ class Blocks(nn.Module):
         super().__init__()
         self.blocks, self.last_norm, self.form, self.dtype = nn.ModuleList(blocks), last_norm, form, dtype
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         blocks: list[Any] = list(self.blocks)
         normed: Tensor = blocks[0].norm1(x)
         for block, following in zip(blocks, [*(block.norm1 for block in blocks[1:]), self.last_norm], strict=True):
-            attended = block.attention(normed.to(self.dtype))
+            attended = block.attention(normed.to(self.dtype), mask)
             x, normed = self.form.add_norm(x, attended, block.attention.out, block.norm2)
             hidden = block.activation(block.up(normed.to(self.dtype)))
             x, normed = self.form.add_norm(x, hidden, block.down, following)
@@ -96,15 +96,20 @@ class TypedVisionTower(nn.Module):
 
 
 class TypedTextTower(nn.Module):
-    """tokens int32 [N, L] -> embedding FP32 [N, D], unit length."""
+    """tokens int32 [N, S] -> embedding FP32 [N, D], unit length. S is any length from the end token on.
+
+    A token sees only those before it, so tokens after the first end token do not change its embedding.
+    """
 
     from_the_end: Tensor
+    mask: Tensor
 
     def __init__(self, text: Any, form: Form, dtype: torch.dtype) -> None:
         super().__init__()
         self.table, self.positions = text.token_embedding, text.positional_embedding
         self.projection, self.dtype = text.text_projection, dtype
         self.register_buffer("from_the_end", torch.arange(text.context_length, 0, -1).float(), persistent=False)
+        self.register_buffer("mask", causal_mask(text.context_length), persistent=False)
         blocks = (
             Block(block.ln_1, text_attention(block.attn, form), block.ln_2, block.mlp)
             for block in text.transformer.resblocks
@@ -112,11 +117,13 @@ class TypedTextTower(nn.Module):
         self.blocks = Blocks(blocks, text.ln_final, form, dtype)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.blocks(self.table(tokens).float() + self.positions)
+        length = tokens.shape[1]
+        x = self.table(tokens).float() + self.positions[:length]
+        x = self.blocks(x, self.mask[:length, :length])
         # Find the position of the first end token. The reference uses the argmax of the tokens, because the end token
         # has the highest id. GPU runtimes have no argmax of integers, and BF16 cannot represent 49407. BF16 represents
         # every value of `from_the_end`.
-        end = ((tokens == self.table.num_embeddings - 1) * self.from_the_end).argmax(dim=-1)
+        end = ((tokens == self.table.num_embeddings - 1) * self.from_the_end[:length]).argmax(dim=-1)
         x = x.gather(1, end[:, None, None].expand(-1, 1, x.shape[-1]))[:, 0]
         x = x.to(self.dtype) @ self.projection
         return F.normalize(x.float(), dim=-1)

@@ -53,6 +53,8 @@ class Inputs:
     """SHA-256 of the syntax trees of the code that makes the artifact. Comments and docstrings do not count."""
     libraries: Mapping[str, str]
     """Versions of the libraries that shape the graph."""
+    token_lengths: tuple[int, ...] = ()
+    """The lengths of `tokens` that the parity covers, ascending. The last is the context length. Empty for images."""
     target: str = ""
     """The result of `Engine.target`: for a plan, the TensorRT version, GPU and largest batch; else empty."""
 
@@ -67,6 +69,7 @@ _IN_WORDS: Final = {
     "architecture_sha256": "architecture",
     "code_sha256": "exporter's code",
     "libraries": "library versions",
+    "token_lengths": "token lengths",
 }
 
 
@@ -122,7 +125,8 @@ class Certificate:
         try:
             values: dict[str, Any] = json.loads(path.read_text("utf-8"))
             inputs = values["inputs"]
-            values["inputs"] = Inputs(**{**inputs, "space": EmbeddingSpace(**inputs["space"])})
+            inputs |= {"space": EmbeddingSpace(**inputs["space"]), "token_lengths": tuple(inputs["token_lengths"])}
+            values["inputs"] = Inputs(**inputs)
             values["parity"] = Parity(**values["parity"]) if values["parity"] else None
             values["measured"] = Measured(**values["measured"])
             certificate = cls(**values)
@@ -163,6 +167,8 @@ class Certificate:
             "parity_max_abs_error": f"{self.parity.max_abs_error:.2e}" if self.parity else "unverified",
             "exporter_version": self.versions[_DISTRIBUTION],
         }
+        if lengths := self.inputs.token_lengths:
+            known |= {"context_length": str(lengths[-1]), "token_lengths": " ".join(map(str, lengths))}
         return {**known, "notice": self.notice} if self.notice else known
 
 

@@ -96,7 +96,7 @@ def _run_again(repository: Repository, model: str, certificate: Certificate) -> 
     if runtime is None:
         raise ParityError(f"no runtime on this machine can run {engine.name} in {certificate.inputs.precision}")
     with runtime.load(directory / certificate.artifact) as embed:
-        figures = parity.compare(answers.expected, parity.embed_all(embed, answers.inputs))
+        figures = parity.measure(answers, embed)
     parity.require(figures, certificate.inputs.precision)
     recorded = certificate.parity
     if (

@@ -47,20 +47,25 @@ def describe(
     """
     config = ModelConfig(name=variant.model_name(tower), backend=engine.backend, max_batch_size=max_batch_size)
     name, data_type = INPUTS[tower]
-    config.input.add(name=name, data_type=DataType.Value(data_type), dims=variant.input_shape(tower))
+    shapes = variant.input_shapes(tower)
+    # -1 is an axis that differs between the shapes.
+    dims = [sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*shapes, strict=True)]
+    config.input.add(name=name, data_type=DataType.Value(data_type), dims=dims)
     config.output.add(name=OUTPUT, data_type=DataType.Value("TYPE_FP32"), dims=(variant.embed_dim,))
     config.dynamic_batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_US
     config.dynamic_batching.SetInParent()  # Without this, an empty message is not written.
     # A GPU allocates memory and chooses kernels at the first inference of the largest batch. A CPU gains nothing from
     # this warmup, which takes minutes for L14-336. So CPU-only engines and pe-serve omit it.
     for batch_size in sorted({1, max_batch_size} if engine.warms_up_full_batch else {1}):
-        warm_up = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
-        tensor = warm_up.inputs[name]  # Zeros are a valid image and valid tokens.
-        tensor.data_type, tensor.zero_data = DataType.Value(data_type), True
-        tensor.dims.extend(variant.input_shape(tower))
+        for shape in shapes:
+            size = "x".join(map(str, shape))
+            warm_up = config.model_warmup.add(name=f"batch of {batch_size}, {size}", batch_size=batch_size)
+            tensor = warm_up.inputs[name]  # Zeros are a valid image and valid tokens.
+            tensor.data_type, tensor.zero_data = DataType.Value(data_type), True
+            tensor.dims.extend(shape)
     if tower == "text":
         config.response_cache.enable = True
     for key, value in parameters.items():
         config.parameters[key].string_value = value
-    engine.configure(config, precision, file)
+    engine.configure(config, precision, file, shapes)
     return config

@@ -44,6 +44,9 @@ class Variant(BaseModel):
     model_config = ConfigDict(extra="allow")
     image_size: list[int] = Field(description="Height and width that images are squashed to.", examples=[[336, 336]])
     context_length: int = Field(description="Tokens of a text that are read, at most.", examples=[32])
+    token_lengths: list[int] = Field(
+        description="Lengths in tokens that texts are padded to.", examples=[[8, 16, 24, 32]]
+    )
     embed_dim: int = Field(description="Numbers of an embedding.", examples=[1024])
     embedding_space: str = Field(
         description="Variant and weights. Only embeddings of one space can be compared.",
@@ -158,6 +161,10 @@ async def registry(request: Request) -> Response:
     return json_response({"models": models, **dict.fromkeys((*memory, *more_memory))})
 
 
+# Shown for the variant, or in the name of the tower.
+_SHOWN_ELSEWHERE: Final = frozenset(("tower", "variant", "context_length", "token_lengths"))
+
+
 @cache
 def gateway_version() -> str:
     """The version of the installed package. It is cached, because it is read from files."""
@@ -173,19 +180,24 @@ def describe(spec: EncoderSpec) -> dict[str, Any]:
     common = {
         key: value
         for key, value in spec.vision.certificate.items()
-        if key != "tower" and spec.text.certificate.get(key) == value
+        if key not in _SHOWN_ELSEWHERE and spec.text.certificate.get(key) == value
     }
     return {
         "image_size": list(spec.image_size),
         "context_length": spec.context_length,
+        "token_lengths": list(spec.token_lengths),
         "embed_dim": spec.embed_dim,
         "embedding_space": spec.space_name,
-        **{key: value for key, value in common.items() if key != "variant"},
+        **common,
         **{
             tower: {
                 "version": served.version,
                 "max_batch_size": served.max_batch_size,
-                **{key: value for key, value in served.certificate.items() if key not in common and key != "tower"},
+                **{
+                    key: value
+                    for key, value in served.certificate.items()
+                    if key not in common and key not in _SHOWN_ELSEWHERE
+                },
             }
             for tower, served in towers.items()
         },

@@ -11,6 +11,7 @@ from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import InvalidInput
 from gateway.observe.stages import Stages
 from gateway.texts.cache import TextCache, TextEmbedding
+from gateway.texts.lengths import Batch, batches
 from gateway.texts.tokenizer import Encoding, Tokenizer, load_vocabulary
 
 # Tokenising this many characters takes about 5 ms, and a text itself as much as `_CHARACTERS_FOR_A_TEXT` more. Longer
@@ -19,9 +20,9 @@ _CHARACTERS_AT_ONCE: Final = 5_000
 _CHARACTERS_FOR_A_TEXT: Final = 25
 # Looking up, likewise.
 _LOOKED_UP_AT_ONCE: Final = 25_000
-# Groups of one request that Triton has at a time: one that it encodes, and one that waits. All groups of a long list
+# Batches of one request that Triton has at a time: one that it encodes, and one that waits. All batches of a long list
 # would keep other requests waiting.
-_GROUPS_AT_ONCE: Final = 2
+_BATCHES_AT_ONCE: Final = 2
 
 
 class TextEmbeddings(NamedTuple):
@@ -89,20 +90,22 @@ class TextEmbedder:
     async def _embed(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> list[TextEmbedding]:
         with stages.measure("tokenize"):
             encodings = await self._tokenize(spec, texts)
-        size = spec.text.max_batch_size
-        starts = range(0, len(texts), size)
-        stages.batches += [("text", len(texts[start : start + size])) for start in starts]
-        slots = asyncio.Semaphore(_GROUPS_AT_ONCE)
+        divided = batches([encoding.length for encoding in encodings], spec.token_lengths, spec.text.max_batch_size)
+        stages.batches += [("text", len(batch.places)) for batch in divided]
+        slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
-        async def encode(start: int) -> list[TextEmbedding]:
-            group = slice(start, start + size)
+        async def encode(batch: Batch) -> list[TextEmbedding]:
+            of_batch = [encodings[place] for place in batch.places]
             async with slots:
-                rows = await self._encoder.encode_texts(spec, stacked([e.tokens for e in encodings[group]]))
-            return self._keep(spec, texts[group], encodings[group], rows)
+                tokens = stacked([encoding.tokens[: batch.length] for encoding in of_batch])
+                rows = await self._encoder.encode_texts(spec, tokens)
+            return self._keep(spec, [texts[place] for place in batch.places], of_batch, rows)
 
         with stages.measure("encode"):
-            groups = await gather([encode(start) for start in starts])
-        return [entry for group in groups for entry in group]
+            embedded = await gather([encode(batch) for batch in divided])
+        places = [place for batch in divided for place in batch.places]
+        by_place = dict(zip(places, (entry for entries in embedded for entry in entries), strict=True))
+        return [by_place[place] for place in range(len(texts))]
 
     async def _tokenize(self, spec: EncoderSpec, texts: Sequence[str]) -> list[Encoding]:
         tokenizer = Tokenizer(spec.context_length)

@@ -101,10 +101,10 @@ class TritonEncoder:
             return await self._call(spec, name, batch)
 
     async def _probe(self, spec: EncoderSpec, name: models.InputName) -> Embeddings:
-        """Embed a dummy input: a gray image, or a text of padding."""
+        """Embed a dummy input: a gray image, or a short text of padding."""
         if name == "image":
             return await self._call(spec, name, np.full((1, *spec.image_size, 3), 128, np.uint8))
-        return await self._call(spec, name, np.zeros((1, spec.context_length), np.int32))
+        return await self._call(spec, name, np.zeros((1, spec.token_lengths[0]), np.int32))
 
     async def _call(self, spec: EncoderSpec, name: models.InputName, batch: Pixels | Tokens) -> Embeddings:
         if (replica := self._fleet.choose(spec)) is None:

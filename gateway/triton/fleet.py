@@ -35,7 +35,8 @@ class Fleet:
         """Choose the replica with the fewest calls in flight. Ties go to the replica that was chosen longest ago.
 
         Args:
-            spec: the spec that the request began with. Only replicas with its embedding space are candidates.
+            spec: the spec that the request began with. Only replicas with its embedding space and its token lengths are
+                candidates.
             exclude: a replica that is not a candidate, because the call failed there.
 
         Returns:
@@ -43,7 +44,7 @@ class Fleet:
         """
         candidates: Iterable[Replica] = self._groups.get(spec.variant, ())
         if self.specs.get(spec.variant) is not spec:  # the served spec changed after the request began
-            candidates = (r for r in self.replicas.values() if r.state == "serving" and _serves(r, spec))
+            candidates = (r for r in self.replicas.values() if r.state == "serving" and _accepts(r, spec))
         replica = min((r for r in candidates if r is not exclude), key=lambda r: r.priority, default=None)
         if replica is not None:
             self._choices += 1
@@ -74,13 +75,14 @@ class Fleet:
         return self._common_spec([replica.specs[variant] for replica in largest], current), largest
 
     def _common_spec(self, specs: list[EncoderSpec], current: EncoderSpec | None) -> EncoderSpec:
-        """Describe a group by its newest version, with batches that fit every replica."""
+        """Describe a group by its newest version, with batches and token lengths that every replica accepts."""
         newest = max(specs, key=_versions)
         vision, text = (
             replace(tower, max_batch_size=min(getattr(spec, name).max_batch_size for spec in specs))
             for name, tower in (("vision", newest.vision), ("text", newest.text))
         )
-        spec = replace(newest, vision=vision, text=text)
+        lengths = set.intersection(*(set(spec.token_lengths) for spec in specs))  # The context length is in all.
+        spec = replace(newest, token_lengths=tuple(sorted(lengths)), vision=vision, text=text)
         # While the spec is equal, the object stays the same, so that others detect a change by identity.
         return current if current is not None and current == spec else spec
 
@@ -88,6 +90,11 @@ class Fleet:
 def _serves(replica: Replica, spec: EncoderSpec) -> bool:
     served = replica.specs.get(spec.variant)
     return served is not None and served.space == spec.space
+
+
+def _accepts(replica: Replica, spec: EncoderSpec) -> bool:
+    served = replica.specs.get(spec.variant)
+    return served is not None and served.accepts(spec)
 
 
 def _versions(spec: EncoderSpec) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def _spec(variant: str, vision: Any, text: Any, ready_models: Mapping[str, str])
         ValueError: a tensor's name, type or shape is not that of an exported tower.
     """
     height, width, channels = _dims(vision, vision.input, "image", "TYPE_UINT8", rank=3)
-    (context_length,) = _dims(text, text.input, "tokens", "TYPE_INT32", rank=1)
+    token_lengths = _token_lengths(text)
     (embed_dim,) = _dims(vision, vision.output, "embedding", "TYPE_FP32", rank=1)
     (text_embed_dim,) = _dims(text, text.output, "embedding", "TYPE_FP32", rank=1)
     if channels != 3:
@@ -63,8 +63,33 @@ def _spec(variant: str, vision: Any, text: Any, ready_models: Mapping[str, str])
     if embed_dim != text_embed_dim:
         raise ValueError(f"{vision.name} embeds in {embed_dim} dimensions, {text.name} in {text_embed_dim}")
     return EncoderSpec(
-        variant, (height, width), context_length, embed_dim, _tower(vision, ready_models), _tower(text, ready_models)
+        variant, (height, width), token_lengths, embed_dim, _tower(vision, ready_models), _tower(text, ready_models)
     )
+
+
+def _token_lengths(text: Any) -> tuple[int, ...]:
+    """The lengths of `tokens` to send: the length of the tensor, or if that is dynamic, those that the exporter proved.
+
+    Raises:
+        ValueError: `tokens` is not as expected, or its length is dynamic and the parameters give no valid lengths.
+    """
+    (length,) = _dims(text, text.input, "tokens", "TYPE_INT32", rank=1, dynamic=True)
+    if length > 0:
+        return (length,)
+    parameters = {key: parameter.string_value for key, parameter in text.parameters.items()}
+    context_length, given = parameters.get("context_length", ""), parameters.get("token_lengths", "")
+    lengths = tuple(map(_count, (given or context_length).split()))
+    ascending = sorted(set(lengths)) == list(lengths)
+    if not lengths or not ascending or lengths[0] < 2 or lengths[-1] != _count(context_length):
+        raise ValueError(
+            f"{text.name}: `tokens` has any length, so the parameter `context_length` must give the most tokens, "
+            f"and `token_lengths` may give more lengths below it; they are {context_length!r} and {given!r}"
+        )
+    return lengths
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def _tower(model: Any, ready_models: Mapping[str, str]) -> TowerSpec:
@@ -72,8 +97,8 @@ def _tower(model: Any, ready_models: Mapping[str, str]) -> TowerSpec:
     return TowerSpec(model.max_batch_size, ready_models[model.name], certificate)
 
 
-def _dims(model: Any, tensors: Any, name: str, data_type: str, rank: int) -> tuple[int, ...]:
-    """The dimensions of a tensor, without the batch axis.
+def _dims(model: Any, tensors: Any, name: str, data_type: str, rank: int, dynamic: bool = False) -> tuple[int, ...]:
+    """The dimensions of a tensor, without the batch axis. -1 is any size, if `dynamic` allows that.
 
     Raises:
         ValueError: the tensor does not exist, or has another type or rank.
@@ -83,6 +108,10 @@ def _dims(model: Any, tensors: Any, name: str, data_type: str, rank: int) -> tup
         raise ValueError(f"{model.name} has no tensor `{name}` where one is expected")
     dims = tuple(tensor.dims)
     kind = model_config_pb2.DataType.Name(tensor.data_type)
-    if kind != data_type or len(dims) != rank or min(dims) <= 0 or model.max_batch_size < 1:
+    if kind != data_type or len(dims) != rank or not _allowed(dims, dynamic) or model.max_batch_size < 1:
         raise ValueError(f"{model.name}: `{name}` is {kind} {list(dims)}, batches of up to {model.max_batch_size}")
     return dims
+
+
+def _allowed(dims: tuple[int, ...], dynamic: bool) -> bool:
+    return all(size > 0 or (dynamic and size == -1) for size in dims)

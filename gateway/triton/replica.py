@@ -98,10 +98,10 @@ class Replica:
         """Run a tower on a batch, in the version that this replica serves; see `Connection.infer`.
 
         Raises:
-            EncoderUnavailable: the replica no longer serves the embedding space of `spec`.
+            EncoderUnavailable: the replica no longer serves the embedding space and the token lengths of `spec`.
         """
         own = self.specs.get(spec.variant)
-        if own is None or (own is not spec and own.space != spec.space):
+        if own is None or (own is not spec and not own.accepts(spec)):
             raise EncoderUnavailable("The model is not available now. Try again in a moment.")
         suffix, tower = (models.VISION, own.vision) if name == "image" else (models.TEXT, own.text)
         model, seconds = own.variant + suffix, self._call_timeout_seconds

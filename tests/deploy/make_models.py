@@ -1,7 +1,7 @@
 """Make tests/deploy/models, the smallest models that Triton can serve. Run it with the Python of .venv-export.
 
 The gateway serves Tiny-vision and Tiny-text as a variant. Fragile-text fails on tokens beyond its table. External-text
-has its weights in a file beside model.onnx, as graphs over 2 GB require.
+has its weights in a file beside model.onnx, as graphs over 2 GB require. AnyLength-text takes any number of tokens.
 """
 # mypy: ignore-errors
 # Only the exporter's environment has onnx.
@@ -45,6 +45,7 @@ def main() -> None:
         ("Tiny-text", TEXT, ("tokens", "TYPE_INT32", "6")),
         ("Fragile-text", fragile, ("tokens", "TYPE_INT32", "6")),
         ("External-text", TEXT, ("tokens", "TYPE_INT32", "6")),
+        ("AnyLength-text", TEXT.replace("[N,6]", "[N,L]"), ("tokens", "TYPE_INT32", "-1")),
     ):
         version = MODELS / name / "1"
         version.mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,8 @@ def test_parameters_say_what_the_model_is(exported: Path, random_checkpoint: Pat
         assert float(parameters["parity_min_cosine"]) >= 0.99999
         assert float(parameters["parity_max_abs_error"]) < 1e-5
         assert parameters["exporter_version"]
+        lengths = (parameters.get("context_length"), parameters.get("token_lengths"))
+        assert lengths == {"vision": (None, None), "text": ("32", "8 16 24 32")}[tower]
         assert "not Meta's" in parameters["notice"]
 
 
@@ -71,7 +73,9 @@ def test_the_certificate_names_and_hashes_every_file(exported: Path) -> None:
         directory = exported / VARIANT.model_name(tower) / "1"
         certificate = json.loads((directory / "parity.json").read_text())
         assert certificate["files"] == {name: sha256_of(directory / name) for name in ("model.onnx", "parity.npz")}
-        assert certificate["parity"]["samples"] == len(samples(VARIANT, tower))
+        parts = parity.Answers.read(directory).parts()
+        assert certificate["parity"]["samples"] == sum(len(inputs) for inputs, _ in parts)
+        assert tuple(certificate["inputs"]["token_lengths"]) == {"vision": (), "text": (8, 16, 24, 32)}[tower]
         assert certificate["parity"]["min_cosine"] >= certificate["min_cosine_required"] == 0.99999
         assert certificate["command"].startswith("pe-export PE-Demo-T8-64 ")
 

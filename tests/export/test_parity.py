@@ -61,10 +61,48 @@ def test_all_samples_are_embedded_and_the_progress_told() -> None:
 
 def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
     inputs = np.arange(64, dtype=np.int32).reshape(16, 4)
-    assert parity.Answers(inputs, EXPECTED).write(tmp_path).name == "parity.npz"
+    assert parity.Answers(inputs, EXPECTED, (2, 4)).write(tmp_path).name == "parity.npz"
     answers = parity.Answers.read(tmp_path)
+    assert answers.token_lengths == (2, 4)
     np.testing.assert_array_equal(answers.inputs, inputs)
     np.testing.assert_array_equal(answers.expected, EXPECTED)
+
+
+TOKENS = np.array([[7, 5, 0, 0], [7, 0, 5, 0], [7, 7, 7, 5], [5, 0, 0, 0], [7, 7, 5, 0]], np.int32)
+
+
+def test_a_text_is_compared_at_full_length_and_at_the_shortest_that_it_fits() -> None:
+    answers = parity.Answers(TOKENS, EXPECTED[:5], (2, 3, 4))
+    full, two, three = answers.parts()
+    np.testing.assert_array_equal(full[0], TOKENS)
+    np.testing.assert_array_equal(full[1], EXPECTED[:5])
+    np.testing.assert_array_equal(two[0], [[7, 5], [5, 0]])
+    np.testing.assert_array_equal(two[1], EXPECTED[[0, 3]])
+    np.testing.assert_array_equal(three[0], [[7, 0, 5], [7, 7, 5]])
+    np.testing.assert_array_equal(three[1], EXPECTED[[1, 4]])
+
+
+def test_images_are_compared_once() -> None:
+    images = np.zeros((5, 2, 2, 3), np.uint8)
+    [(inputs, _)] = parity.Answers(images, EXPECTED[:5]).parts()
+    assert inputs is images
+
+
+@pytest.mark.parametrize("wrong_at", [4, 3, 2])
+def test_an_error_at_one_length_is_found(wrong_at: int) -> None:
+    answers = parity.Answers(TOKENS, EXPECTED[:5], (2, 3, 4))
+
+    def embed(batch: parity.Array) -> parity.Array:
+        padded = np.pad(batch, ((0, 0), (0, 4 - batch.shape[1])))
+        rows = [int((row == TOKENS).all(axis=1).argmax()) for row in padded]
+        return EXPECTED[rows] if batch.shape[1] != wrong_at else -EXPECTED[rows]
+
+    told: list[float] = []
+    figures = parity.measure(answers, embed, told.append)
+    assert figures.samples == 9
+    assert figures.min_cosine == pytest.approx(-1)
+    assert told == sorted(told)
+    assert told[-1] == 1
 
 
 def test_answers_that_are_not_there_or_torn_are_named(tmp_path: Path) -> None:

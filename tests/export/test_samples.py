@@ -28,3 +28,11 @@ def test_texts_are_a_few_hundred_and_all_different() -> None:
         assert tokens.dtype == np.int32
         assert tokens.shape[1] == variant.context_length
         assert len(np.unique(tokens, axis=0)) == len(tokens) >= 200
+
+
+def test_every_token_length_has_texts_and_one_that_fills_it() -> None:
+    for variant in VARIANTS.values():
+        used = (samples(variant, "text") != 0).sum(axis=1)
+        for shortest, length in zip((0, *variant.token_lengths), variant.token_lengths, strict=False):
+            assert ((used > shortest) & (used <= length)).sum() >= 4
+            assert length in used

@@ -31,8 +31,15 @@ def test_only_the_demo_carries_a_notice() -> None:
 def test_models_are_named_after_variant_and_tower() -> None:
     variant = find_variant("PE-Core-L14-336")
     assert variant.model_name("vision") == "PE-Core-L14-336-vision"
-    assert variant.input_shape("vision") == (336, 336, 3)
-    assert variant.input_shape("text") == (32,)
+    assert variant.input_shapes("vision") == ((336, 336, 3),)
+    assert variant.input_shapes("text") == ((8,), (16,), (24,), (32,))
+
+
+def test_the_last_token_length_is_the_context_length() -> None:
+    for variant in VARIANTS.values():
+        assert sorted(set(variant.token_lengths)) == list(variant.token_lengths)
+        assert variant.token_lengths[-1] == variant.context_length
+    assert find_variant("PE-Core-G14-448").token_lengths == (8, 16, 24, 32, 48, 72)
 
 
 def test_letter_case_does_not_matter() -> None:

@@ -214,7 +214,7 @@ def _runs(
     variant: Variant, precision: Half, device: Device, effort: Effort, session: Any
 ) -> dict[str, tuple[Run, int]]:
     """Return the runs of a round by name, and how many images each embeds per call."""
-    shape = variant.input_shape("vision")
+    shape = variant.input_shapes("vision")[0]
     images = {n: torch.randint(0, 256, (n, *shape), dtype=torch.uint8, device=device) for n in effort.batch_sizes}
     runs: dict[str, tuple[Run, int]] = {}
     for n, batch in images.items():

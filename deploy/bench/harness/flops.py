@@ -51,7 +51,7 @@ def vision_gflop(variant: str, image_size: int) -> float | None:
     return (embedding + tower.flop(patches + 1) + pooling) / 1e9
 
 
-def text_gflop(variant: str, context_length: int) -> float | None:
-    """Return the GFLOP of one text; None for a variant that is not in the table."""
+def text_gflop(variant: str, tokens: int) -> float | None:
+    """Return the GFLOP of one text of so many tokens, padding included; None for a variant that is not in the table."""
     architecture = ARCHITECTURES.get(variant)
-    return None if architecture is None else architecture.text.flop(context_length) / 1e9
+    return None if architecture is None else architecture.text.flop(tokens) / 1e9

@@ -134,7 +134,7 @@ def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]
                     "bytes": {"640x480": payloads.sizes(written.small), "12 MP": payloads.sizes(written.large)},
                     "gflop": {
                         "vision": flops.vision_gflop(served.variant, served.image_size[0]),
-                        "text": flops.text_gflop(served.variant, served.info["context_length"]),
+                        "text": flops.text_gflop(served.variant, written.tokens.stat().st_size // 4),
                     },
                     "memory": memory,
                     "memory_at_the_end": {role: processes.shared_memory_mb(pids) for role, pids in served.pids.items()},

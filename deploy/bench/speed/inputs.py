@@ -16,7 +16,9 @@ from PIL import Image
 from deploy.bench.harness import client, load_generator, photographs
 from deploy.bench.harness.stack import Stack, StackFailed, attach
 from deploy.bench.speed import perf_analyzer
+from gateway.encoder import Tokens
 from gateway.images.preprocess import preprocess
+from gateway.texts.lengths import padded_length
 from gateway.texts.tokenizer import Tokenizer
 
 _TEXTS: Final = 1000  # many enough that the gateway's text cache does not answer most of them
@@ -59,15 +61,20 @@ def write(stack: Stack, files: Sequence[bytes], directory: Path) -> list[Path]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     texts = [text for _, text in zip(range(_TEXTS), load_generator.texts(0), strict=False)]
-    tokenizer = Tokenizer(stack.info["context_length"])
     pixels = [preprocess(Image.open(io.BytesIO(file)).convert("RGB"), stack.image_size) for file in files]
     variant = {"perception_encoder_version_id": stack.variant}
     return [
         perf_analyzer.input_data("image", pixels, directory / "vision.json"),
-        perf_analyzer.input_data("tokens", [tokenizer.encode(text).tokens for text in texts], directory / "text.json"),
+        perf_analyzer.input_data("tokens", [tokens(stack, text) for text in texts], directory / "text.json"),
         _bodies(directory / "embed_image.json", [{**variant, "image": client.image_json(file)} for file in files]),
         _bodies(directory / "embed_text.json", [{**variant, "text": text} for text in texts]),
     ]
+
+
+def tokens(stack: Stack, text: str) -> Tokens:
+    """Tokenize and pad a text as the gateway of the stack does: int32 [L], of one of the variant's token lengths."""
+    encoding = Tokenizer(stack.info["context_length"]).encode(text)
+    return encoding.tokens[: padded_length(encoding.length, stack.info["token_lengths"])]
 
 
 def _photographs() -> list[bytes]:

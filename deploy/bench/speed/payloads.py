@@ -9,10 +9,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from deploy.bench.harness import client, photographs
+from deploy.bench.harness import client, load_generator, photographs
 from deploy.bench.harness.stack import Stack
 from deploy.bench.speed import inputs
-from gateway.texts.tokenizer import Tokenizer
 
 PROMPTS: Final = ("a photo of a cat", "a photo of a rocket", "a cup of coffee on a table")
 
@@ -74,7 +73,7 @@ def write(stack: Stack, directory: Path) -> Payloads:
         "bare grpc": Payload("/grpc", new, new_texts=True),
     }
     tensors = inputs.write(stack, [file.read_bytes() for file in small], directory / "inputs")
-    tokens = Tokenizer(stack.info["context_length"]).encode(PROMPTS[0]).tokens
+    tokens = inputs.tokens(stack, next(load_generator.texts(0)))
     return Payloads(
         http=http,
         images=tensors[0],

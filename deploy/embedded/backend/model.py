@@ -2,7 +2,8 @@
 
 A stock Triton container serves the same model repository with its C++ backends of those names. This backend covers what
 this project's models need: one file in the version directory, weights beside it, and a batch axis that Triton's dynamic
-batcher fills.
+batcher fills. Requests of different shapes may come together (`allow_ragged_batch`). Those of equal shape run as one
+batch.
 
 Each model instance runs it in a process of its own, Triton's Python stub. It can import numpy and the engine, but
 nothing of this project. `deploy/embedded/engines.py` names the classes.
@@ -11,13 +12,14 @@ https://github.com/triton-inference-server/python_backend documents the calls.
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 _SAMPLES: Final = "parity.npz"  # the exporter stores it beside each model
-# The number of samples to compare. There are 200 texts, and each takes a few seconds in a large tower.
+# The number of samples to compare at each length. There are 200 texts, and each takes a few seconds in a large tower.
 _COMPARED: Final = 8
 
 # The activations of a large batch of large images outgrow a CPU's caches. With B16-224, 32 images in one call took
@@ -65,7 +67,18 @@ class TritonPythonModel:
             {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
             for request in requests
         ]
-        if self.batched and len(feeds) > 1:
+        groups: dict[Any, list[int]] = {}
+        for place, feed in enumerate(feeds):
+            shapes = tuple(feed[name].shape[1:] for name in self.inputs) if self.batched else place
+            groups.setdefault(shapes, []).append(place)
+        responses: dict[int, Any] = {}
+        for places in groups.values():
+            responses |= zip(places, self._execute_group([feeds[place] for place in places]), strict=True)
+        return [responses[place] for place in range(len(feeds))]
+
+    def _execute_group(self, feeds: list[Arrays]) -> list[Any]:
+        """Return one response per request. Apart from the batch axis the requests have equal shapes."""
+        if len(feeds) > 1:
             try:
                 return [_response(arrays) for arrays in self._run_batch(feeds)]
             except Exception as error:
@@ -200,9 +213,13 @@ def _require_parity(engine: Engine, samples: bytes, min_cosine: float, name: str
             f"{name} could not be proved to give the same embeddings: no {samples.decode()}"
         )
     with open(samples, "rb") as file, np.load(file) as stored:
-        inputs, expected = stored["inputs"][:_COMPARED], stored["expected"][:_COMPARED]
-    (result,) = engine.run(engine.outputs[:1], {engine.inputs[0]: inputs})
-    cosine = float((result * expected).sum(axis=1).min())
+        inputs, expected = stored["inputs"], stored["expected"]
+        lengths = stored["token_lengths"].tolist() if "token_lengths" in stored else []
+    cosines = []
+    for part, answers in _parts(inputs, expected, lengths):
+        (result,) = engine.run(engine.outputs[:1], {engine.inputs[0]: part})
+        cosines.append((result * answers).sum(axis=1).min())
+    cosine = float(np.min(cosines))
     if not cosine >= min_cosine:  # also true for NaN
         raise pb_utils.TritonModelException(
             f"{name} gives other embeddings than the exporter: a cosine of {cosine:.5f}, where {min_cosine} is needed"
@@ -210,6 +227,17 @@ def _require_parity(engine: Engine, samples: bytes, min_cosine: float, name: str
     pb_utils.Logger.log_info(
         f"{name} gives the exporter's embeddings of {samples.decode()}: minimum cosine {cosine:.7f}"
     )
+
+
+def _parts(inputs: Any, expected: Any, token_lengths: list[int]) -> Iterator[tuple[Any, Any]]:
+    """Yield a few of the samples as they are, and at each shorter token length the longest texts that it holds."""
+    yield inputs[:_COMPARED], expected[:_COMPARED]
+    for length in token_lengths[:-1]:
+        used = (inputs != 0).cumsum(axis=1).argmax(axis=1) + 1  # tokens without padding
+        fitting = np.flatnonzero(used <= length)
+        longest = fitting[np.argsort(used[fitting])][-_COMPARED:]
+        if longest.size:
+            yield np.ascontiguousarray(inputs[longest, :length]), expected[longest]
 
 
 def _cpus() -> int:

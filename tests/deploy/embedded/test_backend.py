@@ -180,6 +180,24 @@ def test_large_images_go_through_a_cpu_a_few_at_a_time(
     assert response.tensors["embedding"][:, 0].tolist() == [2.0 * (i + 20) for i in range(20)]
 
 
+def of_length(length: int, *values: int) -> dict[str, Any]:
+    return {"tokens": np.repeat(np.array(values, np.int32)[:, None], length, axis=1)}
+
+
+def test_requests_of_equal_shape_run_together_and_all_keep_their_places(load: Load) -> None:
+    model = load()
+    responses = model.execute([of_length(3, 1), of_length(2, 4), of_length(3, 7, 8), of_length(2, 5), of_length(4, 6)])
+    assert model.engine.session.batches == [3, 2, 1]
+    results = [response.tensors["embedding"] for response in responses]
+    assert [result.shape for result in results] == [(1, 3), (1, 2), (2, 3), (1, 2), (1, 4)]
+    assert [result[:, 0].tolist() for result in results] == [[2], [8], [14, 16], [10], [12]]
+
+
+def test_a_bad_request_of_one_shape_fails_alone(load: Load) -> None:
+    responses = load().execute([of_length(3, 1), of_length(2, 13), of_length(2, 4), of_length(3, 2)])
+    assert [response.error for response in responses] == [None, "13 is out of range", None, None]
+
+
 def test_a_lone_request_is_run_once(load: Load) -> None:
     model = load()
     (response,) = model.execute(requests([13]))
@@ -314,6 +332,35 @@ def test_openvino_runs_an_onnx_file_that_it_reproduces(load: Load, tmp_path: Pat
     assert Compiled.opened[0].path == str(version / "model.onnx")
     (response,) = model.execute(requests([1]))
     assert response.tensors["embedding"].tolist() == [[2]]
+
+
+@pytest.mark.parametrize("wrong_at", [None, 2, 3, 4])
+def test_openvino_must_reproduce_texts_of_each_length(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_at: int | None
+) -> None:
+    seen = []
+
+    def infer(compiled: Compiled, feed: dict[str, Any], share_outputs: bool) -> dict[str, Any]:
+        tokens = feed["tokens"]
+        seen.append(tokens)
+        assert tokens.flags.c_contiguous
+        return {"embedding": np.full((len(tokens), 1), 0.9 if tokens.shape[1] == wrong_at else 1, np.float32)}
+
+    monkeypatch.setattr(Compiled, "infer", infer)
+    version = tmp_path / "1"
+    version.mkdir()
+    inputs = np.array([[7, 5, 0, 0], [7, 7, 7, 5], [7, 0, 5, 0], [5, 0, 0, 0]], np.int32)
+    lengths = np.array([2, 3, 4], np.int32)
+    np.savez(version / "parity.npz", inputs=inputs, expected=np.ones((4, 1), np.float32), token_lengths=lengths)
+    if wrong_at is None:
+        substituted_by_openvino(load, version, 0.99999)
+    else:
+        with pytest.raises(ModelRefused, match="openvino gives other embeddings"):
+            substituted_by_openvino(load, version, 0.99999)
+    full, two, three = (tokens.tolist() for tokens in seen)
+    assert full == inputs.tolist()
+    assert two == [[5, 0], [7, 5]]
+    assert sorted(three) == sorted([[5, 0, 0], [7, 5, 0], [7, 0, 5]])
 
 
 @pytest.mark.parametrize("expected", [0.99, float("nan")])

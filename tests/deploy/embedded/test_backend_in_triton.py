@@ -24,10 +24,10 @@ TABLE = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 1,
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The gRPC address of a Triton whose text models wait so long that concurrent requests form one batch."""
     repository = tmp_path_factory.mktemp("models")
-    for name in ("Tiny-vision", "Tiny-text", "Fragile-text", "External-text"):
+    for name in ("Tiny-vision", "Tiny-text", "Fragile-text", "External-text", "AnyLength-text"):
         shutil.copytree(MODELS / name, repository / name)
-    for model in (repository / "Tiny-vision", repository / "Tiny-text", repository / "External-text"):
-        for_openvino(model)
+    for name in ("Tiny-vision", "Tiny-text", "External-text", "AnyLength-text"):
+        for_openvino(repository / name)
     for config in repository.glob("*-text/config.pbtxt"):
         config.write_text(config.read_text().replace("microseconds: 1000", "microseconds: 300000"))
     run = PeServe(tmp_path_factory.mktemp("run"), "--port", "0", "--repository", repository)
@@ -76,6 +76,20 @@ async def test_requests_of_all_sizes_share_a_batch_and_get_their_own_rows(addres
         before = await batches(client, model)
         answers = await asyncio.gather(*(infer(client, model, tokens) for tokens in asked))
         assert await batches(client, model) - before < len(asked)
+    for tokens, answer in zip(asked, answers, strict=True):
+        np.testing.assert_allclose(answer, expected(tokens), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["AnyLength-text", "AnyLengthOpenVINO-text"])
+async def test_requests_of_all_lengths_come_together_and_get_their_own_rows(address: str, model: str) -> None:
+    generator = np.random.default_rng(8)
+    shapes = ((1, 6), (2, 3), (1, 9), (1, 3), (2, 6))
+    asked = [generator.integers(0, 5, shape, np.int32) for shape in shapes]
+    async with InferenceServerClient(address) as client:
+        before = await batches(client, model)
+        answers = await asyncio.gather(*(infer(client, model, tokens) for tokens in asked))
+        # Two instances may share the requests. Without ragged batches there would be at least three executions.
+        assert await batches(client, model) - before <= 2
     for tokens, answer in zip(asked, answers, strict=True):
         np.testing.assert_allclose(answer, expected(tokens), atol=1e-6)
 

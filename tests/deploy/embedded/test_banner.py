@@ -18,7 +18,7 @@ def body_of(command: str) -> dict[str, Any]:
 
 def test_says_what_is_served_and_how_to_ask() -> None:
     text = banner("http://127.0.0.1:9001", INFO, local=True)
-    assert "PE-Demo: images 64x48, texts of 32 tokens, embeddings of 128 numbers" in text
+    assert "PE-Demo: images 64x48, texts of up to 32 tokens, embeddings of 128 numbers" in text
     assert "this machine only" in text
     assert curl("http://127.0.0.1:9001", ["PE-Demo"]) in text.splitlines()
 

@@ -21,11 +21,25 @@ def demo(tower: str) -> Any:
 @pytest.mark.parametrize("tower", ["vision", "text"])
 def test_a_full_batch_is_left_out_and_nothing_else(tower: str) -> None:
     exported = demo(tower)
-    assert [entry.batch_size for entry in exported.model_warmup] == [1, 64]
+    lengths = {"vision": 1, "text": 4}[tower]
+    assert [entry.batch_size for entry in exported.model_warmup] == [1] * lengths + [64] * lengths
     served = served_config(exported, None)
-    assert len(exported.model_warmup) == 2
-    del exported.model_warmup[1]
+    assert len(exported.model_warmup) == 2 * lengths
+    del exported.model_warmup[lengths:]
+    exported.input[0].allow_ragged_batch = tower == "text"
     assert served == exported
+
+
+@pytest.mark.parametrize(
+    ("config", "ragged"),
+    [
+        ("max_batch_size: 8 input { dims: -1 }", [True]),
+        ("max_batch_size: 8 input [ { dims: [8, -1] }, { dims: 8 } ]", [True, False]),
+        ("input { dims: -1 }", [False]),
+    ],
+)
+def test_requests_of_different_shapes_may_come_together(config: str, ragged: list[bool]) -> None:
+    assert [tensor.allow_ragged_batch for tensor in served_config(parse(config), None).input] == ragged
 
 
 @pytest.mark.parametrize(

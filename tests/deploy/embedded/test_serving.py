@@ -57,7 +57,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeServe]:
 
 def test_serves_and_prints_a_command_that_works(shared: PeServe) -> None:
     assert list(get(f"{shared.wait_until_ready()}/info")["models"]) == ["Tiny"]
-    assert "Tiny: images 8x8, texts of 6 tokens, embeddings of 4 numbers" in shared.output
+    assert "Tiny: images 8x8, texts of up to 6 tokens, embeddings of 4 numbers" in shared.output
     command = shared.wait_for("^curl .*$")[0]
     answer = subprocess.run(["bash", "-c", command], check=True, capture_output=True, timeout=30).stdout
     assert len(json.loads(answer)["similarity"]) == 3

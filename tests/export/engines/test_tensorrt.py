@@ -131,3 +131,9 @@ def test_a_plan_is_named_and_gets_cuda_graphs_and_a_warm_up_of_one_and_full_batc
     assert [spec.batch_size for spec in cuda.graph_spec] == [1, 2, 4, 8, 32]
     assert [warm_up.batch_size for warm_up in config.model_warmup] == [1, 32]
     assert not config.HasField("response_cache")
+
+
+def test_cuda_graphs_are_captured_for_each_token_length() -> None:
+    specs = parsed("text", engine="tensorrt").optimization.cuda.graph_spec
+    captured = [(spec.batch_size, *spec.input["tokens"].dim) for spec in specs]
+    assert captured == [(size, length) for size in (1, 2, 4, 8, 32) for length in (8, 16, 24, 32)]

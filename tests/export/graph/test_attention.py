@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from export.engines.onnx import onnxruntime_session
 from export.engines.openvino import openvino_model
 from export.graph import attention, onnx_graph
-from export.graph.forms import FORMS
+from export.graph.forms import FORMS, causal_mask
 from export.graph.spec import GraphForm
 from export.variants import find_variant
 from export.weights.checkpoint import build_tower
@@ -32,21 +32,23 @@ def deterministic() -> Iterator[None]:
 class Alone(nn.Module):
     """A graph of attention and its output projection."""
 
-    def __init__(self, rewritten: attention.SelfAttention) -> None:
+    def __init__(self, rewritten: attention.SelfAttention, mask: Tensor | None) -> None:
         super().__init__()
-        self.rewritten = rewritten
+        self.rewritten, self.mask = rewritten, mask
 
     def forward(self, x: Tensor) -> Tensor:
-        attended: Tensor = self.rewritten.out(self.rewritten(x))
+        attended: Tensor = self.rewritten.out(self.rewritten(x, self.mask))
         return attended
 
 
-def results(rewritten: attention.SelfAttention, x: Tensor, form: GraphForm, folder: Path) -> Iterator[Tensor]:
+def results(
+    rewritten: attention.SelfAttention, x: Tensor, form: GraphForm, folder: Path, mask: Tensor | None = None
+) -> Iterator[Tensor]:
     """Run a module in torch, or in both runtimes if torch lacks its operators."""
     if form == "elementary":
-        yield Alone(rewritten)(x)
+        yield Alone(rewritten, mask)(x)
         return
-    graph = onnx_graph.export_graph(Alone(rewritten), "x", x, folder / "model.onnx")
+    graph = onnx_graph.export_graph(Alone(rewritten, mask), "x", x, folder / "model.onnx")
     for runtime in (onnxruntime_session(graph.path), openvino_model(graph.path, "fp32")):
         with runtime as embed:
             yield torch.from_numpy(embed(x.numpy()))
@@ -84,7 +86,7 @@ def test_causal_attention_is_open_clips(form: GraphForm, tmp_path: Path) -> None
     amplify(block.attn)
     expected = block.attn(x, x, x, need_weights=False, attn_mask=text.attn_mask)[0]
     rewritten = attention.text_attention(block.attn, FORMS[form])
-    for actual in results(rewritten, x, form, tmp_path):
+    for actual in results(rewritten, x, form, tmp_path, causal_mask(text.context_length)):
         torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from export.engines.onnx import onnxruntime_session
 from export.engines.openvino import openvino_model
 from export.graph import onnx_graph
-from export.graph.forms import FORMS, Form
+from export.graph.forms import FORMS, Form, causal_mask
 from export.graph.spec import GraphForm
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -36,7 +36,7 @@ def by_torch(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 @pytest.mark.parametrize("causal", [False, True])
 def test_elementary_form_is_attention(causal: bool) -> None:
     q, k, v = torch.randn(3, 2, LENGTH, WIDTH)
-    attended = FORMS["elementary"].attend(q, k, v, HEADS, causal)
+    attended = FORMS["elementary"].attend(q, k, v, HEADS, causal_mask(LENGTH) if causal else None)
     torch.testing.assert_close(attended, by_torch(q, k, v, causal))
 
 
@@ -45,10 +45,10 @@ class Alone(nn.Module):
 
     def __init__(self, form: Form, causal: bool) -> None:
         super().__init__()
-        self.form, self.causal = form, causal
+        self.form, self.mask = form, causal_mask(LENGTH) if causal else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.form.attend(x, x * 0.5, x + 1, HEADS, self.causal)
+        return self.form.attend(x, x * 0.5, x + 1, HEADS, self.mask)
 
 
 @pytest.mark.parametrize("causal", [False, True])

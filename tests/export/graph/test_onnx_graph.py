@@ -39,11 +39,11 @@ def export(path: Path) -> tuple[Tiny, onnx_graph.OnnxGraph]:
     return tower, onnx_graph.export_graph(tower, "tokens", torch.from_numpy(TOKENS[:2]), path / "model.onnx")
 
 
-def test_tensors_are_named_and_only_the_batch_axis_is_dynamic(tmp_path: Path) -> None:
+def test_tensors_are_named_and_the_axes_of_batch_and_tokens_are_dynamic(tmp_path: Path) -> None:
     _, graph = export(tmp_path)
     loaded = onnx.load(graph.path).graph
     for value, name, shape in (
-        (loaded.input[0], "tokens", ["batch", 4]),
+        (loaded.input[0], "tokens", ["batch", "tokens"]),
         (loaded.output[0], "embedding", ["batch", 4]),
     ):
         assert value.name == name
@@ -55,6 +55,13 @@ def test_it_computes_what_torch_does_at_other_batch_sizes(tmp_path: Path) -> Non
     expected = torch_reference(tower)(TOKENS)
     with onnxruntime_session(graph.path) as embed:
         np.testing.assert_allclose(embed(TOKENS), expected, atol=1e-6)
+
+
+def test_an_axis_of_pixels_is_fixed(tmp_path: Path) -> None:
+    image = torch.ones((2, 3, 3, 3), dtype=torch.uint8)
+    graph = onnx_graph.export_graph(nn.Flatten(), "image", image, tmp_path / "model.onnx")
+    shape = onnx.load(graph.path).graph.input[0].type.tensor_type.shape
+    assert [axis.dim_param or axis.dim_value for axis in shape.dim] == ["batch", 3, 3, 3]
 
 
 def test_opset_is_the_chosen_one_and_nothing_tells_of_this_machine(tmp_path: Path) -> None:

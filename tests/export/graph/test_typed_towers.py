@@ -11,6 +11,8 @@ import torch
 
 from export import parity
 from export.engines import ENGINES
+from export.engines.onnx import onnxruntime_session
+from export.engines.openvino import openvino_model
 from export.errors import GraphError
 from export.graph import onnx_graph
 from export.graph.forms import FORMS
@@ -52,6 +54,44 @@ def test_the_first_end_token_counts_as_in_the_reference(random_checkpoint: Path)
     expected = torch_reference(network)(tokens)
     actual = torch_reference(typed_tower(network, "fp32", FORMS["elementary"]))(tokens)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def texts_of_all_lengths() -> parity.Array:
+    """Return tokens [31, 32]: one text for each length from 2 to 32, with random tokens after its end token."""
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(1, 49406, (31, 32), np.int32)
+    tokens[:, 0] = 49406
+    tokens[np.arange(31), np.arange(1, 32)] = 49407
+    return tokens
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("form", FORMS)
+def test_tokens_after_the_first_end_token_can_be_left_out(
+    random_checkpoint: Path, tmp_path: Path, form: GraphForm, runtime: str
+) -> None:
+    tokens = texts_of_all_lengths()
+    network = load_tower(DEMO, "text", open_checkpoint(random_checkpoint))
+    expected = torch_reference(network)(tokens)
+    example = torch.from_numpy(tokens[:2])
+    graph = onnx_graph.export_graph(
+        typed_tower(network, "fp32", FORMS[form]), "tokens", example, tmp_path / "model.onnx"
+    )
+    with onnxruntime_session(graph.path) if runtime == "onnxruntime" else openvino_model(graph.path, "fp32") as embed:
+        for length in (32, 2, 31, 7, 8, 9, 32):
+            actual = embed(np.ascontiguousarray(tokens[: length - 1, :length]))
+            figures = parity.compare(expected[: length - 1], actual)
+            assert figures.min_cosine > 0.9999999
+            assert figures.max_abs_error < 1e-6
+
+
+def test_a_text_cut_before_its_end_token_gets_another_embedding(random_checkpoint: Path) -> None:
+    """Without this, the test above could pass with a tower that ignores its tokens."""
+    tokens = texts_of_all_lengths()[20:21]
+    embed = torch_reference(
+        typed_tower(load_tower(DEMO, "text", open_checkpoint(random_checkpoint)), "fp32", FORMS["elementary"])
+    )
+    assert parity.compare(embed(tokens), embed(tokens[:, :21])).min_cosine < 0.99
 
 
 @pytest.fixture(scope="module")

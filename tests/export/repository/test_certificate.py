@@ -54,6 +54,7 @@ def export(repository: Path, checkpoint: Path, *options: str) -> int:
         ("precision", "fp16", "precision"),
         ("opset", 19, "opset"),
         ("architecture_sha256", "0" * 64, "architecture"),
+        ("token_lengths", [8, 32], "token lengths"),
         ("space", {"variant": VARIANT, "checkpoint_sha256": "0" * 64}, "weights"),
     ],
 )
@@ -71,9 +72,8 @@ def test_another_input_makes_pe_export_export_again(
     assert export(repository, random_checkpoint) == 0
     assert f"{TEXT}/1  exporting again, changed: {words}\n" in capsys.readouterr().err
     assert replay.exports == 1
-    assert Certificate.read(repository / TEXT / "2").inputs == Inputs(
-        **{**inputs, "space": EmbeddingSpace(**inputs["space"])}
-    )
+    read = {"space": EmbeddingSpace(**inputs["space"]), "token_lengths": tuple(inputs["token_lengths"])}
+    assert Certificate.read(repository / TEXT / "2").inputs == Inputs(**{**inputs, **read})
 
 
 def test_another_release_with_equal_code_exports_nothing(

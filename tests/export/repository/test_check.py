@@ -3,8 +3,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+from export import parity
 from export.cli import main
 from export.files import sha256_of
 
@@ -56,7 +59,8 @@ def test_one_changed_byte_is_found(repository: Path, capsys: pytest.CaptureFixtu
     ("old", "new", "problem"),
     [
         ('name: "tokens"', 'name: "input_ids"', "the field input differs from the export"),
-        ("dims: 32", "dims: 77", "the field input differs from the export"),
+        ("dims: -1", "dims: 32", "the field input differs from the export"),
+        ('string_value: "8 16 24 32"', 'string_value: "8 32"', "the field parameters differs from the export"),
         ('string_value: "fp32"', 'string_value: "fp16"', "the field parameters differs from the export"),
         ('backend: "onnxruntime"', 'backend: "tensorrt"', "the field backend differs from the export"),
         ("max_batch_size", "max_bach_size", "is not a Triton configuration"),
@@ -76,15 +80,48 @@ def test_a_configuration_that_no_longer_fits_is_found(
 def test_answers_other_than_the_recorded_are_found(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Matching hashes do not show what the graph computes, so the check runs the graph."""
     directory = repository / TEXT / "1"
-    with np.load(directory / "parity.npz") as stored:
-        inputs, expected = stored["inputs"], stored["expected"]
-    np.savez_compressed(directory / "parity.npz", inputs=inputs, expected=expected[::-1])
+    answers = parity.Answers.read(directory)
+    parity.Answers(answers.inputs, answers.expected[::-1], answers.token_lengths).write(directory)
     certificate = json.loads((directory / "parity.json").read_text())
     certificate["files"]["parity.npz"] = sha256_of(directory / "parity.npz")
     (directory / "parity.json").write_text(json.dumps(certificate))
     status, said = check(repository, capsys)
     assert status == 1
     assert "minimum cosine to torch FP32" in said[f"{TEXT}/1"]
+
+
+def test_a_graph_that_is_wrong_at_one_length_only_is_found(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = repository / TEXT / "1"
+    _spoil_length(directory / "model.onnx", of_length=16)
+    certificate = json.loads((directory / "parity.json").read_text())
+    certificate["files"]["model.onnx"] = sha256_of(directory / "model.onnx")
+    (directory / "parity.json").write_text(json.dumps(certificate))
+    status, said = check(repository, capsys)
+    assert status == 1
+    assert "minimum cosine to torch FP32" in said[f"{TEXT}/1"]
+
+
+def _spoil_length(path: Path, of_length: int) -> None:
+    """Change a graph so that it adds 1 to each number of the embedding, before the L2 norm, at one token length."""
+    model = onnx.load(path)
+    graph = model.graph
+    norm = next(node for node in graph.node if node.op_type == "ReduceL2")
+    rows = norm.input[0]
+    for node in graph.node:
+        node.input[:] = [f"{rows}_wrong" if name == rows else name for name in node.input]
+    place = list(graph.node).index(norm)
+    nodes = [
+        helper.make_node("Shape", ["tokens"], ["length"], start=1, end=2),
+        helper.make_node("Equal", ["length", "wrong_length"], ["is_wrong"]),
+        helper.make_node("Cast", ["is_wrong"], ["offset"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Add", [rows, "offset"], [f"{rows}_wrong"]),
+    ]
+    for node in reversed(nodes):
+        graph.node.insert(place, node)
+    graph.initializer.append(numpy_helper.from_array(np.array([of_length]), "wrong_length"))
+    onnx.save(model, path)
 
 
 def test_what_pe_export_did_not_make_is_pointed_at(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

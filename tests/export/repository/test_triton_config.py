@@ -18,7 +18,7 @@ def test_text_takes_int32_tokens() -> None:
     config = parsed("text")
     assert config.name == "PE-Core-L14-336-text"
     [tokens] = config.input
-    assert (tokens.name, tokens.data_type, list(tokens.dims)) == ("tokens", pb.TYPE_INT32, [32])
+    assert (tokens.name, tokens.data_type, list(tokens.dims)) == ("tokens", pb.TYPE_INT32, [-1])
 
 
 def test_batches_form_without_a_queue_policy() -> None:
@@ -36,10 +36,12 @@ def test_only_texts_may_come_from_the_servers_cache() -> None:
 
 
 def test_a_model_has_inferred_once_before_it_is_ready() -> None:
-    warm_up, full = parsed("text").model_warmup
-    assert (warm_up.batch_size, full.batch_size) == (1, 32)
-    tokens = warm_up.inputs["tokens"]
-    assert (tokens.data_type, list(tokens.dims), tokens.zero_data) == (pb.TYPE_INT32, [32], True)
+    warm_ups = parsed("text").model_warmup
+    assert {warm_up.inputs["tokens"].data_type for warm_up in warm_ups} == {pb.TYPE_INT32}
+    assert all(warm_up.inputs["tokens"].zero_data for warm_up in warm_ups)
+    lengths = [(warm_up.batch_size, *warm_up.inputs["tokens"].dims) for warm_up in warm_ups]
+    assert lengths == [(size, length) for size in (1, 32) for length in (8, 16, 24, 32)]
+    assert len({warm_up.name for warm_up in warm_ups}) == 8
     warm_up, full = parsed("vision").model_warmup
     assert (warm_up.batch_size, full.batch_size) == (1, 32)
     assert list(warm_up.inputs["image"].dims) == [336, 336, 3]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from starlette.testclient import TestClient
 
 from gateway.http.app import create_app
@@ -12,16 +14,19 @@ def test_ready_and_alive(client: TestClient) -> None:
 
 
 def test_info_has_the_incumbents_keys_first_and_says_what_is_served(make_client: MakeClient) -> None:
-    info = make_client(FakeEncoder(fake_spec("A"), fake_spec("B"))).get("/info").json()
+    spec = fake_spec("A", token_lengths=(4, 8))
+    lengths = {"context_length": "8", "token_lengths": "4 8"}
+    spec = replace(spec, text=replace(spec.text, certificate={**spec.text.certificate, **lengths}))
+    info = make_client(FakeEncoder(spec, fake_spec("B"))).get("/info").json()
     assert list(info) == ["name", "version", "uuid", "models", "limits"]
     assert list(info["models"]) == ["A", "B"]
     model = info["models"]["A"]
     assert model["image_size"] == [16, 16]
-    assert model["context_length"] == 8
+    assert (model["context_length"], model["token_lengths"]) == (8, [4, 8])
     assert model["embed_dim"] == EMBED_DIM
     assert model["precision"] == "fp32"
     assert model["notice"] == "A fake."
-    assert model["vision"] == {"version": "1", "max_batch_size": 8}
+    assert model["vision"] == model["text"] == {"version": "1", "max_batch_size": 8}
 
 
 def test_openapi_knows_the_bodies(client: TestClient) -> None:

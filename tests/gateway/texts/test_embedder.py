@@ -141,3 +141,46 @@ async def test_the_order_of_a_list_is_kept_across_groups_and_jobs() -> None:
     embeddings = task.result().embeddings
     for place in (0, 8, 150, 299, 350, 399):
         assert (embeddings[place] == (await start([texts[place]])).embeddings[0]).all()
+
+
+def starter_with_stages(encoder: FakeEncoder, stages: Stages) -> Start:
+    embedder = TextEmbedder(encoder, TextCache(0), Queue(), max_characters=1_000_000)
+    (spec,) = encoder.specs.values()
+    return lambda texts: asyncio.create_task(embedder.embed(spec, texts, stages))
+
+
+@pytest.mark.parametrize(
+    ("words", "length"), [(0, 4), (1, 4), (2, 4), (3, 8), (6, 8), (7, 16), (14, 16), (15, 16), (100, 16)]
+)
+async def test_a_text_is_padded_to_the_next_length(words: int, length: int) -> None:
+    encoder = FakeEncoder(fake_spec(token_lengths=(4, 8, 16)))
+    embedded = await starter(encoder, Queue())(["a " * words])
+    assert encoder.token_lengths == [length]
+    assert embedded.tokens == min(words, 14) + 2
+    assert embedded.truncated == ([0] if words > 14 else [])
+    of_full_length = await starter(FakeEncoder(fake_spec(token_lengths=(16,))), Queue())(["a " * words])
+    assert (embedded.embeddings == of_full_length.embeddings).all()
+
+
+async def test_a_mixed_list_is_divided_by_length_and_keeps_its_order() -> None:
+    encoder, stages = FakeEncoder(fake_spec(max_batch_size=3, token_lengths=(4, 8, 16))), Stages()
+    texts = ["a " * words for words in (14, 1, 7, 0, 5, 2, 20, 6)] + ["b", "c", "d"]
+    embedded = await starter_with_stages(encoder, stages)(texts)
+    assert stages.batches == [("text", 3), ("text", 3), ("text", 2), ("text", 3)]
+    assert encoder.token_lengths == [4, 4, 8, 16]
+    assert encoder.batches == [("texts", 3), ("texts", 3), ("texts", 2), ("texts", 3)]
+    assert embedded.truncated == [6]
+    for place, text in enumerate(texts):
+        alone = await starter(encoder, Queue())([text])
+        assert (embedded.embeddings[place] == alone.embeddings[0]).all()
+
+
+async def test_batches_of_different_lengths_take_turns_too() -> None:
+    encoder = Gated(fake_spec(token_lengths=(3, 4, 5, 8)))
+    task = starter(encoder, Queue())(["a " * words for words in (1, 2, 3, 6)])
+    await settle()
+    assert encoder.waiting == [1, 1]
+    for _ in range(4):
+        await encoder.finish_next()
+        assert len(encoder.waiting) <= 2
+    assert (await task).embeddings.shape == (4, 8)

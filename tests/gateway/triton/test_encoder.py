@@ -19,6 +19,12 @@ IMAGES: Final = np.arange(2 * 2 * 3 * 3, dtype=np.uint8).reshape(2, 2, 3, 3)
 TOKENS: Final = np.arange(3 * 7, dtype=np.int32).reshape(3, 7)
 
 
+def with_any_length(parameters: dict[str, str]) -> str:
+    """The configuration of a text model whose axis of tokens is dynamic."""
+    lines = [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
+    return "\n".join([CONFIGS["V-text"].replace("[7]", "[-1]"), *lines])
+
+
 @asynccontextmanager
 async def encoder_of(triton: FakeTriton, call_timeout_seconds: float = 5) -> AsyncIterator[TritonEncoder]:
     async with (
@@ -36,11 +42,50 @@ class TestSpecs:
             (spec,) = encoder.specs.values()
         assert spec.variant == "V"
         assert spec.image_size == (2, 3)
-        assert spec.context_length == 7
+        assert (spec.context_length, spec.token_lengths) == (7, (7,))
         assert spec.embed_dim == 5
         assert (spec.vision.max_batch_size, spec.text.max_batch_size) == (4, 16)
         assert spec.vision.version == "3"
         assert spec.vision.certificate == {"precision": "fp32"}
+
+    @pytest.mark.parametrize(
+        ("parameters", "lengths"),
+        [({"context_length": "7", "token_lengths": "5 6 7"}, (5, 6, 7)), ({"context_length": "7"}, (7,))],
+    )
+    async def test_token_lengths_of_a_dynamic_axis_are_parameters(
+        self, parameters: dict[str, str], lengths: tuple[int, ...]
+    ) -> None:
+        triton = FakeTriton()
+        triton.configs["V-text"] = with_any_length(parameters)
+        async with encoder_of(triton) as encoder:
+            (spec,) = encoder.specs.values()
+            assert (spec.context_length, spec.token_lengths) == (7, lengths)
+            assert await encoder.ready()  # by a probe of the shortest length
+        assert (1, lengths[0]) in [batch.shape for model, batch in triton.received if model == "V-text"]
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {},
+            {"token_lengths": "3 7"},
+            {"context_length": "7", "token_lengths": "3 5"},
+            {"context_length": "7", "token_lengths": "5 3 7"},
+            {"context_length": "7", "token_lengths": "3 3 7"},
+            {"context_length": "7", "token_lengths": "1 7"},
+            {"context_length": "7", "token_lengths": "3, 7"},
+            {"context_length": "7", "token_lengths": "-3 7"},
+            {"context_length": "many"},
+            {"context_length": "1"},
+        ],
+    )
+    async def test_a_dynamic_axis_without_valid_lengths_is_not_served(
+        self, parameters: dict[str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        triton = FakeTriton()
+        triton.configs["V-text"] = with_any_length(parameters)
+        async with encoder_of(triton) as encoder:
+            assert not encoder.specs
+        assert "V-text: `tokens` has any length, so the parameter `context_length` must give" in caplog.text
 
     @pytest.mark.parametrize("missing", ["V-vision", "V-text"])
     async def test_one_tower_is_not_a_variant(self, missing: str) -> None:

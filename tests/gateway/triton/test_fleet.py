@@ -92,6 +92,25 @@ class TestChoice:
         assert not fleet.can_replace(b)
         assert fleet.can_replace(a)
 
+    def test_only_token_lengths_of_all_replicas_are_used(self) -> None:
+        fixed, dynamic = serving(OLD), serving(replace(OLD, token_lengths=(4, 8)))
+        fleet = fleet_of(fixed, dynamic)
+        assert list(fleet.specs["V"].token_lengths) == [8]
+        assert chosen(fleet, fleet.specs["V"], 4) == {fixed: 2, dynamic: 2}
+        fixed.specs = dict(dynamic.specs)
+        fleet.refresh()
+        assert list(fleet.specs["V"].token_lengths) == [4, 8]
+
+    def test_a_request_goes_on_only_where_its_token_lengths_are_accepted(self) -> None:
+        fixed, dynamic = serving(OLD), serving(replace(OLD, token_lengths=(4, 8)))
+        fleet = fleet_of(dynamic)
+        began_with = fleet.specs["V"]
+        fleet.replicas["1"] = fixed
+        fleet.refresh()
+        assert chosen(fleet, began_with, 3) == {dynamic: 3}
+        assert fleet.choose(began_with, exclude=dynamic) is None
+        assert fleet.can_replace(dynamic)
+
 
 class TestUpgrade:
     def test_a_rolling_upgrade_switches_once_and_never_mixes_versions(self) -> None:

@@ -19,7 +19,9 @@ from tests.pictures import PHOTOGRAPHS
 
 PAGE = Path(inputs.__file__).parents[1] / "perf_analyzer.md"
 ROOT = PAGE.parents[2]
-SERVED = stack.Stack("http://x:1", "", "", "V", {"image_size": [16, 8], "context_length": 12})
+SERVED = stack.Stack(
+    "http://x:1", "", "", "V", {"image_size": [16, 8], "context_length": 12, "token_lengths": [8, 10, 12]}
+)
 
 
 def test_tensors_are_those_that_the_gateway_sends(tmp_path: Path) -> None:
@@ -32,7 +34,8 @@ def test_tensors_are_those_that_the_gateway_sends(tmp_path: Path) -> None:
     assert len(tokens) == 1000
     assert len({entry["tokens"]["content"]["b64"] for entry in tokens}) == 1000
     row = np.frombuffer(base64.b64decode(tokens[0]["tokens"]["content"]["b64"]), "<i4")
-    assert row.shape == (12,)
+    assert row.shape == (10,)  # The texts have 9 tokens.
+    assert tokens[0]["tokens"]["shape"] == [10]
     assert row[0] == Tokenizer(12).encode("").tokens[0]
 
 
