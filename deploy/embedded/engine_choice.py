@@ -75,6 +75,11 @@ def cpu_is_faster_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "amx_bf16" in known or {"AuthenticAMD", "avx512_bf16"} <= known
 
 
+def on_gpu(cuda: bool) -> bool:
+    """Return whether onnxruntime will look for an NVIDIA GPU: its build is for GPUs, and no setting keeps it off."""
+    return cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
+
+
 def bf16_is_faster(cuda: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether OpenVINO in BF16 is faster than onnxruntime on this machine.
 
@@ -83,8 +88,7 @@ def bf16_is_faster(cuda: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
             `PE_ONNXRUNTIME_PROVIDER=cpu` keeps it on the CPU.
         cpuinfo: the file that lists the CPU's features.
     """
-    on_gpu = cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
-    return not on_gpu and cpu_is_faster_in_bf16(cpuinfo)
+    return not on_gpu(cuda) and cpu_is_faster_in_bf16(cpuinfo)
 
 
 def _precision(model: Model) -> str:

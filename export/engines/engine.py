@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from export.gpu_memory import GpuMemory
 from export.graph.spec import GraphForm, Precision
 from export.parity import Embed
 from export.progress import Progress
@@ -90,8 +91,11 @@ class Engine(ABC):
         """Explain why `runtime` returned None, and what the user can do. The text becomes part of an error message."""
 
     @abstractmethod
-    def configure(self, config: Any, precision: Precision, file: str) -> None:
-        """Set the engine's own fields of an `inference.ModelConfig`: instances, device, file and parameters."""
+    def configure(self, config: Any, precision: Precision, file: str, memory: GpuMemory) -> None:
+        """Set the engine's own fields of an `inference.ModelConfig`: instances, device, file and parameters.
+
+        `memory` is what one instance needs on a GPU.
+        """
 
 
 def set_instances(config: Any, count: int, kind: str) -> None:

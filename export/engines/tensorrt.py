@@ -6,6 +6,7 @@ from export.engines import tensorrt_plan
 from export.engines.engine import BuildRequest, Engine, Runtime, set_instances
 from export.errors import TargetError
 from export.files import sha256_of
+from export.gpu_memory import GpuMemory
 from export.graph.spec import Precision
 from export.progress import Progress
 
@@ -46,7 +47,7 @@ class TensorRtEngine(Engine):
     def missing_runtime(self, precision: Precision) -> str:
         return "there is no GPU or no TensorRT here to run it: export on the machine that serves it"
 
-    def configure(self, config: Any, precision: Precision, file: str) -> None:
+    def configure(self, config: Any, precision: Precision, file: str, memory: GpuMemory) -> None:
         config.default_model_filename = file
         set_instances(config, 2, "KIND_GPU")  # One instance copies while the other computes.
         cuda = config.optimization.cuda
