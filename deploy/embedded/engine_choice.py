@@ -67,6 +67,11 @@ class EngineChoice:
         return changed
 
 
+def on_gpu(cuda: bool, root: Path = Path("/")) -> bool:
+    """Return whether onnxruntime will use an NVIDIA GPU: its build, the driver and the settings allow it."""
+    return cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu" and nvidia_driver(root) is not None
+
+
 def bf16_is_faster(cuda: bool, cpuinfo: Path = CPUINFO, root: Path = Path("/")) -> bool:
     """Return whether OpenVINO in BF16 is faster than onnxruntime on this machine.
 
@@ -76,8 +81,7 @@ def bf16_is_faster(cuda: bool, cpuinfo: Path = CPUINFO, root: Path = Path("/")) 
         cpuinfo: the file that lists the CPU's features.
         root: where to look for the GPU, as for `nvidia_driver`.
     """
-    on_gpu = cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu" and nvidia_driver(root) is not None
-    return not on_gpu and cpu_is_faster_in_bf16(cpuinfo)
+    return not on_gpu(cuda, root) and cpu_is_faster_in_bf16(cpuinfo)
 
 
 def _precision(model: Model) -> str:

@@ -10,6 +10,7 @@ from export.engines.tensorrt_compiler import ShapeRange
 from export.engines.tensorrt_library import HOW, library_version, load_library
 from export.errors import TargetError
 from export.files import sha256_of
+from export.gpu_memory import GpuMemory
 from export.graph.spec import Precision
 from export.progress import Progress
 
@@ -59,7 +60,12 @@ class TensorRtEngine(Engine):
         return "there is no GPU or no TensorRT here to run it: export on the machine that serves it"
 
     def configure(
-        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+        self,
+        config: Any,
+        precision: Precision,
+        file: str,
+        input_shapes: tuple[tuple[int, ...], ...],
+        memory: GpuMemory,
     ) -> None:
         config.default_model_filename = file
         set_instances(config, 2, "KIND_GPU")  # One instance copies while the other computes.

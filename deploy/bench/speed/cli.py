@@ -1,4 +1,4 @@
-"""`pe-bench speed` and `pe-bench gpu`: measure the served stack beside the machine's limits."""
+"""`pe-bench speed` and `pe-bench gpu`: measure the served stack beside the machine's limits, or another server."""
 
 import argparse
 import json
@@ -13,6 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from deploy.bench.against import command as against
+from deploy.bench.against import comparison_table
+from deploy.bench.against.peer import PeerFailed
 from deploy.bench.gpu import card
 from deploy.bench.harness import flops, processes, stack
 from deploy.bench.harness.worker import WorkerFailed
@@ -38,10 +41,10 @@ def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> int:
         return 0
     written: list[Path] = []
     try:
-        for results in _measure(options, gpu):
+        for results in _measure_against(options) if options.against else _measure(options, gpu):
             # Written after every round, so that an interruption loses only the round that it interrupts.
             written = [_keep(results, options)]
-    except (stack.StackFailed, WorkerFailed, perf_analyzer.PerfAnalyzerFailed) as error:
+    except (stack.StackFailed, WorkerFailed, perf_analyzer.PerfAnalyzerFailed, PeerFailed) as error:
         print(f"pe-bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> int:
 
 def _keep(results: dict[str, Any], options: argparse.Namespace) -> Path:
     """Write all files of a run, and return the summary's path."""
-    stem = options.name or results["variant"]
+    stem = options.name or results["variant"] + ("-against" if options.against else "")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / f"{stem}.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
     return _write(results, options.output, stem)
@@ -87,6 +90,10 @@ def _parse(arguments: Sequence[str] | None, gpu: bool) -> argparse.Namespace:
     running.add_argument("--triton-grpc", default="127.0.0.1:8001", help="(default: %(default)s)")
     running.add_argument("--triton-http", default="127.0.0.1:8000", help="(default: %(default)s)")
     running.add_argument("--pid", type=int, help="of its pe-serve, to measure the CPU of each process")
+    if gpu:
+        parser.set_defaults(against=None)
+    else:
+        against.add_options(parser)
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write the summary and plots of a run again")
     return parser.parse_args(arguments)
 
@@ -152,6 +159,13 @@ def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]
         yield results | {"took_s": time.time() - began}
 
 
+def _measure_against(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the results of both servers after each round."""
+    with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name), gpu=False) as served:
+        _say(f"Measuring {served.variant} at {served.url} in turn with {options.against} ...")
+        yield from against.measure(served, options, Path(name) / "bodies", _say)
+
+
 def _precision(info: dict[str, Any]) -> str:
     return str(info.get("precision") or info["vision"]["precision"])
 
@@ -171,9 +185,12 @@ def _versions(served: stack.Stack) -> dict[str, str]:
 
 def _write(results: dict[str, Any], folder: Path, stem: str) -> Path:
     """Write the summary and its plots, and return the summary's path."""
-    text = report.markdown(results)
-    for plot in plots.draw(results, folder, stem):
-        text += f"\n![{plot.stem}]({plot.name})\n"
+    if "agreement" in results:
+        text = comparison_table.markdown(results)
+    else:
+        text = report.markdown(results)
+        for plot in plots.draw(results, folder, stem):
+            text += f"\n![{plot.stem}]({plot.name})\n"
     summary = folder / f"{stem}.md"
     summary.write_text(text)
     return summary

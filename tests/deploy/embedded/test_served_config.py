@@ -30,6 +30,11 @@ def test_a_full_batch_is_left_out_and_nothing_else(tower: str) -> None:
     assert served == exported
 
 
+def test_a_gpu_keeps_the_full_batch() -> None:
+    exported = demo("vision")
+    assert served_config(exported, None, on_gpu=True) == exported
+
+
 @pytest.mark.parametrize(
     ("config", "ragged"),
     [
