@@ -1,16 +1,17 @@
-"""`pe-bench`: measure the speed or the resilience of the served stack, or the speed of a GPU."""
+"""`pe-bench`: measure the speed or the resilience of the served stack, or run experiments on a GPU."""
 
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from deploy.bench.gpu import cli as gpu
 from deploy.bench.resilience import cli as resilience
 from deploy.bench.speed import cli as speed
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "speed": speed.main,
     "resilience": resilience.main,
-    "gpu": lambda arguments: speed.main(arguments, gpu=True),
+    "gpu": gpu.main,
 }
 
 
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark. Without a command, run `speed`.
 
     Returns:
-        The exit status of the command: see `speed/cli.py` and `resilience/cli.py`.
+        The exit status of the command: see the `cli.py` of its folder.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in COMMANDS:
