@@ -48,7 +48,7 @@ class Form(Protocol):
         """Compute softmax(q k^T / sqrt(d)) v: query [N, S, W], key and value [N, T, W] -> [N, S, W]."""
 
     def attend_packed(self, qkv: Tensor, heads: int, causal: bool) -> Tensor:
-        """Compute attention of [N, S, heads * 3 * d], which holds the query, key and value of each head -> [N, S, W]."""
+        """Compute attention of [N, S, heads * 3 * d], which holds query, key and value of each head -> [N, S, W]."""
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
         """Build the table for `rotate` from FP32 cosines and sines [S, d / 2], for heads of d numbers."""
@@ -121,11 +121,12 @@ class Fused:
     rotary_width: int = _ROTARY_WIDTH
     """How many numbers may rotate as one head. 1 rotates each head alone."""
     bias_gelu: bool = False
-    """Whether bias and GELU of the MLP are one operator, BiasGelu. It computes the exact GELU, as PE does, not tanh's."""
+    """Whether bias and GELU of the MLP are one operator, BiasGelu. It computes the exact GELU, as Perception Encoder does,
+    and not the approximation by tanh."""
     half_stream: bool = False
-    """Whether the residual stream has the dtype of the matrix products, which removes the casts between the two. In FP16
-    this needs the CUDA provider's option `enable_skip_layer_norm_strict_mode`. Without the option, the kernel adds up
-    squares in FP16, which overflow."""
+    """Whether the residual stream has the dtype of the matrix products, which removes the casts between the two. FP16
+    needs the CUDA provider's option `enable_skip_layer_norm_strict_mode`. Without the option, the kernel adds up squares
+    in FP16, which overflow."""
     packed: bool = False
     """Whether query, key and value are one matrix product. Query and key are rotated in place, beside the value.
     onnxruntime has MultiHeadAttention of packed inputs on CUDA only."""

@@ -123,7 +123,6 @@ def _experiment(experiment: Experiment, setting: Setting, output: Path, seconds:
         written.write(f"--- {experiment.name}\n".encode())
         written.flush()
         position = written.tell()
-        # CUDA loads a kernel when it is first called, and ONNX Runtime keeps no reports of its use.
         environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
             command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=written, stderr=written, env=environment,
@@ -166,11 +165,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog=f"Experiments, in order: {', '.join(_NAMES)}. deploy/bench/gpu/README.md says what each decides.",
     )
     parser.add_argument("--variant", default="PE-Core-L14-336", help="(default: %(default)s)")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the queue (default: cuda)")
-    parser.add_argument("--only", type=_listed(_NAMES), default=_NAMES, metavar="NAME,NAME", help="experiments to run")
-    parser.add_argument(
-        "--skip", type=_listed(_NAMES), default=(), metavar="NAME,NAME", help="experiments to leave out"
-    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the queue")
+    names: dict[str, Any] = {"type": _listed(_NAMES), "metavar": "NAME,NAME"}
+    parser.add_argument("--only", **names, default=_NAMES, help="experiments to run")
+    parser.add_argument("--skip", **names, default=(), help="experiments to leave out")
     parser.add_argument(
         "--minutes", type=_minutes, action="append", default=[], metavar="NAME=N", help="time of an experiment"
     )

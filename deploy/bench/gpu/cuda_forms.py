@@ -13,7 +13,7 @@ import onnxruntime
 import torch  # type: ignore[import-not-found,unused-ignore]
 from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 
-from deploy.bench.gpu import device, graphs
+from deploy.bench.gpu import device
 from deploy.bench.gpu import setting as settings
 from deploy.bench.gpu.candidates import Candidate, chosen
 from deploy.bench.gpu.record import Record
@@ -75,7 +75,7 @@ def measure(setting: Setting, record: Record) -> None:
     runs: dict[str, tuple[device.Run, int]] = {}
     for name, candidate in chosen(setting.forms).items():
         with record.step(name) as figures:
-            path = graphs.graph_path(setting.work, setting.variant, candidate.graph)
+            path = setting.graph(setting.variant, candidate.graph)
             begun = time.monotonic()
             opened = session(path, candidate, setting.batch, setting.device)
             figures["load_s"] = time.monotonic() - begun

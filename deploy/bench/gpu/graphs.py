@@ -1,7 +1,7 @@
 """Experiment `graphs`: export all graphs and models from random weights, side by side, into the folder of the queue.
 
-The graphs are too large to carry to the machine. torch's exporter uses one core, so each graph has a process of its own.
-The other experiments take what is there.
+The graphs are too large to carry to the machine. torch's exporter uses one core, so each graph has a
+process of its own. The other experiments take what is there.
 """
 
 import logging
@@ -29,16 +29,6 @@ _LINES: Final = 8  # of a command's output, in an error message
 _PROCESSES: Final = max(1, usable_cpus() // 2)
 
 
-def graph_path(work: Path, variant: str, form: str) -> Path:
-    """Return where `graphs` puts the vision tower in FP16, in a form of `GRAPHS` or the elementary form."""
-    return work / variant / form.replace(" ", "-").replace(",", "") / "model.onnx"
-
-
-def models_path(work: Path) -> Path:
-    """Return the model repository of both towers."""
-    return work / "models"
-
-
 def rtx_variants(variant: str) -> tuple[str, ...]:
     """Return the variants that TensorRT for RTX compiles. A smaller one comes first: it shows sooner what works."""
     return tuple(dict.fromkeys(("PE-Core-B16-224", variant))) if variant.startswith("PE-Core-") else (variant,)
@@ -46,7 +36,7 @@ def rtx_variants(variant: str) -> tuple[str, ...]:
 
 def export_random(variant: str, form: str, path: Path) -> dict[str, Any]:
     """Export the vision tower in FP16 with the random weights of `device`. Runs in a process of its own."""
-    import torch
+    import torch  # type: ignore[import-not-found,unused-ignore]
 
     from deploy.bench.gpu import device
     from export.graph import onnx_graph
@@ -95,13 +85,11 @@ def measure(setting: Setting, record: Record) -> None:
     setting.work.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, Callable[[], dict[str, Any]]] = {}
     for variant, form in wanted:
-        path = graph_path(setting.work, variant, form)
+        path = setting.graph(variant, form)
         if not path.exists():
             jobs[f"{variant}, {form}"] = partial(export_random, variant, form, path)
-    if not models_path(setting.work).exists():
-        jobs[f"{setting.variant}, both towers by pe-export"] = partial(
-            export_models, setting.variant, models_path(setting.work)
-        )
+    if not setting.models.exists():
+        jobs[f"{setting.variant}, both towers by pe-export"] = partial(export_models, setting.variant, setting.models)
     record.update(processes=_PROCESSES)
     begun = time.monotonic()
     with ProcessPoolExecutor(_PROCESSES, get_context("spawn")) as pool:

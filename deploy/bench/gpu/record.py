@@ -1,4 +1,4 @@
-"""The JSON file of one experiment. It is written again after each step, so that a run that is cut off keeps its steps."""
+"""The JSON file of one experiment, written again after each step: a run that is cut off keeps its steps."""
 
 import json
 import os

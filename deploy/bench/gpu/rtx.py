@@ -1,7 +1,7 @@
 """Experiment `rtx`: compile the elementary graph by TensorRT for RTX, load it, run it, and compare it with torch.
 
-It decides whether a card accepts TensorRT for RTX at all. NVIDIA documents compute capabilities 8.0, 8.6, 8.9, 12.0 "and
-later". Whether Hopper (9.0) is among them is unknown. A compilation needs no GPU, so on a CPU the rest fails.
+It decides whether a card accepts TensorRT for RTX at all. NVIDIA documents compute capabilities 8.0, 8.6, 8.9, 12.0
+"and later". Whether Hopper (9.0) is among them is unknown. A compilation needs no GPU, so on a CPU the rest fails.
 """
 
 import importlib
@@ -104,7 +104,7 @@ def measure(setting: Setting, record: Record) -> None:
 
 
 def _measure(trt: Any, name: str, target: str, setting: Setting, record: Record) -> None:
-    variant, graph = find_variant(name), graphs.graph_path(setting.work, name, graphs.ELEMENTARY)
+    variant, graph = find_variant(name), setting.graph(name, graphs.ELEMENTARY)
     gflop = flops.vision_gflop(name, variant.image_size) or float("nan")
     engine = b""
     label = f"{name}, {target}"

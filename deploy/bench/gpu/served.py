@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.gpu import setting as settings
-from deploy.bench.gpu.graphs import models_path
 from deploy.bench.gpu.record import Record
 from deploy.bench.gpu.setting import Setting
 from deploy.bench.harness import flops, processes, stack
@@ -59,7 +58,7 @@ def measure(setting: Setting, record: Record) -> None:
     options = ("--workers", str(setting.workers))
     series: dict[str, list[Result]] = {}
     with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, record.step("stack") as figures:
-        directory, repository = Path(name), models_path(setting.work).absolute()
+        directory, repository = Path(name), setting.models
         effort = replace(_EFFORT, seconds=setting.seconds, levels=_LEVELS[setting.device], rounds=setting.rounds)
         with stack.start(repository, directory, setting.variant, options, environment) as served:
             record.update(

@@ -36,6 +36,15 @@ class Setting:
     workers: int
     """Processes of the gateway."""
 
+    @property
+    def models(self) -> Path:
+        """The model repository with both towers, which `graphs` exports."""
+        return self.work / "models"
+
+    def graph(self, variant: str, form: str) -> Path:
+        """Return where `graphs` puts the vision tower in FP16: in a form of `GRAPHS`, or in the elementary form."""
+        return self.work / variant / form.replace(" ", "-").replace(",", "") / "model.onnx"
+
     def arguments(self) -> list[str]:
         """Return the arguments from which `main` makes this setting again."""
         return [json.dumps(asdict(self) | {"work": str(self.work)})]
