@@ -121,12 +121,12 @@ class Fused:
     rotary_width: int = _ROTARY_WIDTH
     """How many numbers may rotate as one head. 1 rotates each head alone."""
     bias_gelu: bool = False
-    """Whether bias and GELU of the MLP are one operator, BiasGelu. It computes the exact GELU, as Perception Encoder does,
-    and not the approximation by tanh."""
+    """Whether bias and GELU of the MLP are one operator, BiasGelu. It computes the exact GELU, as Perception Encoder
+    does, and not the approximation by tanh."""
     half_stream: bool = False
     """Whether the residual stream has the dtype of the matrix products, which removes the casts between the two. FP16
-    needs the CUDA provider's option `enable_skip_layer_norm_strict_mode`. Without the option, the kernel adds up squares
-    in FP16, which overflow."""
+    needs the CUDA provider's option `enable_skip_layer_norm_strict_mode`. Without the option, the kernel adds up
+    squares in FP16, which overflow."""
     packed: bool = False
     """Whether query, key and value are one matrix product. Query and key are rotated in place, beside the value.
     onnxruntime has MultiHeadAttention of packed inputs on CUDA only."""
