@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.gpu import summary
-from deploy.bench.gpu.record import write_json
 from deploy.bench.gpu.setting import Setting
+from deploy.bench.gpu.steps import write_json
 from deploy.bench.harness import processes
 from deploy.embedded.installation import CHECKOUT
 from gateway.cpus import usable_cpus

@@ -16,8 +16,8 @@ from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 from deploy.bench.gpu import device
 from deploy.bench.gpu import setting as settings
 from deploy.bench.gpu.candidates import Candidate, chosen
-from deploy.bench.gpu.record import Record
 from deploy.bench.gpu.setting import Device, Setting
+from deploy.bench.gpu.steps import Record
 from export.errors import TargetError
 from export.variants import find_variant
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from deploy.bench.gpu import setting as settings
 from deploy.bench.gpu.candidates import GRAPHS, chosen
-from deploy.bench.gpu.record import Record
 from deploy.bench.gpu.setting import Setting
+from deploy.bench.gpu.steps import Record
 from deploy.embedded.installation import CHECKOUT
 from export.variants import TOWERS, find_variant
 from gateway.cpus import usable_cpus
@@ -93,11 +93,15 @@ def measure(setting: Setting, record: Record) -> None:
     record.update(processes=_PROCESSES)
     begun = time.monotonic()
     with ProcessPoolExecutor(_PROCESSES, get_context("spawn")) as pool:
-        running: dict[Future[dict[str, Any]], str] = {pool.submit(job): name for name, job in jobs.items()}
+        running: dict[Future[dict[str, Any]], str] = {pool.submit(_timed, job): name for name, job in jobs.items()}
         for done in as_completed(running):
             with record.step(running[done]) as figures:
-                figures["seconds_since_begin"] = time.monotonic() - begun
-                figures |= done.result()
+                figures |= done.result() | {"ended_after_s": time.monotonic() - begun}
+
+
+def _timed(job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    begun = time.monotonic()
+    return job() | {"export_s": time.monotonic() - begun}
 
 
 def _quiet() -> None:

@@ -15,8 +15,8 @@ from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 
 from deploy.bench.gpu import device, graphs
 from deploy.bench.gpu import setting as settings
-from deploy.bench.gpu.record import Record
 from deploy.bench.gpu.setting import Setting
+from deploy.bench.gpu.steps import Record
 from deploy.bench.harness import flops
 from export.errors import GraphError, TargetError
 from export.variants import find_variant

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.gpu import setting as settings
-from deploy.bench.gpu.record import Record
 from deploy.bench.gpu.setting import Setting
+from deploy.bench.gpu.steps import Record
 from deploy.bench.harness import flops, processes, stack
 from deploy.bench.speed import cli as speed
 from deploy.bench.speed import payloads, schedule

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deploy.bench.gpu.record import Record
+from deploy.bench.gpu.steps import Record
 from gateway.parent_death import end_with_parent
 
 Device = Literal["cuda", "cpu"]

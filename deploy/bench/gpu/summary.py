@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.bench.gpu.record import Values
+from deploy.bench.gpu.steps import Values
 from deploy.bench.harness.figures import Figure, figures_table, table
 from deploy.bench.harness.spread import Spread, ratio, spread
 from deploy.bench.speed.targets import best, cpu, rates
@@ -25,7 +25,7 @@ def write(folder: Path) -> Path:
 def markdown(files: dict[str, Values]) -> str:
     """Write the summary of the experiments, given as their files' values by name."""
     queue = files["queue"]
-    described = next((values for name, values in files.items() if name != "queue" and "device" in values), {})
+    described = next((values for name, values in files.items() if name != "queue" and "driver" in values), {})
     parts = [f"# {queue['variant']} on {described.get('device', queue['device'])}", _setting(queue, described)]
     parts += ["## Experiments", _experiments(queue)]
     if figures := targets(files):

@@ -9,8 +9,8 @@ from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 from deploy.bench.gpu import device
 from deploy.bench.gpu import setting as settings
 from deploy.bench.gpu.device import Half, Run
-from deploy.bench.gpu.record import Record
 from deploy.bench.gpu.setting import Setting
+from deploy.bench.gpu.steps import Record
 from export.variants import find_variant
 
 
