@@ -1,4 +1,7 @@
-"""`pe-bench gpu`: run the experiments of a GPU in order, each in its own process and within its time."""
+"""`pe-bench gpu`: run the experiments of a GPU in order, each in its own process and within its time.
+
+This module needs the standard library alone, so any Python can run the queue: `python3 -m deploy.bench.gpu.cli`.
+"""
 
 import argparse
 import contextlib
@@ -36,8 +39,8 @@ class Experiment:
     """Of `deploy.bench.gpu`."""
     minutes: float
     """After which it is stopped."""
-    environment: str = ""
-    """The environment of the checkout that it needs; empty for the one that runs the queue."""
+    environment: str
+    """The environment of the checkout that runs it. Where there is none, the Python of the queue runs it."""
 
 
 QUEUE: Final = (
@@ -45,7 +48,7 @@ QUEUE: Final = (
     Experiment("rtx", "rtx", 2, _TORCH),
     Experiment("forms", "cuda_forms", 4, _TORCH),
     Experiment("torch", "torch_tower", 2, _TORCH),
-    Experiment("stack", "served", 5),
+    Experiment("stack", "served", 5, ".venv"),
 )
 _NAMES: Final = tuple(experiment.name for experiment in QUEUE)
 
@@ -113,7 +116,7 @@ def _run(
 def _experiment(experiment: Experiment, setting: Setting, output: Path, seconds: float) -> dict[str, Any]:
     """Run one experiment in a process group of its own. Its output goes to `queue.log`."""
     own = CHECKOUT / experiment.environment / "bin/python"
-    python = own if experiment.environment and own.exists() else Path(sys.executable)
+    python = own if own.exists() else Path(sys.executable)
     result, log = output / f"{experiment.name}.json", output / "queue.log"
     command = [
         str(python), "-m", f"deploy.bench.gpu.{experiment.module}", *setting.arguments(), str(result),
@@ -205,3 +208,7 @@ def _minutes(text: str) -> tuple[str, float]:
 
 def _say(text: str) -> None:
     print(f"gpu: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -141,6 +141,14 @@ def test_an_experiment_that_breaks_is_told(tmp_path: Path) -> None:
         assert "no NVIDIA GPU" in "\n".join(experiment["said"])
 
 
+@pytest.mark.slow
+def test_any_python_can_run_the_queue(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); from deploy.bench.gpu import cli; cli.main(['--help'])"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: pe-bench gpu ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
