@@ -82,7 +82,7 @@ def _run(
     chosen: Sequence[Experiment], setting: Setting, output: Path, minutes: dict[str, float], within_s: float
 ) -> bool:
     """Run experiments, and return whether each has run to its end. `queue.json` is written before and after each."""
-    begun, states = time.monotonic(), dict[str, dict[str, Any]]()
+    begun, states = time.monotonic(), _earlier(output / "queue.json", setting)
     facts = {
         "variant": setting.variant, "device": setting.device, "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": processes.machine(), "python": platform.python_version(), "commit": processes.commit(),
@@ -110,7 +110,16 @@ def _run(
         keep(experiment.name, **state, seconds=time.monotonic() - started)
         summary.write(output)
         _say(f"{experiment.name}: {state['state']} after {time.monotonic() - started:.0f} s")
-    return all(state["state"] == "done" for state in states.values())
+    return all(states[experiment.name]["state"] == "done" for experiment in chosen)
+
+
+def _earlier(path: Path, setting: Setting) -> dict[str, dict[str, Any]]:
+    """Return the states of earlier runs into the same folder, of the same variant."""
+    if not path.exists():
+        return {}
+    earlier = json.loads(path.read_text())
+    states: dict[str, dict[str, Any]] = earlier["experiments"]
+    return states if (earlier["variant"], earlier["device"]) == (setting.variant, setting.device) else {}
 
 
 def _experiment(experiment: Experiment, setting: Setting, output: Path, seconds: float) -> dict[str, Any]:

@@ -126,6 +126,8 @@ def test_an_experiment_without_time_or_without_its_graphs_does_not_stop_the_next
     assert step["error"].startswith("StackFailed: ")
     assert "- stack, stack: StackFailed" in capsys.readouterr().out
     assert cli.main([*DEMO, "--output", str(tmp_path), "--only", "torch", "--within", "0"]) == 1
+    assert states(tmp_path) == {"graphs": "stopped: out of time", "stack": "done", "torch": "no time left"}
+    assert cli.main(["--output", str(tmp_path), "--only", "torch", "--within", "0"]) == 1  # another variant
     assert states(tmp_path) == {"torch": "no time left"}
 
 
