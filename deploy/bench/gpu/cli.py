@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -136,11 +136,14 @@ def _experiment(experiment: Experiment, setting: Setting, output: Path, seconds:
         written.flush()
         position = written.tell()
         environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
-            command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=written, stderr=written, env=environment,
-            process_group=0,
-        )  # fmt: skip
+        with _signals_held() as held:
+            process = subprocess.Popen(
+                command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=written, stderr=written, env=environment,
+                process_group=0,
+            )  # fmt: skip
         try:
+            if held:
+                raise KeyboardInterrupt
             status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None
@@ -150,6 +153,18 @@ def _experiment(experiment: Experiment, setting: Setting, output: Path, seconds:
     state = "stopped: out of time" if status is None else "done" if status == 0 else f"ended with status {status}"
     said = [] if status == 0 else log.read_bytes()[position:].decode(errors="replace").splitlines()[-_LINES:]
     return {"state": state, "failed_steps": failed, "said": said}
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Collect the signals of the block. An interrupt while a process starts would leave the process behind."""
+    held: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: held.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield held
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,10 +1,11 @@
 """What the experiments share, and onnxruntime's runs, on the CPU with the demo."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx  # type: ignore[import-not-found,unused-ignore]
 import onnxruntime
 import pytest
 import torch  # type: ignore[import-not-found,unused-ignore]
@@ -43,8 +44,8 @@ def test_every_process_has_the_same_weights_and_images() -> None:
 def test_runs_alternate_beside_the_limit(tmp_path: Path) -> None:
     order: list[str] = []
     reports: list[dict[str, object]] = []
-    runs = {name: (lambda name=name: order.append(name), 2) for name in "ab"}
-    device.alternate(runs, setting(tmp_path), "bf16", reports.append)  # type: ignore[arg-type]
+    runs = {name: (partial(order.append, name), 2) for name in "ab"}
+    device.alternate(runs, setting(tmp_path), "bf16", reports.append)
     assert order == ["a", "a", "b", "b", "b", "b", "a", "a"]  # each warms up once
     assert [report["rounds"] for report in reports] == [1, 2]
     assert set(reports[1]) == {"rounds", "matmul_tflops", "images_per_second", "of_the_limit"}
@@ -60,8 +61,8 @@ def test_a_profile_names_kernels() -> None:
 def test_torch_in_half_precision_embeds_the_same() -> None:
     images = device.random_images(DEMO, 2, "cpu")
     expected = device.expected_embeddings(DEMO, images, "cpu")
-    for half in ("fp16", "bf16"):
-        run = torch_tower.TorchRun(device.torch_embed(device.random_tower(DEMO), half, "cpu"), images, "cpu")  # type: ignore[arg-type]
+    for half in device.DTYPES:
+        run = torch_tower.TorchRun(device.torch_embed(device.random_tower(DEMO), half, "cpu"), images, "cpu")
         run()
         assert device.cosine_loss(expected, run.embeddings) < 0.01
 

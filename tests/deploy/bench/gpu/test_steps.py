@@ -8,9 +8,13 @@ from deploy.bench.gpu.steps import Record
 
 def test_a_failed_step_does_not_end_the_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = Record(tmp_path / "a.json", variant="V")
+
+    def fail() -> None:
+        raise ValueError("too small\nby far")
+
     with record.step("one") as figures:
         figures["rate"] = 1.23456
-        raise ValueError("too small\nby far")
+        fail()
     with record.step("two") as figures:
         figures["rate"] = 2.0
     record.update(found=3)
