@@ -81,6 +81,7 @@ def measure(setting: Setting, record: Record) -> None:
             figures["load_s"] = time.monotonic() - begun
             run = OnnxRuntimeRun(opened, images, variant.embed_dim, setting.device)
             run.embeddings.fill_(torch.nan)
+            device.synchronize(setting.device)  # onnxruntime has a stream of its own.
             for _ in range(_FIRST_RUNS):
                 run()
             figures["one_minus_cosine"] = device.cosine_loss(expected, run.embeddings)

@@ -5,6 +5,7 @@ process of its own. The other experiments take what is there.
 """
 
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -46,12 +47,13 @@ def export_random(variant: str, form: str, path: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     _quiet()
-    row, partial = find_variant(variant), path.parent.with_name(f"{path.parent.name}.partial")
-    partial.mkdir(parents=True)
+    row, unfinished = find_variant(variant), path.parent.with_name(f"{path.parent.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     tower = typed_tower(device.random_tower(row), "fp16", GRAPHS.get(form) or FORMS["elementary"])
     images = device.random_images(row, 2, "cpu")
-    size = onnx_graph.export_graph(tower, INPUTS["vision"][0], images, partial / path.name).size
-    partial.rename(path.parent)  # A graph whose export was cut off is not measured.
+    size = onnx_graph.export_graph(tower, INPUTS["vision"][0], images, unfinished / path.name).size
+    unfinished.rename(path.parent)  # A graph whose export was cut off is not measured.
     return {"bytes": size}
 
 
@@ -84,12 +86,12 @@ def measure(setting: Setting, record: Record) -> None:
     wanted += [(setting.variant, graph) for graph in dict.fromkeys(c.graph for c in chosen(setting.forms).values())]
     setting.work.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, Callable[[], dict[str, Any]]] = {}
+    if not setting.models.exists():  # It takes longest, so it begins first.
+        jobs[f"{setting.variant}, both towers by pe-export"] = partial(export_models, setting.variant, setting.models)
     for variant, form in wanted:
         path = setting.graph(variant, form)
         if not path.exists():
             jobs[f"{variant}, {form}"] = partial(export_random, variant, form, path)
-    if not setting.models.exists():
-        jobs[f"{setting.variant}, both towers by pe-export"] = partial(export_models, setting.variant, setting.models)
     record.update(processes=_PROCESSES)
     begun = time.monotonic()
     with ProcessPoolExecutor(_PROCESSES, get_context("spawn")) as pool:

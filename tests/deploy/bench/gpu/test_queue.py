@@ -46,7 +46,9 @@ def test_the_whole_queue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         perf_analyzer.find()
     except perf_analyzer.PerfAnalyzerFailed as error:
         pytest.skip(str(error))
-    options = ["--output", str(tmp_path), "--workers", "1", "--forms", ";".join(FORMS)]
+    # A busy machine may take its time.
+    options = [f"--minutes={name}=9" for name in ("graphs", "rtx", "forms", "torch", "stack")]
+    options += ["--output", str(tmp_path), "--workers", "1", "--forms", ";".join(FORMS)]
     assert cli.main([*DEMO, *options]) == 0, (tmp_path / "queue.log").read_text()[-5000:]
     assert states(tmp_path) == dict.fromkeys(("graphs", "rtx", "forms", "torch", "stack"), "done")
     failed = {name: found["failed_steps"] for name, found in read(tmp_path / "queue.json")["experiments"].items()}
