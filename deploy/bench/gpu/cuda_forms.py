@@ -22,6 +22,9 @@ from export.errors import TargetError
 from export.variants import find_variant
 
 _PROVIDERS: Final = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+# With a fixed batch, this optimizer turns products with a bias into Gemm, and an H100 was slower with Gemm
+# (export/README.md). It also takes the bias from BiasGelu.
+_NOT_WITH_FIXED_BATCH: Final = ("MatMulAddFusion",)
 _BATCH_AXIS: Final = "batch"  # the name that `export.graph.onnx_graph` gives the dynamic axis
 _FIRST_RUNS: Final = 3  # The first run allocates memory, the second records a CUDA graph, the third replays the graph.
 _KERNELS: Final = 40  # of a profile
@@ -43,7 +46,8 @@ def session(path: Path, candidate: Candidate, batch: int, on: Device) -> Any:
     if provider not in onnxruntime.get_available_providers():
         raise TargetError(f"this onnxruntime has no {provider}: install onnxruntime-gpu in place of onnxruntime")
     with_options = (provider, candidate.provider_options if on == "cuda" else {})
-    opened = onnxruntime.InferenceSession(path, options, providers=[with_options])
+    without = _NOT_WITH_FIXED_BATCH if candidate.fixed_batch else ()
+    opened = onnxruntime.InferenceSession(path, options, providers=[with_options], disabled_optimizers=list(without))
     if opened.get_providers()[0] != provider:
         raise TargetError(f"onnxruntime does not use {provider} here: its messages are in the log")
     return opened
