@@ -67,16 +67,26 @@ def export_models(variant: str, repository: Path) -> dict[str, Any]:
 
     checkpoint = repository.with_name(f"{variant}.safetensors")
     random_checkpoint.write(variant, checkpoint)
-    command = [
-        sys.executable, "-m", "export.cli", variant, "--checkpoint", str(checkpoint), "--repository", str(repository),
-        "--precision", "fp16", "--towers",
+    # A repository has one writer at a time, so each tower gets a repository of its own.
+    made = {tower: repository.with_name(f"{repository.name}.{tower}") for tower in TOWERS}
+    command = [sys.executable, "-m", "export.cli", variant, "--checkpoint", str(checkpoint), "--precision", "fp16"]
+    running = [
+        subprocess.Popen(
+            [*command, "--towers", tower, "--repository", str(folder)],
+            cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for tower, folder in made.items()
     ]  # fmt: skip
-    pipe = subprocess.PIPE
-    running = [subprocess.Popen([*command, t], cwd=CHECKOUT, stderr=pipe, stdout=pipe, text=True) for t in TOWERS]
     said = [process.communicate()[1].splitlines() for process in running]
     if failed := [lines for process, lines in zip(running, said, strict=True) if process.returncode != 0]:
         raise RuntimeError("\n".join(failed[0][-_LINES:]))
     checkpoint.unlink()
+    unfinished = repository.with_name(f"{repository.name}.unfinished")
+    unfinished.mkdir()
+    for folder in made.values():
+        for model in folder.glob(f"{variant}-*"):
+            model.rename(unfinished / model.name)
+    unfinished.rename(repository)
     return {"exported": [lines[-1] for lines in said]}
 
 
