@@ -82,7 +82,7 @@ def export_models(variant: str, repository: Path) -> dict[str, Any]:
         raise RuntimeError("\n".join(failed[0][-_LINES:]))
     checkpoint.unlink()
     unfinished = repository.with_name(f"{repository.name}.unfinished")
-    unfinished.mkdir()
+    unfinished.mkdir(exist_ok=True)
     for folder in made.values():
         for model in folder.glob(f"{variant}-*"):
             model.rename(unfinished / model.name)
