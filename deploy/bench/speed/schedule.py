@@ -46,8 +46,6 @@ class Effort:
 
 FULL: Final = Effort(rounds=5, minutes=15, seconds=3.0, levels=(1, 2, 4, 8, 16), memory_requests=1000, torch=True)
 QUICK: Final = Effort(rounds=2, minutes=2, seconds=1.0, levels=(1, 8), memory_requests=300, torch=False)
-# A GPU needs more requests in flight, and the CPU's matrix products are not its limit.
-GPU: Final = Effort(3, 3, seconds=1.5, levels=(1, 8, 32, 64), memory_requests=1000, torch=False, gemm=False)
 
 
 @dataclass

@@ -56,6 +56,17 @@ async def test_a_number_of_requests(tmp_path: Path) -> None:
     assert result["items_in_all"] == len(bodies) == 10
 
 
+async def test_short_texts_take_the_place_of_their_mark(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+    (tmp_path / "short").write_bytes(b'{"text": "one @SHORT@ here"}')
+    async with server(bodies=bodies) as port:
+        await run(port, tmp_path, requests=4, seconds=30, files=[str(tmp_path / "short")], texts_from=3)
+    expected = [
+        f'{{"text": "one {text} here"}}'.encode() for text in itertools.islice(load_generator.short_texts(3), 4)
+    ]
+    assert sorted(bodies) == sorted(expected)
+
+
 async def test_an_open_loop_keeps_its_rate(tmp_path: Path) -> None:
     async with server() as port:
         result = await run(port, tmp_path, rate=400.0, seconds=0.5, seed=1)
