@@ -21,7 +21,7 @@ class TensorRtEngine(Engine):
     name = "tensorrt"
     backend = "tensorrt"
     precisions = ("fp16", "bf16", "fp32")
-    form = "elementary"
+    form = "packed"
     warms_up_full_batch = True
     sources = ("export.engines.tensorrt_plan",)
 
