@@ -180,6 +180,7 @@ def _make(
         graph=graph.path,
         files=graph.files,
         output=staged,
+        input_name=input_name,
         input_shape=request.variant.input_shape(tower),
         max_batch_size=request.max_batch_size,
         target=inputs.target,

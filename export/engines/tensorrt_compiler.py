@@ -11,6 +11,7 @@ typing. Release 11 ignores the flag, because there every network is strongly typ
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def compile_graph(
 ) -> Any:
     """Compile `graph` as a strongly typed network with one optimization profile.
 
-    An exception that a callback raises ends the build at TensorRT's next step, and is raised again here. TensorRT
-    itself discards such exceptions.
+    Only one thread of a process may call this at a time. An exception that a callback raises ends the build at
+    TensorRT's next step, and is raised again here. TensorRT itself discards such exceptions.
 
     Args:
         trt: TensorRT's Python module.
@@ -61,7 +62,8 @@ def compile_graph(
         GraphError: TensorRT cannot read or compile the graph. The message has TensorRT's words, with operator and node.
     """
     callbacks = _Callbacks(listen or _write_warnings, advance)
-    logger = _logger(trt, callbacks)
+    logger = _logger(trt.ILogger)
+    logger.callbacks = callbacks
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -88,6 +90,7 @@ def compile_graph(
     callbacks.raise_failure()
     if plan is None:
         raise GraphError(f"TensorRT cannot compile the graph: {callbacks.errors()}")
+    advance(1.0)
     return plan
 
 
@@ -154,13 +157,18 @@ class _Phase:
         return within
 
 
-def _logger(trt: Any, callbacks: _Callbacks) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
+@cache
+def _logger(base: Any) -> Any:
+    """Return the only logger of this process. TensorRT ignores a second one as long as any builder is alive."""
+
+    class Logger(base):  # type: ignore[misc]
+        callbacks: _Callbacks
+
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            base.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
-            callbacks.message(severity, message, severity <= trt.ILogger.Severity.ERROR)
+            self.callbacks.message(severity, message, severity <= base.Severity.ERROR)
 
     return Logger()
 
