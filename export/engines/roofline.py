@@ -54,7 +54,7 @@ def work_of(kernels: Sequence[Kernel], operators: Mapping[str, str]) -> list[Wor
 
     Args:
         kernels: of an engine that was compiled for a single batch size, so that no size depends on the batch.
-        operators: the graph's nodes, as `tensorrt_kernels.operators_of` returns them.
+        operators: the graph's nodes, by name, with their operators.
 
     Returns:
         None if the size of a tensor is not known.
@@ -86,7 +86,7 @@ def _product_flop(kernel: Kernel) -> float | None:
 def _attention_flop(kernel: Kernel) -> float | None:
     """2 products of 2 B S T D: query [B, S, D] and key [B, D, T]. A query that is a constant has one token."""
     if len(kernel.inputs) == 3 and all(len(tensor.shape) == 3 for tensor in kernel.inputs):
-        batch, tokens, width = kernel.inputs[0].shape
+        tokens = kernel.inputs[0].shape[1]
         keys = kernel.inputs[1].elements
         return None if keys is None else 4.0 * tokens * keys
     keys = kernel.inputs[0].elements if kernel.inputs else None

@@ -10,6 +10,7 @@ graph, gives "unknown", never a pass.
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
@@ -25,7 +26,8 @@ _NORMS: Final = {"LayerNormalization"}
 
 _TENSORS: Final = r"\[( \{ Name: .*? \})?\]"
 _LINE: Final = re.compile(
-    rf"Name: (.*?), LayerType: (\w+), Inputs: {_TENSORS}(?:, Constants: {_TENSORS})?, Outputs: {_TENSORS}, (.*Metadata:.*)"
+    rf"Name: (.*?), LayerType: (\w+), Inputs: {_TENSORS}(?:, Constants: {_TENSORS})?, Outputs: {_TENSORS}, "
+    r"(.*Metadata:.*)"
 )
 _TENSOR: Final = re.compile(
     r"\{ Name: (?P<name>.*?),(?: Location: \w+,)? Dimensions: \[(?P<shape>[-\d,]*)\](?P<between>[^{}]*?)"
@@ -36,7 +38,7 @@ _TACTIC: Final = re.compile(r"TacticName: ([^,]*)")
 _SCRATCH: Final = re.compile(r"Total Activation Memory: (\d+) bytes")
 # The kinds whose lines describe no kernel: the order of streams, and shapes that the CPU computes.
 _NO_KERNELS: Final = {"wait", "signal", "shape_call"}
-# Longer names come first, because "FP16" is a part of "BF16"'s neighbours in TensorRT 10's "Row major linear FP16".
+# A type is found by a part of its name, such as "Row major linear FP16 format". So "BFloat16" comes before "Float".
 _TYPES: Final = (
     ("BFloat16", "bf16"), ("BF16", "bf16"), ("Half", "fp16"), ("FP16", "fp16"), ("Float", "fp32"), ("FP32", "fp32"),
     ("UInt8", "uint8"), ("UINT8", "uint8"), ("Int64", "int64"), ("INT64", "int64"), ("Int32", "int32"),
@@ -92,8 +94,18 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class GraphNodes:
+    """What the check needs to know of an ONNX graph."""
+
+    operators: Mapping[str, str]
+    """The operator of each node, by the node's name."""
+    half: bool
+    """Whether products are in FP16 or BF16."""
+
+
+@dataclass(frozen=True)
 class KernelReport:
-    """What the compiler made of a graph. `certificate` writes it beside the plan."""
+    """What the compiler made of a graph. The engine `tensorrt` writes it beside the plan."""
 
     kernels: int
     kernels_per_block: int
@@ -101,6 +113,8 @@ class KernelReport:
     products: int
     fp32_products: int
     """Products with an FP32 operand. In a graph of FP16 or BF16 there must be none."""
+    half: bool
+    """Whether the graph's products are in FP16 or BF16."""
     attentions: int
     """Attentions of the graph."""
     fused_attentions: int
@@ -110,16 +124,12 @@ class KernelReport:
     scratch_bytes: int | None
     """Memory of activations for the largest batch of the optimization profile. None if TensorRT did not write it."""
 
-    def problems(self, *, half: bool) -> list[str]:
-        """List what makes the plan slow, in words for a warning.
-
-        Args:
-            half: true if the graph's products are in FP16 or BF16.
-        """
+    def problems(self) -> list[str]:
+        """List what makes the plan slow, in words for a warning."""
         found = []
         if self.fused_attentions != self.attentions:
             found.append(f"TensorRT fused {self.fused_attentions} of {self.attentions} attentions")
-        if half and self.fp32_products:
+        if self.half and self.fp32_products:
             found.append(f"TensorRT computes {self.fp32_products} of {self.products} products in FP32")
         return found
 
@@ -172,10 +182,14 @@ def parse(listing: str) -> list[Kernel] | None:
     return kernels or None
 
 
-def operators_of(graph: Path) -> dict[str, str]:
-    """Read the operator of each node of an ONNX file, by the node's name."""
-    model = onnx.load(graph, load_external_data=False)
-    return {node.name: node.op_type for node in model.graph.node}
+def read_graph(path: Path) -> GraphNodes:
+    """Read the nodes of an ONNX file, and the types of its weights."""
+    graph = onnx.load(path, load_external_data=False).graph
+    halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    weights = [tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 2]
+    return GraphNodes(
+        operators={node.name: node.op_type for node in graph.node}, half=any(each in halves for each in weights)
+    )
 
 
 def role_of(kernel: Kernel, operators: Mapping[str, str]) -> Role:
@@ -188,17 +202,17 @@ def role_of(kernel: Kernel, operators: Mapping[str, str]) -> Role:
     return "norm" if found & _NORMS else "moving"
 
 
-def report(messages: CompilerMessages, operators: Mapping[str, str]) -> KernelReport | None:
+def report(messages: CompilerMessages, graph: GraphNodes) -> KernelReport | None:
     """Check the compiler's kernels against the graph.
 
     Args:
         messages: what TensorRT wrote during the build.
-        operators: the graph's nodes, as `operators_of` returns them.
+        graph: the graph that was compiled.
 
     Returns:
         None if the listing is missing, has another format, or does not name all products and attentions of the graph.
     """
-    kernels = parse(messages.listing)
+    kernels, operators = parse(messages.listing), graph.operators
     if kernels is None:
         return None
     named = {node for kernel in kernels for node in kernel.nodes}
@@ -210,12 +224,13 @@ def report(messages: CompilerMessages, operators: Mapping[str, str]) -> KernelRe
         return None
     softmaxes = [name for name, operator in operators.items() if operator in _ATTENTION]
     at = [position for position, role in enumerate(roles) if role == "attention"]
-    steps = [after - before for before, after in zip(at, at[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(at)]
     return KernelReport(
         kernels=len(kernels),
         kernels_per_block=round(median(steps)) if steps else len(kernels),
         products=len(products),
         fp32_products=sum(_is_fp32(kernel) for kernel in products),
+        half=graph.half,
         attentions=len(softmaxes),
         fused_attentions=sum(_is_fused(name, kernels, operators) for name in softmaxes),
         norms=roles.count("norm"),
