@@ -170,15 +170,15 @@ def parse(listing: str) -> list[Kernel] | None:
         found = _LINE.fullmatch(line.strip())
         if found is None:
             return None
-        name, kind, inputs, constants, outputs, rest = (part or "" for part in found.groups())
+        name, kind, *parts, rest = (part or "" for part in found.groups())
         if kind in _NO_KERNELS:
             continue
-        tensors = [_tensors(part) for part in (inputs, constants, outputs)]
-        if None in tensors:
+        inputs, constants, outputs = (_tensors(part) for part in parts)
+        if inputs is None or constants is None or outputs is None:
             return None
         tactic = _TACTIC.search(rest)
         nodes = tuple(_NODE.findall(rest))
-        kernels.append(Kernel(name, kind, *(part or () for part in tensors), nodes, tactic[1] if tactic else ""))
+        kernels.append(Kernel(name, kind, inputs, constants, outputs, nodes, tactic[1] if tactic else ""))
     return kernels or None
 
 

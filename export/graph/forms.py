@@ -100,7 +100,7 @@ class Elementary:
         return _attention(query * query.shape[-1] ** -0.5, key, value, causal)
 
     def attend_packed(self, qkv: Tensor, heads: int, causal: bool) -> Tensor:
-        packed = _by_head(qkv, heads).unflatten(-1, (3, -1))
+        packed = qkv.reshape(*qkv.shape[:-1], heads, 3, qkv.shape[-1] // (3 * heads))
         # The scale of the query is a factor of the whole tensor, in FP32. Without such an operator between the product
         # and its three parts, TensorRT's compiler moves each part in a kernel of its own.
         scales = torch.tensor([[packed.shape[-1] ** -0.5], [1.0], [1.0]])
