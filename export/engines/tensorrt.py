@@ -4,7 +4,7 @@ import re
 from typing import Any, Final
 
 from export import preflight
-from export.engines import tensorrt_plan
+from export.engines import tensorrt_build, tensorrt_plan
 from export.engines.engine import BuildRequest, Engine, Runtime, set_instances
 from export.engines.tensorrt_compiler import ShapeRange
 from export.engines.tensorrt_library import HOW, library_version, load_library
@@ -26,7 +26,7 @@ class TensorRtEngine(Engine):
     name = "tensorrt"
     backend = "tensorrt"
     precisions = ("fp16", "bf16", "fp32")
-    form = "elementary"
+    form = "packed"
     warms_up_full_batch = True
     sources = ("export.engines.tensorrt_build", "export.engines.tensorrt_compiler", "export.engines.tensorrt_plan")
 
@@ -47,7 +47,7 @@ class TensorRtEngine(Engine):
         tied_to = re.sub(r" batch \d+", "", request.target)
         with progress.step(request.tower, "build", request.target) as advance:
             tensorrt_plan.build(load_library(), request.graph, plan, {request.input_name: shapes}, tied_to, advance)
-        return (plan,)
+        return plan, tensorrt_build.kernels_file(plan)
 
     def runtime(self, precision: Precision) -> Runtime | None:
         try:

@@ -1,7 +1,8 @@
 """Attention modules that replace timm's and torch's, with the same weights and the operators of a `Form`.
 
-Query, key and value are three matrix products, so that no runtime has to split one result into three. The bias of the
-value is folded into the bias of the output. Attention weights add up to 1, so attention does not change that bias.
+Query, key and value are three matrix products, so that no runtime has to split one result into three, or one product
+if the form is packed. The bias of the value is folded into the bias of the output. Attention weights add up to 1, so
+attention does not change that bias.
 """
 
 from typing import Any

@@ -1,10 +1,13 @@
-"""The graph's operators in two forms of the same mathematics. Each engine uses the form that its runtime documents.
+"""The graph's operators in three forms of the same mathematics. Each engine uses the form that suits its runtime.
 
     fused        onnxruntime's own operators (docs/ContribOperators.md), for the CPU and CUDA. OpenVINO reads them too.
                  MultiHeadAttention is flash attention: on CUDA in FP16 since release 1.16 and in BF16 since 1.24, on
                  the CPU in FP32 since 1.19. RotaryEmbedding and SkipLayerNormalization avoid most of a block's passes
                  over GPU memory, besides those of the matrix products.
-    elementary   MatMul, Softmax, Mul, Add, LayerNormalization. Every parser supports them, and TensorRT fuses them.
+    elementary   MatMul, Softmax, Mul, Add, LayerNormalization, for OpenVINO. Every parser supports them.
+    packed       The same operators with one matrix product for query, key and value, for TensorRT. Its compiler then
+                 rotates and moves all three in one kernel; of three products it makes three such kernels
+                 (`export/engines/README.md`).
 
 onnx's own `Attention` (opset 23) is not used. onnxruntime has this operator on CUDA only since 1.24, and the CUDA
 kernel rejects an explicit precision of the softmax.
@@ -27,6 +30,20 @@ from export.graph.spec import GraphForm
 # heads of 64 numbers an H100 needed 180 us for 38 MB. Reading and writing 38 MB takes the H100's memory 27 us. Wider
 # heads need fewer blocks. The effect on the time is not measured.
 _ROTARY_WIDTH = 1024
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Compute attention of heads: query [N, S, heads, d], key and value [N, T, heads, d] -> [N, S, heads * d].
+
+    The query is already multiplied by d^-0.5.
+    """
+    # The softmax is in FP32, as in the reference under autocast.
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+    scores = (q @ k.transpose(-2, -1)).float()
+    if mask is not None:
+        scores = scores + mask
+    attended: Tensor = scores.softmax(-1).to(v.dtype) @ v
+    return attended.transpose(1, 2).flatten(-2)
 
 
 class Form(Protocol):
@@ -80,39 +97,43 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
+@dataclass(frozen=True)
 class Elementary:
     """Operators that every parser supports. Torch can run this form."""
 
+    packed: bool = False
+    """Whether query, key and value are one matrix product. The value is rotated by 0 degrees beside query and key."""
+
     halves_apart = True
-    packed = False
     half_stream = False
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None) -> Tensor:
-        # The softmax is in FP32, as in the reference under autocast.
-        def split(x: Tensor) -> Tensor:
-            return _by_head(x, heads).transpose(1, 2)
-
-        q, k, v = split(query), split(key), split(value)
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        scores = scores.float()
-        if mask is not None:
-            scores = scores + mask
-        attended: Tensor = scores.softmax(-1).to(v.dtype) @ v
-        return attended.transpose(1, 2).flatten(-2)
+        query, key, value = (_by_head(x, heads) for x in (query, key, value))
+        return _attention(query * query.shape[-1] ** -0.5, key, value, mask)
 
     def attend_packed(self, qkv: Tensor, heads: int, mask: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        packed = qkv.reshape(*qkv.shape[:-1], heads, 3, qkv.shape[-1] // (3 * heads))
+        # The scale of the query is a factor of the whole tensor, in FP32. Without such an operator between the product
+        # and its three parts, TensorRT's compiler moves each part in a kernel of its own.
+        scales = torch.tensor([[packed.shape[-1] ** -0.5], [1.0], [1.0]])
+        query, key, value = (packed * scales).to(qkv.dtype).unbind(-2)
+        return _attention(query, key, value, mask)
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # Shape [2, S, 1, d], always FP32, so that the rotation is computed in FP32.
-        return torch.stack((cosine, sine)).repeat(1, 1, 2).unsqueeze(2)
+        # Shape [2, S, 1, d], always FP32, so that the rotation is computed in FP32. Packed, it is [2, S, 1, 3, d].
+        table = torch.stack((cosine, sine)).repeat(1, 1, 2)
+        if self.packed:
+            unmoved = torch.stack((torch.ones_like(table[0]), torch.zeros_like(table[1])))
+            table = torch.stack((table, table, unmoved), dim=2)
+        return table.unsqueeze(2)
 
     def rotate(self, x: Tensor, table: Tensor) -> Tensor:
         cosine, sine = table.unbind(0)
-        heads = _by_head(x, x.shape[-1] // table.shape[-1])
+        head = cosine.shape[2:]
+        heads = x.reshape(*x.shape[:-1], x.shape[-1] // head.numel(), *head)
         real, imaginary = heads.chunk(2, dim=-1)
         rotated = heads * cosine + torch.cat((-imaginary, real), dim=-1) * sine
-        return rotated.flatten(-2).to(x.dtype)
+        return rotated.flatten(2).to(x.dtype)
 
     def add_norm(self, x: Tensor, inputs: Tensor, linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         x = x + linear(inputs).float()
@@ -210,4 +231,4 @@ def _operator(name: str, x: Tensor, *others: Tensor, **attributes: Any) -> Tenso
     return result
 
 
-FORMS: Mapping[GraphForm, Form] = {"fused": Fused(), "elementary": Elementary()}
+FORMS: Mapping[GraphForm, Form] = {"fused": Fused(), "elementary": Elementary(), "packed": Elementary(packed=True)}
