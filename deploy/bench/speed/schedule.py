@@ -165,7 +165,7 @@ def bench(served: Stack, payloads: Payloads, directory: Path, effort: Effort, sa
     with ExitStack() as running:
         load = running.enter_context(worker.load_generator())
         decoder = running.enter_context(worker.module_worker("speed.decode_loop"))
-        url, bare = running.enter_context(_bare_routes(served, payloads, directory))
+        url, bare = running.enter_context(bare_routes(served, payloads, directory))
         gemm = _script_worker(running, ".venv-triton", _HERE / "gemm.py", say=say) if effort.gemm else None
         torch = None
         if effort.torch and served.variant.startswith("PE-Core-"):
@@ -265,8 +265,8 @@ def rounds(bench: Bench, say: Say) -> Iterator[Series]:
 
 
 @contextmanager
-def _bare_routes(served: Stack, payloads: Payloads, directory: Path) -> Iterator[tuple[str, int]]:
-    """Start the bare routes; yield their URL and process id."""
+def bare_routes(served: Stack, payloads: Payloads, directory: Path) -> Iterator[tuple[str, int]]:
+    """Start the bare routes. Yield their URL and process id."""
     (port,) = ports.free(1)
     model = f"{served.variant}-text"
     module = "deploy.bench.speed.bare_routes"
