@@ -104,7 +104,7 @@ def test_a_plan_is_built_for_all_batches_and_named_for_its_machine(
         files=(file,),
         output=output,
         input_name="x",
-        input_shapes=((8,), (64,)),
+        input_shapes=((64,),),
         max_batch_size=32,
         target=target,
     )
