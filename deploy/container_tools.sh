@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Put what the container tests need into .tools/engine: deploy/container_tools.sh [--check]
+# Put what the container tests need into .tools/engine: deploy/container_tools.sh [--check|--daemon]
 #
 #   debian.tar   a root file system with Python, of which the tests make images that stand in for published ones
 #   usr/         a Docker engine with Compose and Buildx, unless a Docker daemon answers already
@@ -7,7 +7,7 @@
 # The engine's packages are unpacked, not installed: an installation would start a daemon and keep it. They are those of
 # Debian 13, because Debian 12 has no Compose, and its Docker 20.10 does not know the start intervals of health checks.
 # runc is this system's, because it is linked with this system's libraries. With --check nothing is done, and the exit
-# status says whether all is there.
+# status says whether all is there; with --daemon, whether a Docker daemon with Compose answers this user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,9 +18,10 @@ base=(base-files base-passwd bash coreutils dash findutils grep libc-bin sed
   python3 python3-pip-whl python3-setuptools-whl libpython3.11 libstdc++6 curl wget)
 
 daemon_answers() { docker compose version && docker info; } >/dev/null 2>&1
-is_complete() { [ -f "$engine/debian.tar" ] && { [ -x "$engine/usr/bin/docker" ] || daemon_answers; }; }
+has_engine() { [ -x "$engine/usr/bin/docker" ] && command -v ip && [ -x /usr/sbin/iptables ]; } >/dev/null
+is_complete() { [ -f "$engine/debian.tar" ] && { has_engine || daemon_answers; }; }
 
-if [ "${1:-}" = --check ]; then is_complete; exit; fi
+case ${1:-} in --check) is_complete; exit ;; --daemon) daemon_answers; exit ;; esac
 command -v apt-get >/dev/null || { echo "The container tests take an engine and images from Debian's packages, by apt-get." >&2; exit 1; }
 started=$SECONDS
 mkdir -p "$engine"

@@ -33,7 +33,14 @@ pytestmark = pytest.mark.slow
 def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     (copy / "deploy").mkdir(parents=True)
-    for name in ("deploy/setup.sh", "deploy/test_tools.sh", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (
+        "deploy/setup.sh",
+        "deploy/test_tools.sh",
+        "deploy/container_tools.sh",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    ):
         shutil.copy(ROOT / name, copy / name)
     for name in ("gateway", "export"):
         (copy / name).mkdir()
@@ -68,7 +75,7 @@ def python(directory: Path, body: str) -> str:
 @pytest.mark.parametrize("arguments", [(), ("everything",)])
 def test_says_how_it_is_called(checkout: Path, arguments: tuple[str, ...]) -> None:
     status, said = run(checkout, *arguments)
-    assert (status, said) == (2, f"usage: {checkout}/deploy/setup.sh serve|openvino|bench|export|test\n")
+    assert (status, said) == (2, f"usage: {checkout}/deploy/setup.sh serve|openvino|bench|export|test|containers\n")
 
 
 @pytest.mark.parametrize(

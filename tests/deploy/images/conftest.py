@@ -100,7 +100,7 @@ def export_base(engine: Engine, triton_image: str, tmp_path_factory: pytest.Temp
 
 def install_packages(target: Path, *requirements: str | Path) -> None:
     """Install Python packages for the images' Python into a folder, from uv's cache where it has them."""
-    command = [ROOT / ".tools/uv/bin/uv", "--quiet", "pip", "install", "--target", target]
+    command: list[str | Path] = [ROOT / ".tools/uv/bin/uv", "--quiet", "pip", "install", "--target", target]
     command += ["--python", sys.executable, "--python-version", "3.11", "--only-binary", ":all:", *requirements]
     run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=_BUILD_S)
     assert run.returncode == 0, run.stderr

@@ -47,9 +47,9 @@ class Engine:
         assert run.returncode == 0 or not check, said
         return run
 
-    def out(self, *arguments: str | Path, **options: float) -> str:
-        """What a command prints on stdout."""
-        return self.run(*arguments, **options).stdout
+    def out(self, *arguments: str | Path, seconds: float = 120) -> str:
+        """Run a command of `docker` that succeeds, and return what it prints on stdout."""
+        return self.run(*arguments, seconds=seconds).stdout
 
     def answers(self) -> bool:
         """Whether there is a client with Compose, and a daemon that this user may use."""

@@ -22,7 +22,7 @@ def write_settings(directory: Path) -> dict[str, str]:
     pairs = (line.partition("=") for line in listed.splitlines())
     settings = {name.rpartition(".")[2]: shlex.split(value)[0] for name, _, value in pairs}
     authorities = Path(settings.get("cert") or ssl.get_default_verify_paths().cafile or os.devnull)
-    kept = {name: _reachable(settings[name]) for name in _KEPT if name in settings}
+    kept: dict[str, str] = {name: _reachable(settings[name]) for name in _KEPT if name in settings}
     if proxy := os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         kept["proxy"] = proxy
     if certificates := authorities.read_text():

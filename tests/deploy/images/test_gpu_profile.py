@@ -2,8 +2,7 @@
 Triton and its gateway, in the order that Compose gives them.
 
 The demo and onnxruntime take the place of L14-336 and TensorRT, and a file of weights that of the hub. The images' bases
-are stand-ins (`stand_ins/`). The exporter's image is built by its Dockerfile, but for torch and CUDA's libraries, which
-are mounted.
+are stand-ins (`stand_ins/`). The exporter's image is built by its Dockerfile, but torch and CUDA's libraries are mounted.
 """
 
 import json
@@ -59,7 +58,7 @@ def contents(engine: Engine) -> str:
 def test_the_exporters_image_has_what_its_dockerfile_says(engine: Engine, export_image: str) -> None:
     said = engine.out(
         *("run", "--rm", "--network=none", "--entrypoint", "sh", export_image, "-c"),
-        "id -u; ls /opt/export/bin /opt/export/lib/python*/site-packages; stat -c '%u %n' /repository /cache; ls /run /etc",
+        "id -u; stat -c '%u %n' /repository /cache; ls /run /etc /opt/export/bin /opt/export/lib/python*/site-packages",
     )
     lines = said.splitlines()
     assert lines[0] == "1000"
