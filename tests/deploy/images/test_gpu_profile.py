@@ -1,8 +1,9 @@
 """The GPU profile of deploy/compose.yaml as far as it goes without a GPU, on a real Docker engine: its export job, its
 Triton and its gateway, in the order that Compose gives them.
 
-The demo and onnxruntime take the place of L14-336 and TensorRT, and a file of weights that of the hub. The images' bases
-are stand-ins (`stand_ins/`). The exporter's image is built by its Dockerfile, but torch and CUDA's libraries are mounted.
+The demo and onnxruntime take the place of L14-336 and TensorRT, and a file of weights that of the hub. The bases of
+the images are stand-ins (`stand_ins/`). The exporter's image is built by its Dockerfile, but torch and CUDA's libraries
+are mounted.
 """
 
 import json
