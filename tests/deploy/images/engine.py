@@ -120,7 +120,9 @@ def _own_engine(directory: Path, bridge: str) -> Iterator[Engine]:
 def _bridge() -> Iterator[str]:
     """A bridge for this engine alone: docker0 may be that of another one, and `--bridge=none` would remove it."""
     name = f"pe-{os.getpid()}"
-    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    added = subprocess.run(["ip", "link", "add", name, "type", "bridge"], capture_output=True, text=True, check=False)
+    if added.returncode:
+        raise EngineUnavailable(f"No Docker daemon answers, and this user may not make networks: {added.stderr}")
     try:
         yield name
     finally:
