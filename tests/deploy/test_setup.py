@@ -38,8 +38,8 @@ def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     (copy / "deploy").mkdir(parents=True)
     (copy / "deploy/embedded").mkdir()
-    scripts = ("deploy/setup.sh", "deploy/test_tools.sh", "deploy/embedded/hardware.py")
-    for name in (*scripts, "pyproject.toml", "README.md", "LICENSE"):
+    scripts = ("setup.sh", "test_tools.sh", "container_tools.sh", "embedded/hardware.py")
+    for name in (*(f"deploy/{script}" for script in scripts), "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
     for name in ("gateway", "export"):
         (copy / name).mkdir()
@@ -74,7 +74,10 @@ def python(directory: Path, body: str) -> str:
 @pytest.mark.parametrize("arguments", [(), ("everything",)])
 def test_says_how_it_is_called(checkout: Path, arguments: tuple[str, ...]) -> None:
     status, said = run(checkout, *arguments)
-    assert (status, said) == (2, f"usage: {checkout}/deploy/setup.sh serve|openvino|cuda|bench|export|test\n")
+    assert (status, said) == (
+        2,
+        f"usage: {checkout}/deploy/setup.sh serve|openvino|cuda|bench|export|test|containers\n",
+    )
 
 
 @pytest.mark.parametrize(
