@@ -44,7 +44,7 @@ def test_elementary_form_is_attention(causal: bool) -> None:
 def test_packed_form_is_attention(causal: bool) -> None:
     q, k, v = torch.randn(3, 2, LENGTH, WIDTH)
     packed = torch.stack([x.view(2, LENGTH, HEADS, -1) for x in (q, k, v)], dim=3).flatten(2)
-    attended = FORMS["packed"].attend_packed(packed, HEADS, causal)
+    attended = FORMS["packed"].attend_packed(packed, HEADS, causal_mask(LENGTH) if causal else None)
     torch.testing.assert_close(attended, by_torch(q, k, v, causal))
 
 
