@@ -20,7 +20,7 @@ from export import parity
 from export.engines.onnx import onnxruntime_session
 from export.errors import ParityError
 from export.graph import attention, onnx_graph
-from export.graph.forms import FORMS, Form, Fused
+from export.graph.forms import FORMS, Form, Fused, causal_mask
 from export.graph.typed_towers import typed_tower
 from export.parity import torch_reference
 from export.repository.triton_config import INPUTS
@@ -161,12 +161,12 @@ def test_the_fp16_stream_is_added_and_normed_where_squares_exceed_fp16(tmp_path:
 class Alone(nn.Module):
     """Attention and its output projection."""
 
-    def __init__(self, rewritten: attention.SelfAttention) -> None:
+    def __init__(self, rewritten: attention.SelfAttention, mask: Tensor | None = None) -> None:
         super().__init__()
-        self.rewritten = rewritten
+        self.rewritten, self.mask = rewritten, mask
 
     def forward(self, x: Tensor) -> Tensor:
-        attended: Tensor = self.rewritten.out(self.rewritten(x))
+        attended: Tensor = self.rewritten.out(self.rewritten(x, self.mask))
         return attended
 
 
@@ -199,7 +199,8 @@ def test_packed_causal_attention_is_open_clips(tmp_path: Path) -> None:
     block = text.transformer.resblocks[0]
     amplify(block.attn)
     expected = block.attn(x, x, x, need_weights=False, attn_mask=text.attn_mask)[0]
-    path = exported(Alone(attention.text_attention(block.attn, Fused(packed=True))), x, tmp_path)
+    rewritten = attention.text_attention(block.attn, Fused(packed=True))
+    path = exported(Alone(rewritten, causal_mask(text.context_length)), x, tmp_path)
     with onnxruntime_session(unpacked(path)) as attend:
         np.testing.assert_allclose(attend(x.numpy()), expected.numpy(), atol=1e-4, rtol=1e-4)
 
