@@ -27,6 +27,8 @@ compile uv - <<<'uv>=0.13,<0.14'
 requirements build-system requires | compile build -
 compile dev pyproject.toml --group dev
 compile gateway pyproject.toml --constraint constraints/dev.txt
+# The gateway's image also sends traces, because nothing can be installed into a running container.
+compile gateway-image pyproject.toml --extra otel --constraint constraints/dev.txt
 requirements project optional-dependencies export | compile export-dev - --group export-test
 requirements project optional-dependencies export | compile export - --constraint constraints/export-dev.txt
 # Without dependencies: the Python API of nvidia-pytriton has thirty, and the server in its wheel needs none of them.

@@ -182,6 +182,7 @@ def _make(
         graph=graph.path,
         files=graph.files,
         output=staged,
+        input_name=input_name,
         input_shapes=request.variant.input_shapes(tower),
         max_batch_size=request.max_batch_size,
         target=inputs.target,

@@ -4,7 +4,8 @@
     pe-export preflight                 the same check in the exporter's environment
 
 Triton's own message for such a plan comes later and names no remedy. Each plan that Triton cannot load is a line on
-standard error, with the command that rebuilds the plan.
+standard error, with the command that rebuilds the plan. A plan of another device with the same compute capability gets
+a warning: Triton loads it, but the builder chose its kernels for the other device.
 
 Exit status: 0 if Triton can load every plan or there is no plan, 1 if it cannot load one, 2 if the repository cannot be
 read. This file needs only Python 3.10 and the standard library, because a serving image has nothing else.
@@ -34,10 +35,29 @@ _LIBRARY_DIRECTORIES: Final = (
 )
 _LIBRARY: Final = re.compile(r"libnvinfer\.so\.(\d+\.\d+\.\d+)")
 _SERVED_AS_PLAN: Final = re.compile(r"""^\s*(backend|platform)\s*:\s*["']tensorrt(_plan)?["']""", re.MULTILINE)
-_TARGET: Final = re.compile(r"tensorrt (\S+) sm(\d+)")
-# cuda.h: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
+# What `export.engines.tensorrt.TensorRtEngine.target` writes.
+_TARGET: Final = re.compile(r"tensorrt (\d+(?:\.\d+)+) sm(\d+)(?: batch \d+)?(?: on (.+))?")
+# cuda.h: CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR and _MINOR.
+_MULTIPROCESSORS: Final = 16
 _MAJOR: Final = 75
 _MINOR: Final = 76
+_NAME_BYTES: Final = 256
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What the CUDA driver says about a GPU, or about an instance of a partitioned GPU (MIG)."""
+
+    name: str
+    """The driver's name. The name of an instance ends with its profile: "NVIDIA H100 80GB HBM3 MIG 1g.10gb"."""
+    compute_capability: str
+    """Without the dot: "90" is Hopper."""
+    multiprocessors: int
+    """Number of streaming multiprocessors (SMs)."""
+    memory_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.multiprocessors} SMs, {self.memory_bytes / 2**30:.0f} GiB"
 
 
 @dataclass(frozen=True)
@@ -46,15 +66,12 @@ class Machine:
 
     tensorrt: str
     """Version of the TensorRT library; empty if there is none."""
-    compute_capabilities: tuple[str, ...]
-    """Compute capability of each GPU that a process may use, without the dot: "90" is Hopper."""
+    gpus: tuple[Gpu, ...]
+    """The GPUs that a process may use, in the driver's order."""
 
     def __str__(self) -> str:
-        gpus = ", ".join(self.compute_capabilities)
-        return (
-            f"{f'TensorRT {self.tensorrt}' if self.tensorrt else 'no TensorRT'}, "
-            f"{f'compute capability {gpus}' if gpus else 'no GPU'}"
-        )
+        gpus = "; ".join(f"{gpu}, compute capability {gpu.compute_capability}" for gpu in self.gpus)
+        return f"{f'TensorRT {self.tensorrt}' if self.tensorrt else 'no TensorRT'}, {gpus or 'no GPU'}"
 
 
 NEITHER: Final = Machine("", ())
@@ -63,7 +80,12 @@ NEITHER: Final = Machine("", ())
 
 def this_machine() -> Machine:
     """Find the library that Triton would load, and the GPUs that the driver would give to Triton."""
-    return Machine(_tensorrt_version(_library_directories()), _compute_capabilities(_driver()))
+    return Machine(_tensorrt_version(_library_directories()), gpus())
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Ask the CUDA driver for the GPUs that this process may use; empty if there is none, or no driver."""
+    return _gpus(_driver())
 
 
 def plans(repository: Path) -> Iterator[Path]:
@@ -87,7 +109,7 @@ def misfit(model: Path, machine: Machine) -> str:
         return ""
     try:
         certificate = _read(version)
-        target = _TARGET.match(certificate["inputs"]["target"])
+        target = _TARGET.fullmatch(certificate["inputs"]["target"])
         files: dict[str, str] = certificate["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{CERTIFICATE} of version {version.name} cannot be read ({error!r})"
@@ -101,6 +123,40 @@ def misfits(repository: Path, machine: Machine) -> Iterator[str]:
     for model in plans(repository):
         if reason := misfit(model, machine):
             yield f"{model.name}: {reason}. Rebuild the plan on the serving machine: {_command(model)}"
+
+
+def caution(model: Path, machine: Machine) -> str:
+    """Explain in which way the GPUs of `machine` differ from the GPU for which a model's plan was built.
+
+    Only GPUs of the plan's compute capability count, because on others Triton cannot load the plan.
+
+    Args:
+        model: directory of the model.
+
+    Returns:
+        The difference, on one line. Empty if there is none, or if the certificate does not name the GPU.
+    """
+    version = _certified_plan(model)
+    try:
+        target = _TARGET.fullmatch(_read(version)["inputs"]["target"]) if version else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # `misfit` reports it.
+    if target is None or target[3] is None:
+        return ""
+    others = [str(gpu) for gpu in machine.gpus if gpu.compute_capability == target[2] and str(gpu) != target[3]]
+    return (
+        f"the plan was built for {target[3]}, and this machine has {'; '.join(dict.fromkeys(others))}" if others else ""
+    )
+
+
+def cautions(repository: Path, machine: Machine) -> Iterator[str]:
+    """Yield one line for each plan that Triton can load on `machine`, but that was built for another device."""
+    for model in plans(repository):
+        if reason := caution(model, machine):
+            yield (
+                f"{model.name}: {reason}. Triton loads the plan, but a plan built here may be faster, and this one may "
+                f"need more memory than there is. Rebuild the plan on the serving machine: {_command(model)}"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,10 +175,11 @@ def report(repository: Path) -> int:
     try:
         found = len(list(plans(repository)))
         lines = list(misfits(repository, machine))
+        warnings = list(cautions(repository, machine))
     except OSError as error:
         print(f"preflight: cannot read the model repository {repository}: {error.strerror}", file=sys.stderr)
         return 2
-    for line in lines:
+    for line in (*lines, *(f"warning: {warning}" for warning in warnings)):
         print(f"preflight: {line}", file=sys.stderr)
     if not lines and found:
         print(f"preflight: {found} TensorRT {'plan matches' if found == 1 else 'plans match'} this machine: {machine}")
@@ -157,15 +214,19 @@ def _reasons(tensorrt: str, capability: str, machine: Machine) -> Iterator[str]:
     # TensorRT loads only plans that the same version built, on GPUs of the same compute capability.
     if not machine.tensorrt:
         yield f"the plan needs TensorRT {tensorrt}, and this machine has no TensorRT"
-    elif tensorrt.split(".")[:3] != machine.tensorrt.split(".")[:3]:
+    elif not _same_version(tensorrt, machine.tensorrt):
         yield f"the plan needs TensorRT {tensorrt}, and this machine has {machine.tensorrt}"
-    if not machine.compute_capabilities:
+    here = [gpu.compute_capability for gpu in machine.gpus]
+    if not here:
         yield f"the plan needs a GPU of compute capability {capability}, and this machine has no GPU"
-    elif any(here != capability for here in machine.compute_capabilities):
-        yield (
-            f"the plan needs compute capability {capability}, "
-            f"and this machine has {', '.join(machine.compute_capabilities)}"
-        )
+    elif any(other != capability for other in here):
+        yield f"the plan needs compute capability {capability}, and this machine has {', '.join(here)}"
+
+
+def _same_version(one: str, other: str) -> bool:
+    # Plans need an equal build number, too (https://docs.nvidia.com/deeplearning/tensorrt, "Support Policies"). The
+    # name of a library's file lacks it.
+    return all(mine == yours for mine, yours in zip(one.split("."), other.split("."), strict=False))
 
 
 def _damages(version: Path, files: dict[str, str]) -> Iterator[str]:
@@ -199,13 +260,24 @@ def _library_directories() -> list[Path]:
 def _tensorrt_version(directories: Sequence[Path]) -> str:
     """Find the version of the first TensorRT library; empty if there is none.
 
-    `libnvinfer.so.10` is a link to a file whose name contains the full version.
+    The library reports four numbers. If it cannot be loaded, three are in the name of its file: `libnvinfer.so.10` is a
+    link to that file.
     """
     for directory in directories:
         for path in sorted(directory.glob("libnvinfer.so.*")):
             if found := _LIBRARY.fullmatch(path.resolve().name):
-                return found[1]
+                return _reported_version(path) or found[1]
     return ""
+
+
+def _reported_version(library: Path) -> str:
+    """Load a TensorRT library and ask for its version. Empty if it cannot be loaded or reports none."""
+    try:
+        loaded = ctypes.CDLL(str(library))
+        parts = [int(getattr(loaded, f"getInferLib{part}Version")()) for part in ("Major", "Minor", "Patch", "Build")]
+    except (OSError, AttributeError):
+        return ""
+    return ".".join(str(part) for part in parts) if parts[0] > 0 else ""
 
 
 def _driver() -> Any:
@@ -216,25 +288,37 @@ def _driver() -> Any:
         return None
 
 
-def _compute_capabilities(driver: Any) -> tuple[str, ...]:
-    """Ask the driver for the compute capability of each GPU, without the dot; empty if there is no GPU or an error.
+def _gpus(driver: Any) -> tuple[Gpu, ...]:
+    """Ask the driver for each GPU; empty if there is no GPU or an error.
 
     nvidia-smi is not used: not every container has it, and it ignores CUDA_VISIBLE_DEVICES.
     """
     count = ctypes.c_int()
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return ()
-    capabilities = []
+    found = []
     for ordinal in range(count.value):
-        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        device, name, memory = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES), ctypes.c_size_t()
+        numbers = {attribute: ctypes.c_int() for attribute in (_MAJOR, _MINOR, _MULTIPROCESSORS)}
         if (
             driver.cuDeviceGet(ctypes.byref(device), ordinal)
-            or driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
-            or driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+            or driver.cuDeviceGetName(name, _NAME_BYTES, device)
+            or driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+            or any(
+                driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+                for attribute, value in numbers.items()
+            )
         ):
             return ()
-        capabilities.append(f"{major.value}{minor.value}")
-    return tuple(capabilities)
+        found.append(
+            Gpu(
+                name=" ".join(name.value.decode("utf-8", errors="replace").split()) or "unnamed GPU",
+                compute_capability=f"{numbers[_MAJOR].value}{numbers[_MINOR].value}",
+                multiprocessors=numbers[_MULTIPROCESSORS].value,
+                memory_bytes=memory.value,
+            )
+        )
+    return tuple(found)
 
 
 if __name__ == "__main__":

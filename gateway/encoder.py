@@ -2,6 +2,8 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -55,6 +57,12 @@ class EncoderSpec:
         """
         shapes = (self.variant, self.image_size, self.context_length, self.embed_dim)
         return (*shapes, self.vision.weights, self.text.weights)
+
+    @cached_property
+    def space_name(self) -> str:
+        """The embedding space for people and databases: the variant, and the start of a digest of all weights."""
+        digest = sha256(repr((self.vision.weights, self.text.weights)).encode()).hexdigest()
+        return f"{self.variant}@{digest[:12]}"
 
     def accepts(self, other: "EncoderSpec") -> bool:
         """Whether inputs that were made for `other` can be embedded by this, in the same space."""

@@ -1,4 +1,4 @@
-"""The service behind the HTTP routes: choose the variant, embed, compare. Knows neither HTTP nor gRPC.
+"""The service behind the HTTP routes: choose the variant, embed, compare, classify. Knows neither HTTP nor gRPC.
 
     fetch -> decode -> preprocess  \\
                                      encode -> similarity
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.concurrency import task_group
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
@@ -20,6 +21,7 @@ from gateway.in_flight import current_request
 from gateway.observe.stages import Stages
 from gateway.similarity import cosine
 from gateway.texts.embedder import TextEmbedder, TextEmbeddings
+from gateway.zero_shot import class_embeddings, probabilities
 
 # The incumbent's default variant. It answers where several variants are loaded and the request names none.
 PREFERRED_VARIANT: Final = "PE-Core-L14-336"
@@ -53,6 +55,21 @@ class Compared:
     similarities: Embeddings
     truncated: list[int]
     query_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """The classes of N images, of C possible ones.
+
+    Attributes:
+        probabilities: float64 [N, C]. Each row adds up to 1.
+        similarities: float32 [N, C].
+        truncated: indices of the classes of which a prompt was truncated.
+    """
+
+    probabilities: NDArray[np.float64]
+    similarities: Embeddings
+    truncated: list[int]
 
 
 class EmbeddingService:
@@ -127,6 +144,26 @@ class EmbeddingService:
         truncated = embedded.truncated
         return Compared(similarities, [place - 1 for place in truncated if place], 0 in truncated)
 
+    async def classify(
+        self, spec: EncoderSpec, images: Sequence[ImageSource], classes: Sequence[Sequence[str]], stages: Stages
+    ) -> Classified:
+        """Compare N images with C classes, each given by its prompts.
+
+        Raises:
+            InvalidInput: as for `embed`, or the model's configuration has no logit scale.
+            InvalidImage, ServerError: as for `embed`.
+        """
+        logit_scale = _logit_scale(spec)
+        texts = [prompt for prompts in classes for prompt in prompts]
+        embedded = await self.embed(spec, [*images, *texts], stages)
+        with stages.measure("similarity"):
+            of_classes = class_embeddings(embedded.embeddings[len(images) :], list(map(len, classes)))
+            similarities = np.stack([cosine(image, of_classes) for image in embedded.embeddings[: len(images)]])
+            found = probabilities(similarities, logit_scale)
+        class_of = np.repeat(np.arange(len(classes)), list(map(len, classes)))
+        truncated = sorted({int(class_of[place - len(images)]) for place in embedded.truncated})
+        return Classified(found, similarities, truncated)
+
     def _check_counts(self, items: Sequence[ImageSource | str], stages: Stages) -> None:
         stages.items = len(items)
         texts = sum(isinstance(item, str) for item in items)
@@ -157,3 +194,13 @@ class EmbeddingService:
         """Embed texts while images of the same request may be waiting for other servers."""
         async with current_request().working():
             return await self._texts.embed(spec, texts, stages)
+
+
+def _logit_scale(spec: EncoderSpec) -> float:
+    """The logit scale that the exporter wrote into the configuration of the text tower."""
+    try:
+        return float(spec.text.certificate["logit_scale"])
+    except (KeyError, ValueError):
+        raise InvalidInput(
+            f"The configuration of {spec.variant} has no logit scale, so there are no probabilities. Use `compare`."
+        ) from None

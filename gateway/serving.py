@@ -16,6 +16,7 @@ from gateway import process_memory
 from gateway.http.app import create_app
 from gateway.http.connections import Connections, default_limit
 from gateway.http.context import context_of
+from gateway.http.keys_file import KeysFile
 from gateway.http.protocol import Protocol
 from gateway.http.server import Server
 from gateway.images.confined.messages import Limits
@@ -26,7 +27,8 @@ from gateway.observe.decode_metrics import DecodeMetrics
 from gateway.observe.triton_metrics import TritonMetrics
 from gateway.settings import Settings
 from gateway.supervisor import Supervisor
-from gateway.triton import addresses
+from gateway.triton import addresses, credentials
+from gateway.triton.channel import Access
 from gateway.triton.encoder import TritonEncoder
 
 # Pillow holds four bytes a pixel, and up to three copies while it converts.
@@ -38,10 +40,14 @@ def check(settings: Settings) -> None:
     """Check what the types of the settings do not check.
 
     Raises:
-        ValueError: an entry of a list is not a host or an address, or a required package is not installed.
+        ValueError: an entry of a list is not a host or an address, a file cannot be read or has other contents, or a
+            required package is not installed.
     """
     fetch_policy(settings)
     addresses.parse(settings.triton_url)
+    triton_access(settings)
+    if settings.api_keys_file is not None:
+        KeysFile(settings.api_keys_file)
     if settings.traces:
         tracing.require()
 
@@ -70,7 +76,11 @@ def _run(settings: Settings, listeners: Sequence[socket.socket], interruptible: 
     registry = CollectorRegistry()
     tracer = tracing.Tracing() if settings.traces else None
     encoder = TritonEncoder(
-        settings.triton_url, settings.deadline_seconds, metrics=TritonMetrics(registry), tracing=tracer
+        settings.triton_url,
+        settings.deadline_seconds,
+        metrics=TritonMetrics(registry),
+        tracing=tracer,
+        access=triton_access(settings),
     )
     fetcher = ImageFetcher(fetch_policy(settings), max_fetches=settings.max_fetches)
     decoder = DecodePool(settings.decode_workers, decode_limits(settings), DecodeMetrics(registry).count_lost)
@@ -108,6 +118,22 @@ def uvicorn_config(
         # The default is longer than that of most balancers, so that none sends a request on a closing connection.
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
+    )
+
+
+def triton_access(settings: Settings) -> Access:
+    """Read the files that secure the calls to Triton.
+
+    Raises:
+        ValueError: a file cannot be read or has other contents.
+    """
+    return credentials.load(
+        tls=settings.triton_tls,
+        ca=settings.triton_ca_file,
+        certificate=settings.triton_certificate_file,
+        key=settings.triton_key_file,
+        server_name=settings.triton_server_name,
+        headers=settings.triton_headers.get_secret_value() if settings.triton_headers else "",
     )
 
 

@@ -1,5 +1,6 @@
 """The settings, read from environment variables: with the incumbent's name if it has one, otherwise with `PE_`."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -62,15 +63,50 @@ class Settings(BaseSettings):
         validation_alias="PE_TRITON_URL",
         description="Triton's gRPC address: `host:port`, `unix:/path`, several with commas, or `dns:///name:port`.",
     )
+    triton_tls: bool = Field(
+        default=False,
+        validation_alias="PE_TRITON_TLS",
+        description="Whether to use TLS to Triton.",
+    )
+    triton_ca_file: Path | None = Field(
+        default=None,
+        validation_alias="PE_TRITON_CA_FILE",
+        description="Certificates (PEM) that may sign Triton's. Unset: the public ones that gRPC contains.",
+    )
+    triton_certificate_file: Path | None = Field(
+        default=None,
+        validation_alias="PE_TRITON_CERTIFICATE_FILE",
+        description="The gateway's own certificate (PEM), for a Triton that asks for one.",
+    )
+    triton_key_file: Path | None = Field(
+        default=None,
+        validation_alias="PE_TRITON_KEY_FILE",
+        description="The key of that certificate (PEM, without a passphrase).",
+    )
+    triton_server_name: str | None = Field(
+        default=None,
+        validation_alias="PE_TRITON_SERVER_NAME",
+        description="Name that Triton's certificate must have. Unset: the host in `PE_TRITON_URL`.",
+    )
+    triton_headers: SecretStr | None = Field(
+        default=None,
+        validation_alias="PE_TRITON_HEADERS",
+        description="Headers of calls to Triton: `name=value`, separated by commas. For `--grpc-restricted-protocol`.",
+    )
     api_keys: Annotated[frozenset[SecretStr], NoDecode] = Field(
         default=frozenset(),
         validation_alias="PE_API_KEYS",
         description="API keys, separated by commas. A request needs one of them. Unset: requests need no key.",
     )
+    api_keys_file: Path | None = Field(
+        default=None,
+        validation_alias="PE_API_KEYS_FILE",
+        description="File of more API keys, one a line. It is read again when it changes.",
+    )
     metrics_open: bool = Field(
         default=True,
         validation_alias="PE_METRICS_OPEN",
-        description="Whether `/metrics` needs no key although `PE_API_KEYS` is set.",
+        description="Whether `/metrics` needs no key although other paths do.",
     )
     default_variant: str | None = Field(
         default=None,
@@ -268,6 +304,18 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_host_is_unset(cls, value: object) -> object:
         return value or cls.model_fields["host"].default
+
+    @field_validator(
+        "api_keys_file",
+        "triton_ca_file",
+        "triton_certificate_file",
+        "triton_key_file",
+        "triton_server_name",
+        mode="before",
+    )
+    @classmethod
+    def _empty_text_is_unset(cls, value: object) -> object:
+        return value or None
 
     @field_validator("default_variant", mode="after")
     @classmethod

@@ -24,7 +24,9 @@ EMBED_DIM = 8
 def fake_spec(
     variant: str = "PE-Fake-T8-16", max_batch_size: int = 8, token_lengths: tuple[int, ...] = (8,)
 ) -> EncoderSpec:
-    certificate = {"variant": variant, "engine": "none", "precision": "fp32", "notice": "A fake."}
+    certificate = {
+        "variant": variant, "engine": "none", "precision": "fp32", "notice": "A fake.", "logit_scale": "10.0"
+    }  # fmt: skip
     return EncoderSpec(
         variant=variant,
         image_size=(16, 16),

@@ -19,7 +19,7 @@ LEVELS: Final = [
     {"listening", "process_memory", "supervisor"},
     {"encoder", "in_flight", "settings"},
     {"observe", "drain"},
-    {"images", "texts", "triton", "similarity"},
+    {"images", "texts", "triton", "similarity", "zero_shot"},
     {"service"},
     {"http"},
     {"serving"},

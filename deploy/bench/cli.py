@@ -1,15 +1,19 @@
-"""`pe-bench`: measure the speed or the resilience of the served stack, or the speed of a GPU."""
+"""`pe-bench`: measure, tune and check the served stack."""
 
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from deploy.bench.first_check import cli as first_check
 from deploy.bench.resilience import cli as resilience
 from deploy.bench.speed import cli as speed
+from deploy.bench.tuning import cli as tuning
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "speed": speed.main,
     "resilience": resilience.main,
+    "tune": tuning.main,
+    "first-check": first_check.main,
     "gpu": lambda arguments: speed.main(arguments, gpu=True),
 }
 

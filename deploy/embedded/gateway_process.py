@@ -33,7 +33,7 @@ class GatewayProcess:
             "The gateway",
             _COMMAND,
             {
-                **os.environ,
+                **_environment(),
                 "HOST": host,
                 "PORT": str(port),
                 "NUM_WORKERS": str(workers),
@@ -77,6 +77,11 @@ class GatewayProcess:
     def stop(self, signals: Signals) -> None:
         """Stop the gateway and wait until it drained, or was killed for taking too long."""
         self._child.stop(signals, patience=_STOP_S)
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without settings for another Triton, such as TLS, which the embedded one does not use."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PE_TRITON_")}
 
 
 def reachable_host(host: str) -> str:

@@ -5,12 +5,12 @@ FROM docker.io/library/python:3.11.14-slim-bookworm AS python
 FROM python AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY constraints/build.txt constraints/gateway.txt ./
+COPY constraints/build.txt constraints/gateway-image.txt ./
 # Every package is pinned by its hash, and none needs a compiler. The final stage copies only /opt/gateway, without pip.
 RUN python -m venv --without-pip /opt/gateway \
  && python -m pip install --no-deps --require-hashes --only-binary :all: -r build.txt \
  && python -m pip --python /opt/gateway/bin/python install \
-    --no-deps --require-hashes --only-binary :all: -r gateway.txt
+    --no-deps --require-hashes --only-binary :all: -r gateway-image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 # The project's other commands are removed, because this image lacks what they import.

@@ -34,6 +34,8 @@ class BuildRequest:
     """The graph, then its weights file if there is one. All files are in one scratch directory."""
     output: Path
     """The version directory to fill."""
+    input_name: str
+    """Name of the graph's input."""
     input_shapes: tuple[tuple[int, ...], ...]
     """Shapes of one input without the batch axis, from the smallest to the largest."""
     max_batch_size: int

@@ -1,9 +1,14 @@
 """Engine `tensorrt`: TensorRT compiles the graph to a plan, on the kind of GPU that will serve the plan."""
 
+import re
+from collections.abc import Sequence
 from typing import Any, Final
 
+from export import preflight
 from export.engines import tensorrt_plan
 from export.engines.engine import BuildRequest, Engine, Runtime, set_instances
+from export.engines.tensorrt_compiler import ShapeRange
+from export.engines.tensorrt_library import HOW, library_version, load_library
 from export.errors import TargetError
 from export.files import sha256_of
 from export.graph.spec import Precision
@@ -16,32 +21,38 @@ _CUDA_GRAPH_BATCH_SIZES: Final = (1, 2, 4, 8)
 
 
 class TensorRtEngine(Engine):
-    """A plan. It is tied to TensorRT's version, the GPU's compute capability and the largest batch."""
+    """A plan. It is tied to TensorRT's version, the GPU and the largest batch."""
 
     name = "tensorrt"
     backend = "tensorrt"
     precisions = ("fp16", "bf16", "fp32")
     form = "elementary"
     warms_up_full_batch = True
-    sources = ("export.engines.tensorrt_plan",)
+    sources = ("export.engines.tensorrt_build", "export.engines.tensorrt_compiler", "export.engines.tensorrt_plan")
 
     def target(self, max_batch_size: int) -> str:
-        return f"{tensorrt_plan.this_machine()} batch {max_batch_size}"
+        gpu = _gpu()
+        version = library_version(load_library())
+        # `preflight` reads this.
+        return f"tensorrt {version} sm{gpu.compute_capability} batch {max_batch_size} on {gpu}"
 
     def build(self, request: BuildRequest, progress: Progress) -> tuple[Any, ...]:
-        # The name contains the target, so that users can distinguish plans of several machines.
-        name = f"{request.target.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
+        # The name contains what Triton requires of a plan's machine, so that users can distinguish several plans.
+        required = request.target.partition(" on ")[0]
+        name = f"{required.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
         plan = request.output / name
+        shapes = shape_range(request.input_shapes, request.max_batch_size)
+        tied_to = re.sub(r" batch \d+", "", request.target)
         with progress.step(request.tower, "build", request.target) as advance:
-            tensorrt_plan.build(request.graph, plan, request.input_shapes, request.max_batch_size, advance)
+            tensorrt_plan.build(load_library(), request.graph, plan, {request.input_name: shapes}, tied_to, advance)
         return (plan,)
 
     def runtime(self, precision: Precision) -> Runtime | None:
         try:
-            target = tensorrt_plan.this_machine()
+            description = f"tensorrt {library_version(load_library())} on {_gpu()}"
         except TargetError:
             return None
-        return Runtime(str(target), tensorrt_plan.plan_on_gpu)
+        return Runtime(description, tensorrt_plan.plan_on_gpu)
 
     def missing_runtime(self, precision: Precision) -> str:
         return "there is no GPU or no TensorRT here to run it: export on the machine that serves it"
@@ -57,3 +68,31 @@ class TensorRtEngine(Engine):
         for size in sorted(size for size in sizes if size <= config.max_batch_size):
             for shape in input_shapes:
                 cuda.graph_spec.add(batch_size=size).input[config.input[0].name].dim.extend(shape)
+
+
+def shape_range(input_shapes: Sequence[tuple[int, ...]], max_batch_size: int) -> ShapeRange:
+    """Return the shapes of a plan: batches of 1 to `max_batch_size`, and all inputs between the first and the last.
+
+    TensorRT chooses its kernels for the last shape, which takes the longest.
+
+    Args:
+        input_shapes: as in `BuildRequest`.
+    """
+    smallest, largest = input_shapes[0], input_shapes[-1]
+    return ShapeRange((1, *smallest), (max(1, max_batch_size // 2), *largest), (max_batch_size, *largest))
+
+
+def _gpu() -> preflight.Gpu:
+    """Return torch's current GPU.
+
+    Raises:
+        TargetError: this process cannot use a GPU.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise TargetError(f"no NVIDIA GPU to build a TensorRT plan on: {HOW}")
+    current, gpus = torch.cuda.current_device(), preflight.gpus()
+    if current >= len(gpus):
+        raise TargetError(f"the NVIDIA driver does not describe GPU {current}, which torch uses: see nvidia-smi")
+    return gpus[current]

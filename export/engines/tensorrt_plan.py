@@ -1,107 +1,35 @@
-"""Build a TensorRT plan from an ONNX graph, and run a plan for the parity check. Both need an NVIDIA GPU.
+"""Build a TensorRT plan from an ONNX graph, and run a plan for the parity check."""
 
-This module uses the Python API of TensorRT 10.13 and 11 (https://docs.nvidia.com/deeplearning/tensorrt, "Python API").
-Every name used here exists in the bindings of 10.13.3.9 and 11.4.0.106.
-
-The network is strongly typed: the graph decides the precision of every product. Release 10 needs a flag for strong
-typing. Release 11 ignores the flag, because there every network is strongly typed.
-"""
-
-import importlib
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from export.errors import GraphError, ParityError, TargetError
+from export.engines import tensorrt_build
+from export.engines.tensorrt_compiler import Advance, ShapeRange
+from export.engines.tensorrt_library import load_library
+from export.errors import ParityError
 from export.parity import Array, Embed
 
-_HOW = (
-    "plans are built where they are served: on the serving machine, with the extra [gpu] in place of [export], "
-    "or inside the serving image with --gpus all"
-)
 
+def build(trt: Any, graph: Path, plan: Path, inputs: Mapping[str, ShapeRange], tied_to: str, advance: Advance) -> None:
+    """Compile `graph` and write the file `plan`. An interrupted or failed build leaves no file.
 
-@dataclass(frozen=True)
-class Target:
-    """The TensorRT version and the kind of GPU to which a plan is tied."""
-
-    tensorrt: str
-    """Version of TensorRT."""
-    compute_capability: str
-    """Compute capability of the GPU, without the dot: "90" is Hopper."""
-
-    def __str__(self) -> str:
-        return f"tensorrt {self.tensorrt} sm{self.compute_capability}"
-
-
-def this_machine() -> Target:
-    """Return the target of plans that are built on this machine, for torch's current GPU.
-
-    Raises:
-        TargetError: this machine has no GPU or no TensorRT.
-    """
-    import torch
-
-    if not torch.cuda.is_available():
-        raise TargetError(f"no NVIDIA GPU to build a TensorRT plan on: {_HOW}")
-    major, minor = torch.cuda.get_device_capability()
-    return Target(_tensorrt().__version__, f"{major}{minor}")
-
-
-def build(
-    graph: Path,
-    plan: Path,
-    input_shapes: Sequence[tuple[int, ...]],
-    max_batch_size: int,
-    advance: Callable[[float], None],
-) -> None:
-    """Compile `graph` and write the file `plan`.
-
-    Kernel timings are kept in the user's cache directory for later builds. Ctrl-C ends a build at its next step.
+    Kernel timings are kept in the user's cache directory for later builds.
 
     Args:
-        input_shapes: shapes of one input without the batch axis, from the smallest to the largest. The plan accepts
-            all shapes between the two. TensorRT chooses kernels for the largest shape, which takes the longest.
-        max_batch_size: the plan accepts batches of 1 to this size.
-        advance: receives the finished fraction of the current phase, from 0 to 1, on any thread.
+        trt: TensorRT's Python module.
+        inputs: for each input by name, the shapes that the plan accepts.
+        tied_to: the library and the device. Builds for the same ones use each other's timings.
+        advance: receives the finished fraction, from 0 to 1.
 
     Raises:
         GraphError: TensorRT cannot read or compile the graph.
-        TargetError: this machine has no GPU or no TensorRT.
     """
-    trt = _tensorrt()
-    logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph)):
-        raise GraphError(f"TensorRT cannot read the graph: {parser.get_error(0).desc()}")
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    smallest, largest = input_shapes[0], input_shapes[-1]
-    usual_batch = max(1, max_batch_size // 2)
-    profile.set_shape(network.get_input(0).name, (1, *smallest), (usual_batch, *largest), (max_batch_size, *largest))
-    config.add_optimization_profile(profile)
-    timings = _timing_cache_file(this_machine())
-    _use_timings(config, timings)
-    stop = threading.Event()
-    monitor = _monitor(trt, advance, stop)  # The configuration keeps no reference to it.
-    config.progress_monitor = monitor
-    # TensorRT discards exceptions that its callbacks raise, and with them an interrupt. So the build runs in a thread.
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            serialized = thread.submit(builder.build_serialized_network, network, config).result()
-        finally:
-            stop.set()  # This has no effect on a finished build.
-    if serialized is None:
-        raise GraphError("TensorRT could not build a plan from the graph: its messages are above")
-    plan.write_bytes(serialized)
-    _keep_timings(config, timings)
+    timings = _cache_directory() / f"{'-'.join(tied_to.replace('/', ' ').split())}.timings"
+    job = tensorrt_build.Job(trt.__name__, str(graph), inputs, str(plan), str(timings))
+    tensorrt_build.build(job, advance)
 
 
 @contextmanager
@@ -114,7 +42,7 @@ def plan_on_gpu(path: Path) -> Iterator[Embed]:
     """
     import torch
 
-    trt = _tensorrt()
+    trt = load_library()
     runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
@@ -140,63 +68,6 @@ def plan_on_gpu(path: Path) -> Iterator[Embed]:
     yield embed
 
 
-def _tensorrt() -> Any:
-    """Import TensorRT. The import is by name, because the library has no types and most machines do not have it.
-
-    The serving image has the library in the system and only the bindings as a Python package.
-    """
-    for name in ("tensorrt", "tensorrt_bindings"):
-        with suppress(ImportError):
-            return importlib.import_module(name)
-    raise TargetError(f"the tensorrt package is not installed: {_HOW}")
-
-
-def _timing_cache_file(target: Target) -> Path:
+def _cache_directory() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "perception-encoder-server" / f"{str(target).replace(' ', '-')}.timings"
-
-
-def _use_timings(config: Any, file: Path) -> None:
-    """Start from the timings of earlier builds. Start without if TensorRT rejects them (another driver or GPU)."""
-    known = file.read_bytes() if file.is_file() else b""
-    for content in (known, b""):
-        cache = config.create_timing_cache(content)
-        if cache is not None and config.set_timing_cache(cache, False):  # False rejects timings of another device.
-            return
-
-
-def _keep_timings(config: Any, file: Path) -> None:
-    cache = config.get_timing_cache()
-    if cache is None:
-        return
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    with suppress(OSError):  # Without a writable cache directory, only the next build is slower.
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(cache.serialize())
-        partial.replace(file)
-
-
-def _monitor(trt: Any, advance: Callable[[float], None], stop: threading.Event) -> Any:
-    """Report the finished fraction of TensorRT's outermost phase to `advance`, and end the build when `stop` is set.
-
-    TensorRT calls the monitor on any thread.
-    """
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if parent_phase is None:
-                self.steps[phase_name] = num_steps
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            if steps := self.steps.get(phase_name):
-                advance((step + 1) / steps)
-            return not stop.is_set()  # False ends the build.
-
-        def phase_finish(self, phase_name: str) -> None:
-            self.steps.pop(phase_name, None)
-
-    return Monitor()
+    return cache / "perception-encoder-server"

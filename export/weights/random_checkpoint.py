@@ -18,7 +18,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from export.variants import Variant, find_variant
+from export.graph.towers import TextTower, VisionTower
+from export.variants import Tower, Variant, find_variant
 from export.weights.checkpoint import TOWER_KEYS, build_tower
 
 NOTICE: Final = "Random weights: the embeddings mean nothing."
@@ -51,6 +52,12 @@ def write(variant_name: str, path: Path, seed: int = 0) -> None:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for _, value in _tensors(variant):
             file.write(value.numpy().tobytes())
+
+
+def random_tower(variant: Variant, tower: Tower) -> VisionTower | TextTower:
+    """Build a tower with random FP32 weights, as `load_tower` reads it from a file of `write`, but without a file."""
+    network = build_tower(variant, tower)
+    return VisionTower(network) if tower == "vision" else TextTower(network)
 
 
 def _tensors(variant: Variant) -> Iterator[tuple[str, Tensor]]:

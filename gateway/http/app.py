@@ -13,12 +13,13 @@ from prometheus_client import CollectorRegistry
 
 from gateway.drain import Drain
 from gateway.encoder import Encoder
-from gateway.http import docs, error_responses, health, openai, openapi, page, roboflow
+from gateway.http import classify, docs, error_responses, health, openai, openapi, page, roboflow
 from gateway.http.admission import Admission
 from gateway.http.clients import Clients
 from gateway.http.context import Context, attach
 from gateway.http.dispatch import Dispatch
 from gateway.http.keys import ApiKeys
+from gateway.http.keys_file import KeysFile
 from gateway.http.middleware import Cors, Observe
 from gateway.http.paths import Paths
 from gateway.http.request_span import RequestSpan
@@ -38,7 +39,9 @@ _DESCRIPTION: Final = (
     "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference. "
     f"Images may be {ACCEPTED_TEXT.replace(' and ', ' or ')}; of an animation, the first frame is embedded."
 )
-_EXPOSED_HEADERS: Final = ("Server-Timing", "X-Request-Id", "X-Model-Id", "X-Truncated", "Retry-After")
+_EXPOSED_HEADERS: Final = (
+    *("Server-Timing", "X-Request-Id", "X-Model-Id", "X-Embedding-Space", "X-Truncated", "Retry-After"),
+)
 
 
 def create_app(
@@ -84,7 +87,7 @@ def create_app(
     context = _create_context(settings, encoder, fetch, decoder, pool, registry)
     attach(app, context)
     # `include_router` would build these routes again, during the first request: 40 ms of CPU.
-    for router in (roboflow.router, openai.router, health.router):
+    for router in (roboflow.router, classify.router, openai.router, health.router):
         app.router.routes += router.routes
     docs.install(app)
     if settings.playground:
@@ -92,7 +95,7 @@ def create_app(
     error_responses.install(app)
     openapi.install(app)
     # The middleware that is added last is the first to see a request.
-    app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *openai.router.routes])
+    app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *classify.router.routes, *openai.router.routes])
     app.add_middleware(Admission, context=context)
     app.add_middleware(
         Cors,
@@ -125,7 +128,11 @@ def _create_context(
         fair=settings.client_identity != "none",
     )
     limiter.on_change = lambda: metrics.set_in_flight(limiter)
-    keys = ApiKeys((key.get_secret_value() for key in settings.api_keys), settings.metrics_open)
+    keys = ApiKeys(
+        (key.get_secret_value() for key in settings.api_keys),
+        settings.metrics_open,
+        KeysFile(settings.api_keys_file) if settings.api_keys_file else None,
+    )
     images = ImageEmbedder(encoder, fetch, decoder, settings.allow_numpy_input)
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     return Context(

@@ -48,6 +48,10 @@ class Variant(BaseModel):
         description="Lengths in tokens that texts are padded to.", examples=[[8, 16, 24, 32]]
     )
     embed_dim: int = Field(description="Numbers of an embedding.", examples=[1024])
+    embedding_space: str = Field(
+        description="Variant and weights. Only embeddings of one space can be compared.",
+        examples=["PE-Core-L14-336@0f1a2b3c4d5e"],
+    )
     vision: Tower = Field(description="The model that embeds images.")
     text: Tower = Field(description="The model that embeds texts.")
 
@@ -183,6 +187,7 @@ def describe(spec: EncoderSpec) -> dict[str, Any]:
         "context_length": spec.context_length,
         "token_lengths": list(spec.token_lengths),
         "embed_dim": spec.embed_dim,
+        "embedding_space": spec.space_name,
         **common,
         **{
             tower: {

@@ -7,7 +7,6 @@ known keys, so that the time of a response reveals nothing about them.
 
 import hmac
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -15,6 +14,7 @@ from starlette.types import Scope
 
 from gateway.errors import Unauthorized
 from gateway.http.headers import header, is_form, is_json
+from gateway.http.keys_file import KeysFile, digest
 
 # These paths are open as on the incumbent. Browsers load the files of the playground and of the documentation from
 # below the prefixes.
@@ -29,11 +29,17 @@ class ApiKeys:
     Args:
         keys: the known keys.
         open_metrics: whether `/metrics` needs no key.
+        file: more keys, which can change.
     """
 
-    def __init__(self, keys: Iterable[str], open_metrics: bool) -> None:
-        self._digests = [_digest(key) for key in keys]
+    def __init__(self, keys: Iterable[str], open_metrics: bool, file: KeysFile | None = None) -> None:
+        self._fixed = [digest(key) for key in keys]
+        self._file = file
         self._open_paths = _OPEN_PATHS | {_METRICS} if open_metrics else _OPEN_PATHS
+
+    @property
+    def _digests(self) -> list[bytes]:
+        return self._fixed if self._file is None else self._fixed + self._file.digests
 
     def check_head(self, scope: Scope) -> bool:
         """Authenticate a request by its head.
@@ -73,22 +79,18 @@ class ApiKeys:
         return self._require(key or "")
 
     def _require(self, key: str) -> bytes:
-        if (digest := self._known(key)) is None:
+        if (known := self._known(key)) is None:
             raise Unauthorized
-        return digest
+        return known
 
     def _known(self, key: str) -> bytes | None:
-        digest = _digest(key)
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return digest if any(matches) else None
+        asked = digest(key)
+        matches = [hmac.compare_digest(asked, known) for known in self._digests]
+        return asked if any(matches) else None
 
     def _is_open(self, scope: Scope) -> bool:
         path: str = scope["path"]
         return scope["method"] in ("GET", "HEAD") and (path in self._open_paths or path.startswith(_OPEN_PREFIXES))
-
-
-def _digest(key: str) -> bytes:
-    return sha256(key.encode(errors="surrogatepass")).digest()
 
 
 def _in_query(scope: Scope) -> str | None:

@@ -45,9 +45,10 @@ from gateway.http.roboflow_wire import (
     is_text,
     not_text,
 )
+from gateway.http.wire_images import source, sources
 from gateway.images.formats import format_of
 from gateway.images.plain_image import START_BYTES, is_image_file
-from gateway.images.sources import EncodedImage, ImageSource, declared, item_indices, undeclared
+from gateway.images.sources import EncodedImage, ImageSource
 from gateway.service import Embedded
 
 # What clients declare who do not know what a file is.
@@ -90,10 +91,10 @@ async def embed_image(request: Request) -> Response:
     """Embed images: from JSON, from an image file as the body, or from a form's parts named `image`."""
     start = time.perf_counter()
     check_incumbent_query(request)
-    variant, encoding_format, sources = await _images(request)
+    variant, encoding_format, images = await _images(request)
     service = context_of(request.app).service
     spec = service.select(variant)
-    embedded = await service.embed(spec, sources, record_of(request.scope).stages)
+    embedded = await service.embed(spec, images, record_of(request.scope).stages)
     return await _embeddings(request, start, spec, embedded, encoding_format)
 
 
@@ -193,30 +194,20 @@ async def _images(request: Request) -> tuple[str | None, EncodingFormat | None, 
             raise InvalidInput(_SEND.format(kind=kind))
     form, request = await has_form(request)
     if form:
-        fields, sources = await read_image_form(request)
+        fields, found = await read_image_form(request)
     else:
         fields, strings = await read_json(request, EmbedImageRequest, EmbedImageFields)
-        sources = _sources(fields.image if isinstance(fields.image, list) else [fields.image], strings)
-        if not sources:
+        found = sources(fields.image if isinstance(fields.image, list) else [fields.image], strings)
+        if not found:
             raise InvalidInput("The list of images is empty.")
-    return fields.perception_encoder_version_id, fields.encoding_format, sources
-
-
-def _source(image: ImageFields | str, strings: LongStrings, index: int | None = None) -> ImageSource:
-    if isinstance(image, str):
-        return undeclared(strings.payload(image), index)
-    return declared(image.type, None if image.value is None else strings.payload(image.value), index)
-
-
-def _sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[ImageSource]:
-    return [_source(image, strings, index) for image, index in zip(images, item_indices(len(images)), strict=True)]
+    return fields.perception_encoder_version_id, fields.encoding_format, found
 
 
 async def _query(fields: CompareFields, strings: LongStrings) -> ImageSource | str:
     if is_text("subject", fields.subject_type, "image"):
         (text,) = await strings.texts([_text("subject", fields.subject)])
         return text
-    return _source(fields.subject, strings)
+    return source(fields.subject, strings)
 
 
 async def _candidates(
@@ -241,7 +232,7 @@ async def _candidates(
     if not items:
         # The incumbent answers an empty list of texts, and fails for an empty list of images.
         raise InvalidInput("There are no images in `prompt`.")
-    return names, _sources(items, strings)
+    return names, sources(items, strings)
 
 
 def _text(field: str, value: object) -> str:

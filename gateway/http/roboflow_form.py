@@ -31,7 +31,7 @@ from gateway.images.sources import EncodedImage, ImageSource, item_indices, unde
 _VARIANT: Final = "perception_encoder_version_id"
 _IMAGE: Final = "image"
 # What other interfaces call an image. Such parts count only if they are plainly images.
-_OTHER_NAMES: Final = ("images", "file", "files")
+OTHER_IMAGE_NAMES: Final = ("images", "file", "files")
 # Longer texts are images in base64, and no URLs.
 _MAX_URL_BYTES: Final = 64 * 2**10
 _BYTES_PER_CHARACTER: Final = 4
@@ -58,7 +58,7 @@ async def read_image_form(request: Request) -> tuple[EmbedImageFields, list[Imag
         Unauthorized, HTTPException, ClientDisconnect, PayloadTooLarge, Overloaded: as for `read_form`.
     """
     max_items = context_of(request.app).max_images
-    form = await read_form(request, (_IMAGE, *_OTHER_NAMES), EmbedImageFields.__struct_fields__, max_items)
+    form = await read_form(request, (_IMAGE, *OTHER_IMAGE_NAMES), EmbedImageFields.__struct_fields__, max_items)
     images = [part for part in form.items if part.name == _IMAGE or is_image_file(part.data)]
     if not images:
         if form.items:
@@ -67,8 +67,8 @@ async def read_image_form(request: Request) -> tuple[EmbedImageFields, list[Imag
                 f"The form's part `{name}` is not an image file. Send image files in parts named `image`."
             )
         raise InvalidInput("The form has no part named `image`.")
-    sources = _sources(images)
-    fields = {**_fields(request, form), "image": [{"type": ""}] * len(sources)}
+    sources = sources_of(images)
+    fields = {**fields_of(request, form), "image": [{"type": ""}] * len(sources)}
     return decode_fields(fields, EmbedImageRequest, EmbedImageFields, max_items), sources
 
 
@@ -76,8 +76,8 @@ async def read_text_form(request: Request) -> tuple[EmbedTextFields, list[str]]:
     """Read a form of texts. Raises the errors of `read_image_form`."""
     max_items = context_of(request.app).max_texts
     form = await read_form(request, ("text",), EmbedTextFields.__struct_fields__, max_items)
-    texts = [await _text(request, part) for part in form.items]
-    fields = {**_fields(request, form), **_one_or_list("text", texts)}
+    texts = [await text_of(request, part) for part in form.items]
+    fields = {**fields_of(request, form), **_one_or_list("text", texts)}
     return decode_fields(fields, EmbedTextRequest, EmbedTextFields, max_items), texts
 
 
@@ -99,23 +99,23 @@ async def read_compare_form(
     form = await read_form(request, ("subject", "prompt"), CompareFields.__struct_fields__, max_items)
     subjects = [part for part in form.items if part.name == "subject"]
     prompts = [part for part in form.items if part.name == "prompt"]
-    fields = _fields(request, form)
+    fields = fields_of(request, form)
     if prompts and all(_is_file(part) for part in prompts):
         fields.setdefault("prompt_type", "image")
     fields |= _one_or_list("subject", ["" for _ in subjects]) | _one_or_list("prompt", ["" for _ in prompts])
     decoded = decode_fields(fields, CompareRequest, CompareFields, max_items)
     query: ImageSource | str
     if is_text("subject", decoded.subject_type, "image"):
-        query = await _text(request, subjects[0])
+        query = await text_of(request, subjects[0])
     else:
-        (query,) = _sources(subjects)
+        (query,) = sources_of(subjects)
     if is_text("prompt", decoded.prompt_type, "text"):
-        return decoded, query, [await _text(request, part) for part in prompts]
-    return decoded, query, _sources(prompts)
+        return decoded, query, [await text_of(request, part) for part in prompts]
+    return decoded, query, sources_of(prompts)
 
 
-def _fields(request: Request, form: Form) -> dict[str, Any]:
-    """The fields that are no items. Query and header name the variant where the form does not."""
+def fields_of(request: Request, form: Form) -> dict[str, Any]:
+    """The fields of a form that are no items. Query and header name the variant where the form does not."""
     fields: dict[str, Any] = dict(form.fields)
     if _VARIANT not in fields:
         fields[_VARIANT] = variant_beside_body(request)
@@ -130,7 +130,8 @@ def _is_file(part: Part) -> bool:
     return part.is_file or is_image_file(part.data)
 
 
-def _sources(parts: list[Part]) -> list[ImageSource]:
+def sources_of(parts: list[Part]) -> list[ImageSource]:
+    """The images of parts."""
     return [_source(part, index) for part, index in zip(parts, item_indices(len(parts)), strict=True)]
 
 
@@ -140,7 +141,13 @@ def _source(part: Part, index: int | None) -> ImageSource:
     return undeclared(part.text() if len(part.data) <= _MAX_URL_BYTES else part.data, index)
 
 
-async def _text(request: Request, part: Part) -> str:
+async def text_of(request: Request, part: Part) -> str:
+    """The text of a part.
+
+    Raises:
+        InvalidInput: it is too long, or an image.
+        HTTPException: 400, it is not UTF-8.
+    """
     if is_image_file(part.data):
         raise not_text(part.name)
     max_characters = context_of(request.app).max_text_characters

@@ -60,21 +60,28 @@ def parse(text: str) -> list[Entry]:
     return list(dict.fromkeys(map(_parse, entries)))
 
 
-async def resolve(addresses: Sequence[Entry]) -> list[str]:
-    """Look up the `dns:///` entries. Returns gRPC targets, `host:port` or `unix:/path`, without duplicates.
+async def resolve(addresses: Sequence[Entry]) -> dict[str, str]:
+    """Look up the `dns:///` entries.
+
+    Returns:
+        The host of each gRPC target, `host:port` or `unix:/path`. A target that was looked up has the name as its host.
 
     Raises:
         OSError: a lookup failed.
     """
-    targets: list[str] = []
+    hosts: dict[str, str] = {}
     for address in addresses:
-        if isinstance(address, UnixSocket) or not address.dns:
-            targets.append(str(address))
+        if isinstance(address, UnixSocket):
+            hosts[str(address)] = "localhost"
             continue
-        host, port, _ = address
+        host, port, dns = address
+        if not dns:
+            hosts[str(address)] = host
+            continue
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        targets += sorted(target(str(sockaddr[0]), port) for *_, sockaddr in found)
-    return list(dict.fromkeys(targets))
+        for resolved in sorted(target(str(sockaddr[0]), port) for *_, sockaddr in found):
+            hosts.setdefault(resolved, host)
+    return hosts
 
 
 def target(host: str, port: int) -> str:

@@ -11,7 +11,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gateway.encoder import Embeddings, Pixels, Tokens
 from gateway.errors import EncoderFault, EncoderUnavailable
 from gateway.observe.tracing import Metadata
-from gateway.triton import channel, models
+from gateway.triton import models
+from gateway.triton.channel import Access
 from gateway.triton.errors import translate
 
 _DATATYPES: Final[dict[models.InputName, str]] = {"image": "UINT8", "tokens": "INT32"}
@@ -24,10 +25,15 @@ class Connection:
 
     Args:
         target: `host:port`, or `unix:/path`.
+        host: the host that Triton's certificate must name.
+        access: TLS and headers.
     """
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(target, options=channel.OPTIONS)
+    def __init__(self, target: str, host: str = "", access: Access | None = None) -> None:
+        access = access or Access()
+        self.target = target
+        self._headers = access.headers
+        self._channel = access.open(target, host)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._calls: set[Any] = set()  # inference calls in flight
 
@@ -92,6 +98,8 @@ class Connection:
             outputs=[{"name": "embedding"}],
             raw_input_contents=[batch.tobytes()],
         )
+        if self._headers:
+            metadata = (*self._headers, *(metadata or ()))
         call = self._stub.ModelInfer(request, timeout=seconds, metadata=metadata)
         self._calls.add(call)
         try:
@@ -115,7 +123,9 @@ class Connection:
     async def ready_models(self, seconds: float) -> dict[str, str]:
         """The names of the ready models, with the latest ready version of each."""
         try:
-            index = await self._stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=seconds)
+            index = await self._stub.RepositoryIndex(
+                service_pb2.RepositoryIndexRequest(ready=True), timeout=seconds, metadata=self._headers
+            )
         except grpc.RpcError as error:
             raise _translated(error) from error
         ready = [model for model in index.models if model.state == "READY"]
@@ -130,7 +140,9 @@ class Connection:
             return {
                 name: (
                     await self._stub.ModelConfig(
-                        service_pb2.ModelConfigRequest(name=name, version=ready_models[name]), timeout=seconds
+                        service_pb2.ModelConfigRequest(name=name, version=ready_models[name]),
+                        timeout=seconds,
+                        metadata=self._headers,
                     )
                 ).config
                 for name in names

@@ -14,6 +14,8 @@ from gateway.errors import EncoderUnavailable
 from gateway.observe.tracing import Tracing
 from gateway.observe.triton_metrics import TritonMetrics
 from gateway.triton import addresses, models
+from gateway.triton.channel import Access
+from gateway.triton.connection import Connection
 from gateway.triton.errors import Unsent
 from gateway.triton.fleet import Fleet
 from gateway.triton.readiness import Readiness
@@ -38,7 +40,8 @@ class TritonEncoder:
         poll_interval_seconds: how often to ask each Triton for its models.
         metrics: the metrics of the calls. Default: metrics in a registry that nobody reads.
         tracing: creates a span per call. Default: no tracing.
-        resolve: resolves addresses to gRPC targets. Raises OSError.
+        access: TLS and headers. Default: neither.
+        resolve: resolves addresses to gRPC targets and their hosts, as `addresses.resolve` does. Raises OSError.
         resolve_interval_seconds: how often to resolve `dns:///` addresses.
     """
 
@@ -49,7 +52,8 @@ class TritonEncoder:
         poll_interval_seconds: float = 1,
         metrics: TritonMetrics | None = None,
         tracing: Tracing | None = None,
-        resolve: Callable[[Sequence[addresses.Entry]], Awaitable[list[str]]] = addresses.resolve,
+        access: Access | None = None,
+        resolve: Callable[[Sequence[addresses.Entry]], Awaitable[Mapping[str, str]]] = addresses.resolve,
         resolve_interval_seconds: float = _RESOLVE_INTERVAL_SECONDS,
     ) -> None:
         self._addresses = addresses.parse(url)
@@ -57,6 +61,7 @@ class TritonEncoder:
         self._poll_interval_seconds = poll_interval_seconds
         self._metrics = metrics or TritonMetrics(CollectorRegistry())
         self._tracing = tracing
+        self._access = access or Access()
         self._resolve = resolve
         self._resolve_interval_seconds = resolve_interval_seconds
         self._fleet = Fleet()
@@ -122,22 +127,22 @@ class TritonEncoder:
     async def _update_replicas(self) -> None:
         """Resolve the addresses, open new replicas, and close replicas whose address is gone."""
         try:
-            targets = await self._resolve(self._addresses)
+            hosts = await self._resolve(self._addresses)
         except (OSError, UnicodeError) as error:  # the known replicas stay in use
             _log.warning("PE_TRITON_URL could not be resolved, so the known Tritons stay in use: %s", error)
             return
         replicas = self._fleet.replicas
-        removed = [replicas.pop(target) for target in list(replicas) if target not in targets]
+        removed = [replicas.pop(target) for target in list(replicas) if target not in hosts]
         new = [
             Replica(
-                target,
+                Connection(target, host, self._access),
                 self._replica_changed,
                 self._call_timeout_seconds,
                 self._poll_interval_seconds,
                 self._metrics.add_replica(target),
                 self._tracing,
             )
-            for target in targets
+            for target, host in hosts.items()
             if target not in replicas
         ]
         replicas.update((replica.target, replica) for replica in new)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from grpc import StatusCode
+from grpc import RpcError, StatusCode
 
 from gateway.errors import DeadlineExceeded, EncoderFault, EncoderUnavailable, Overloaded, ServerError
 
@@ -45,6 +45,12 @@ _UNSENT: Final = ("failed to connect to all addresses", "connections to all back
 
 class Unsent(EncoderUnavailable):
     """The call was never sent, because no connection could be made. A retry cannot repeat work."""
+
+
+def details(error: ServerError) -> str:
+    """What gRPC said, for the log; the error's own text if it does not come from gRPC."""
+    said = error.__cause__.details() if isinstance(error.__cause__, RpcError) else None
+    return said or str(error)
 
 
 def translate(code: StatusCode | None, details: str | None) -> ServerError:

@@ -13,6 +13,7 @@ from gateway.observe.tracing import Tracing
 from gateway.observe.triton_metrics import ReplicaMetrics
 from gateway.triton import models
 from gateway.triton.connection import Connection
+from gateway.triton.errors import details
 
 State = Literal["connecting", "serving", "unreachable", "hung"]
 
@@ -34,7 +35,7 @@ class Replica:
     """Create it, `open` it and `close` it on the event loop that uses it.
 
     Args:
-        target: `host:port`, or `unix:/path`.
+        connection: the connection to it. The replica closes it.
         on_change: called after a change of `state` or `specs`.
         call_timeout_seconds: the deadline of an inference call.
         poll_interval_seconds: how often to ask Triton for its models.
@@ -44,14 +45,14 @@ class Replica:
 
     def __init__(
         self,
-        target: str,
+        connection: Connection,
         on_change: Callable[[], None],
         call_timeout_seconds: float,
         poll_interval_seconds: float,
         metrics: ReplicaMetrics,
         tracing: Tracing | None,
     ) -> None:
-        self.target = target
+        self.target = connection.target
         self.state: State = "connecting"
         self.specs: dict[str, EncoderSpec] = {}  # as of the last successful poll, whatever the state is
         self.in_flight = 0
@@ -65,11 +66,12 @@ class Replica:
         self._configs: dict[str, Any] = {}
         self._configs_read_at = self._last_reply = float("-inf")
         self._faults = 0  # consecutive failed calls
+        self._reason = ""  # why the last poll failed
         self._unanswered_polls = 0  # consecutive
         self._cooldown_until = float("-inf")
         self._poll_now = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._connection = Connection(target)
+        self._connection = connection
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -165,8 +167,8 @@ class Replica:
         began = self._loop.time()
         try:
             ready_models = await self._connection.ready_models(_POLL_TIMEOUT_SECONDS)
-        except EncoderUnavailable:
-            self._set_state("unreachable")
+        except EncoderUnavailable as error:
+            self._set_state("unreachable", details(error))
         except DeadlineExceeded:
             if self._last_reply < began:
                 self._unanswered_polls += 1
@@ -176,7 +178,7 @@ class Replica:
                     self._poll_now.set()
         except ServerError as error:
             # Triton may be overloaded, so this error does not change the state.
-            _log.warning("Triton at %s did not list its models: %s", self.target, error)
+            _log.warning("Triton at %s did not list its models: %s", self.target, details(error))
         else:
             self._last_reply = self._loop.time()
             self._unanswered_polls = 0
@@ -188,7 +190,7 @@ class Replica:
         try:
             configs = await self._connection.model_configs(ready_models, _POLL_TIMEOUT_SECONDS)
         except ServerError as error:  # Triton is overloaded, or a model was unloaded; the next poll tries again
-            _log.warning("Triton at %s did not send the configurations of its models: %s", self.target, error)
+            _log.warning("Triton at %s did not send the configurations of its models: %s", self.target, details(error))
             return
         self._configs_read_at = began
         if (ready_models, configs) == (self._ready_models, self._configs):
@@ -198,7 +200,11 @@ class Replica:
         _log.info("Triton at %s serves %s", self.target, ", ".join(self.specs) or "no variant")
         self._on_change()
 
-    def _set_state(self, state: State) -> None:
+    def _set_state(self, state: State, reason: str = "") -> None:
+        # The change of connectivity tells no reason, and the poll that follows does.
+        if reason and reason != self._reason:
+            _log.warning("Triton at %s does not answer: %s", self.target, reason)
+        self._reason = reason
         if state == self.state:
             return
         level = logging.INFO if state == "serving" else logging.WARNING

@@ -22,8 +22,8 @@ class UnsetVariableError(Exception):
 
 
 def defaults() -> dict[str, str]:
-    """What deploy/.env says."""
-    return _read(".env")
+    """What deploy/.env.example says."""
+    return _read(".env.example")
 
 
 def _read(name: str) -> dict[str, str]:
@@ -44,8 +44,7 @@ def load(variables: Mapping[str, str]) -> dict[str, Any]:
             if name not in services:
                 assert how.get("required") is False, f"{name} is needed and not there"
                 del service["depends_on"][name]
-        given = {name: value for file in service.get("env_file", []) for name, value in _read(file).items()}
-        service["environment"] = given | {
+        service["environment"] = {
             name: str(variables.get(name) if value is None else value)
             for name, value in service.get("environment", {}).items()
             if value is not None or name in variables

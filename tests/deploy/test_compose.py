@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.serving import decode_limits
 from gateway.settings import Settings
 from tests.deploy import compose_file
 from tests.deploy.compose_file import ROOT, UnsetVariableError
@@ -34,7 +35,7 @@ def test_fits_the_schema_of_the_compose_specification(model: dict[str, Any], tmp
     assert subprocess.run([*command, tmp_path / "compose.json"], capture_output=True, check=False).returncode == 1
 
 
-def test_plain_up_is_for_a_gpu_with_the_defaults() -> None:
+def test_the_example_is_for_a_gpu() -> None:
     services = compose_file.load(compose_file.defaults())["services"]
     assert list(services) == ["export", "prometheus", "triton", "grafana", "gateway"]
     release = (ROOT / "deploy/triton-release.txt").read_text().strip()
@@ -53,24 +54,89 @@ def test_the_cpu_profile_needs_neither_gpu_nor_export() -> None:
     assert not any("deploy" in service for service in services.values())
 
 
-def test_without_its_env_file_it_says_what_is_missing() -> None:
-    with pytest.raises(UnsetVariableError):
+def test_without_a_profile_it_says_what_to_do() -> None:
+    with pytest.raises(UnsetVariableError, match="COMPOSE_PROFILES"):
         compose_file.load({})
 
 
-def test_everything_in_the_env_file_is_read() -> None:
-    text = compose_file.FILE.read_text()
-    for line in (ROOT / "deploy/.env").read_text().splitlines():
-        if found := re.match(r"#?([A-Z_]+)=", line):
-            known = {"COMPOSE_PROFILES"} | {str(field.validation_alias) for field in Settings.model_fields.values()}
-            assert found[1] in known or f"${{{found[1]}" in text, line
+def test_each_gpu_can_have_a_triton() -> None:
+    services = compose_file.load({"COMPOSE_PROFILES": "gpu0,gpu7", "PE_GPU_7": "MIG-1"})["services"]
+    assert [name for name in services if name.startswith("triton")] == ["triton-gpu0", "triton-gpu7"]
+    assert [gpus(services[name]) for name in ("export", "triton-gpu0", "triton-gpu7")] == [["all"], ["0"], ["MIG-1"]]
+    for name in ("triton-gpu0", "triton-gpu7"):
+        assert services[name]["networks"] == {"inside": {"aliases": ["triton"]}}
+        assert services[name]["environment"] == services["triton-gpu0"]["environment"]
+    assert {"triton-gpu0", "triton-gpu7"} <= set(services["gateway"]["depends_on"])
 
 
-def test_the_gateway_is_given_the_env_file_and_what_is_not_to_choose() -> None:
-    gateway = compose_file.load(compose_file.defaults())["services"]["gateway"]
-    fixed = {"HOST": "0.0.0.0", "PORT": "9001", "PE_TRITON_URL": "triton:8001"}
-    assert gateway["env_file"] == [".env"]
-    assert gateway["environment"] == {**compose_file.defaults(), **fixed}
+def test_one_gpu_can_be_chosen() -> None:
+    services = compose_file.load({"COMPOSE_PROFILES": "gpu", "PE_GPU": "GPU-1"})["services"]
+    assert gpus(services["export"]) == gpus(services["triton"]) == ["GPU-1"]
+
+
+def gpus(service: dict[str, Any]) -> list[str]:
+    (request,) = service["deploy"]["resources"]["reservations"]["devices"]
+    return list(request["device_ids"])
+
+
+def test_the_examples_name_what_is_read_and_its_defaults() -> None:
+    compose = compose_file.FILE.read_text()
+    gateway = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    for line in (ROOT / "deploy/.env.example").read_text().splitlines():
+        if found := re.match(r"(?:# )?([A-Z][A-Z_0-9]+)=(.*)$", line):
+            defaults = set(re.findall(rf"\${{{found[1]}:-([^}}]*)}}", compose))
+            assert defaults <= {found[2]} if defaults else found[1] in ("COMPOSE_PROFILES", "HF_TOKEN"), line
+    for line in (ROOT / "deploy/gateway.env.example").read_text().splitlines():
+        if found := re.match(r"(?:# )?([A-Z][A-Z_0-9]+)=", line):
+            assert found[1] in gateway or found[1].startswith("OTEL_"), line
+
+
+def test_no_container_gets_more_of_the_settings_than_it_needs() -> None:
+    """The token of the hub and the keys are secrets."""
+    services = compose_file.load({"COMPOSE_PROFILES": "gpu,cpu", "HF_TOKEN": "t", "PE_API_KEYS": "k"})["services"]
+    for name, service in services.items():
+        assert ("HF_TOKEN" in service["environment"]) is (name == "export")
+        assert "PE_API_KEYS" not in service["environment"]
+        assert ("env_file" in service) is (name == "gateway")
+    assert services["gateway"]["env_file"] == [{"path": "gateway.env", "required": False}]
+    assert services["gateway"]["environment"] == {
+        "HOST": "0.0.0.0",
+        "PORT": "9001",
+        "PE_TRITON_URL": "dns:///triton:8001",
+        "NUM_WORKERS": "4",
+        "PE_DECODE_WORKERS": "1",
+    }
+
+
+def test_secrets_are_no_part_of_the_repository() -> None:
+    """git ignores what operators write, and keeps the folders, which the engine would create as root."""
+    names = ("deploy/.env", "deploy/gateway.env", "deploy/secrets/api-keys", "deploy/weights/model.safetensors")
+    run = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == list(names)
+    tracked = subprocess.run(["git", "ls-files", "deploy"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"deploy/secrets/.gitignore", "deploy/weights/.gitignore"} <= set(tracked.split())
+
+
+def test_memory_is_limited_and_the_gateways_holds_what_it_may_decode(model: dict[str, Any]) -> None:
+    assert all("mem_limit" in service for service in model["services"].values())
+    gateway = model["services"]["gateway"]
+    settings = Settings.model_validate(gateway["environment"])
+    one_image = decode_limits(settings).memory_bytes
+    # Idle, its cache of texts, and the bodies in flight.
+    process = 120 * 2**20 + settings.text_cache_bytes + settings.max_bytes_in_flight * 5 // 4
+    needed = settings.num_workers * (process + settings.decode_workers * one_image)
+    assert needed <= int(gateway["mem_limit"].removesuffix("g")) * 2**30
+
+
+def test_logs_can_be_collected_and_do_not_fill_the_disk(model: dict[str, Any]) -> None:
+    for service in model["services"].values():
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "5"}}
+
+
+def test_tritons_arguments_can_be_added() -> None:
+    variables = {"COMPOSE_PROFILES": "cpu", "PE_TRITON_ARGUMENTS": "--log-verbose=1 --log-format=ISO8601"}
+    command = compose_file.load(variables)["services"]["triton-cpu"]["command"]
+    assert command == "/bin/bash /opt/triton/start.sh --log-verbose=1 --log-format=ISO8601"
 
 
 def test_services_start_by_health(model: dict[str, Any]) -> None:
@@ -85,12 +151,33 @@ def test_services_start_by_health(model: dict[str, Any]) -> None:
     assert set(model["services"]["gateway"]["depends_on"]) & {"triton", "triton-cpu"}
 
 
-def test_only_the_gateway_is_public(model: dict[str, Any]) -> None:
+def mounts(service: dict[str, Any]) -> list[tuple[str, bool]]:
+    """The source of each mount, and whether it is read-only."""
+    found = []
+    for volume in service.get("volumes", []):
+        if isinstance(volume, str):
+            source, _, options = volume.split(":") if volume.count(":") == 2 else (*volume.split(":"), "")
+            found.append((source, "ro" in options.split(",")))
+        else:
+            found.append((volume["source"], volume["read_only"]))
+    return found
+
+
+def test_what_is_mounted_from_the_checkout_can_be_read_with_selinux(model: dict[str, Any]) -> None:
+    for service in model["services"].values():
+        for volume in service.get("volumes", []):
+            if isinstance(volume, str) and volume.startswith("."):
+                assert volume.endswith(":ro,z")
+            elif not isinstance(volume, str):
+                assert volume["bind"] == {"create_host_path": False, "selinux": "z"}
+
+
+def test_only_the_gateway_is_published(model: dict[str, Any]) -> None:
     assert model["networks"]["inside"] == {"internal": True}
     for name, service in model["services"].items():
         ports = service.get("ports", [])
         if name == "gateway":
-            assert ports == ["9001:9001"]
+            assert ports == ["127.0.0.1:9001:9001"]
         else:
             assert all(port.startswith("127.0.0.1:") for port in ports), name
         if name.startswith("triton"):
@@ -109,22 +196,20 @@ def test_no_service_may_do_more_than_it_must(model: dict[str, Any]) -> None:
             assert stages(dockerfile)[-1].of("USER")
         elif name.startswith("triton"):
             assert service["user"] == "1000:1000"
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            assert volume.endswith(":ro") or source in model["volumes"], f"{name} may write to {source}"
+        for source, read_only in mounts(service):
+            assert read_only or source in model["volumes"], f"{name} may write to {source}"
 
 
 def test_triton_only_reads_the_models(model: dict[str, Any]) -> None:
     for name, service in model["services"].items():
         if name.startswith("triton"):
-            assert all(volume.endswith(":ro") for volume in service["volumes"])
+            assert all(read_only for _, read_only in mounts(service))
 
 
 def test_what_is_mounted_from_the_checkout_is_there(model: dict[str, Any]) -> None:
     for service in model["services"].values():
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            if source.startswith(".") and source != compose_file.defaults()["PE_WEIGHTS_DIRECTORY"]:
+        for source, _ in mounts(service):
+            if source.startswith("."):
                 assert (ROOT / "deploy" / source).exists(), source
         if "build" in service:
             assert (ROOT / "deploy" / service["build"]["context"] / service["build"]["dockerfile"]).is_file()

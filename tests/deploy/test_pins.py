@@ -44,6 +44,10 @@ def test_a_file_holds_nothing_but_versions_and_hashes(path: Path) -> None:
     ("name", "requirements"),
     [
         ("gateway", PROJECT["project"]["dependencies"]),
+        (
+            "gateway-image",
+            [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["otel"]],
+        ),
         ("dev", [*PROJECT["project"]["dependencies"], *group("dev")]),
         ("export", PROJECT["project"]["optional-dependencies"]["export"]),
         ("export-dev", [*PROJECT["project"]["optional-dependencies"]["export"], *group("export-test")]),

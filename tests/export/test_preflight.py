@@ -15,10 +15,13 @@ import pytest
 
 from export import preflight
 from export.cli import main
-from export.preflight import Machine
+from export.preflight import Gpu, Machine
 
-HOPPER = Machine("11.1.0", ("90",))
-FITS = "tensorrt 11.1.0.106 sm90 batch 32"
+H100 = Gpu("NVIDIA H100 80GB HBM3", "90", 132, 85_028_765_696)
+SLICE = Gpu("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "90", 16, 10_468_982_784)
+L40S = Gpu("NVIDIA L40S", "89", 142, 47_697_362_944)
+HOPPER = Machine("11.1.0.106", (H100,))
+FITS = "tensorrt 11.1.0.106 sm90 batch 32 on NVIDIA H100 80GB HBM3, 132 SMs, 79 GiB"
 COMMAND = "pe-export PE-Core-L14-336 --from hub --engine tensorrt"
 SOURCE = Path(preflight.__file__)
 
@@ -45,12 +48,16 @@ def test_a_plan_of_this_machine_fits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "machine", "reason"),
     [
-        ("tensorrt 10.13.3.9 sm90 batch 32", HOPPER, "the plan needs TensorRT 10.13.3.9, and this machine has 11.1.0"),
+        ("tensorrt 10.13.3.9 sm90 batch 32", HOPPER, "needs TensorRT 10.13.3.9, and this machine has 11.1.0.106"),
+        ("tensorrt 11.1.0.107 sm90 batch 32", HOPPER, "needs TensorRT 11.1.0.107, and this machine has 11.1.0.106"),
         ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "the plan needs compute capability 89, and this machine has 90"),
         (FITS, Machine("11.1.0", ()), "and this machine has no GPU"),
-        (FITS, Machine("", ("90",)), "and this machine has no TensorRT"),
-        (FITS, Machine("11.1.0", ("90", "89")), "and this machine has 90, 89"),
+        (FITS, Machine("", (H100,)), "and this machine has no TensorRT"),
+        (FITS, Machine("11.1.0", (H100, L40S)), "and this machine has 90, 89"),
         ("", HOPPER, "parity.json of version 1 does not name the plan's TensorRT and GPU"),
+        ("tensorrt  sm90 batch 32", HOPPER, "does not name the plan's TensorRT and GPU"),
+        ("tensorrt unknown sm90 batch 32", HOPPER, "does not name the plan's TensorRT and GPU"),
+        ("tensorrt 11.1.0.106 sm90 batch 32 onto", HOPPER, "does not name the plan's TensorRT and GPU"),
     ],
 )
 def test_one_that_does_not_fit_is_told_with_the_remedy(
@@ -61,6 +68,45 @@ def test_one_that_does_not_fit_is_told_with_the_remedy(
     assert line.startswith("a-vision: ")
     assert reason in line
     assert line.endswith(f"Rebuild the plan on the serving machine: {COMMAND}")
+
+
+def test_without_a_build_number_the_three_others_decide(tmp_path: Path) -> None:
+    plan(tmp_path, "a-vision", 1, FITS)
+    assert list(preflight.misfits(tmp_path, Machine("11.1.0", (H100,)))) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "gpus", "difference"),
+    [
+        (FITS, (SLICE,), "this machine has NVIDIA H100 80GB HBM3 MIG 1g.10gb, 16 SMs, 10 GiB"),
+        (FITS, (H100, SLICE, SLICE), "this machine has NVIDIA H100 80GB HBM3 MIG 1g.10gb, 16 SMs, 10 GiB."),
+        (
+            f"tensorrt 11.1.0.106 sm90 batch 32 on {SLICE}",
+            (H100,),
+            "this machine has NVIDIA H100 80GB HBM3, 132 SMs, 79",
+        ),
+        (FITS, (Gpu(H100.name, "90", 114, H100.memory_bytes),), "has NVIDIA H100 80GB HBM3, 114 SMs, 79 GiB"),
+        (FITS, (Gpu(H100.name, "90", 132, 2 * H100.memory_bytes),), "has NVIDIA H100 80GB HBM3, 132 SMs, 158 GiB"),
+    ],
+)
+def test_a_plan_of_another_device_with_the_same_compute_capability_is_a_warning(
+    tmp_path: Path, target: str, gpus: tuple[Gpu, ...], difference: str
+) -> None:
+    machine = Machine("11.1.0.106", gpus)
+    plan(tmp_path, "a-vision", 1, target)
+    assert list(preflight.misfits(tmp_path, machine)) == []
+    [line] = preflight.cautions(tmp_path, machine)
+    assert line.startswith("a-vision: the plan was built for NVIDIA H100 80GB HBM3")
+    assert difference in line
+    assert line.endswith(f"Rebuild the plan on the serving machine: {COMMAND}")
+
+
+def test_there_is_no_warning_where_nothing_differs_or_the_plan_does_not_load_anyway(tmp_path: Path) -> None:
+    plan(tmp_path, "a-vision", 1, FITS)
+    plan(tmp_path, "b-vision", 1, "tensorrt 11.1.0.106 sm90 batch 32")  # A certificate without the device's name.
+    (plan(tmp_path, "c-vision", 1, FITS) / "parity.json").write_text("{")
+    for machine in (HOPPER, Machine("11.1.0.106", (H100, H100)), Machine("", ()), Machine("11.1.0.106", (L40S,))):
+        assert list(preflight.cautions(tmp_path, machine)) == []
 
 
 def test_only_what_triton_would_serve_is_asked_about(tmp_path: Path) -> None:
@@ -96,11 +142,22 @@ def test_pe_export_preflight_fails_if_a_plan_does_not_fit(
     monkeypatch.setattr(preflight, "this_machine", lambda: HOPPER)
     plan(tmp_path, "a-vision", 1, FITS)
     assert main(["preflight", "--repository", str(tmp_path)]) == 0
-    said = "preflight: 1 TensorRT plan matches this machine: TensorRT 11.1.0, compute capability 90\n"
-    assert capsys.readouterr().out == said
+    said = f"preflight: 1 TensorRT plan matches this machine: TensorRT 11.1.0.106, {H100}, compute capability 90\n"
+    assert capsys.readouterr() == (said, "")
     plan(tmp_path, "b-vision", 1, "tensorrt 11.1.0.106 sm80 batch 32")
     assert main(["preflight", "--repository", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("preflight: b-vision: the plan needs compute capability 80")
+
+
+def test_a_warning_does_not_keep_triton_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "this_machine", lambda: Machine("11.1.0.106", (SLICE,)))
+    plan(tmp_path, "a-vision", 1, FITS)
+    assert main(["preflight", "--repository", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("preflight: warning: a-vision: the plan was built for NVIDIA H100 80GB HBM3, 132 SMs")
+    assert said.out.startswith("preflight: 1 TensorRT plan matches")
 
 
 def run_alone(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -148,35 +205,84 @@ def test_the_version_is_read_off_the_library_that_the_loader_would_take(tmp_path
     assert preflight._tensorrt_version([tmp_path]) == ""
 
 
-class Driver:
-    """A stand-in for CUDA's driver library, with GPUs of these compute capabilities."""
+def test_a_library_that_cannot_be_loaded_has_no_build_number(tmp_path: Path) -> None:
+    library = tmp_path / "libnvinfer.so.11.1.0"
+    library.write_bytes(b"no library")
+    assert preflight._reported_version(library) == ""
+    assert preflight._reported_version(Path("libc.so.6")) == ""  # A library without TensorRT's functions.
+    assert preflight._tensorrt_version([tmp_path]) == "11.1.0"
 
-    def __init__(self, *capabilities: tuple[int, int], status: int = 0) -> None:
-        self.capabilities, self.status = capabilities, status
+
+class Driver:
+    """A stand-in for CUDA's driver library, with these GPUs. The function `fails` returns an error."""
+
+    def __init__(self, *gpus: Gpu, fails: str = "", raw_name: bytes | None = None) -> None:
+        self.gpus, self.fails, self.raw_name = gpus, fails, raw_name
+
+    def _status(self, function: str) -> int:
+        return 100 if function == self.fails else 0  # CUDA_ERROR_NO_DEVICE
 
     def cuInit(self, flags: int) -> int:  # noqa: N802 - the driver's own names
-        return self.status
+        return self._status("cuInit")
 
     def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
-        count._obj.value = len(self.capabilities)
-        return 0
+        count._obj.value = len(self.gpus)
+        return self._status("cuDeviceGetCount")
 
     def cuDeviceGet(self, device: Any, ordinal: int) -> int:  # noqa: N802
         device._obj.value = ordinal
-        return 0
+        return self._status("cuDeviceGet")
+
+    def cuDeviceGetName(self, name: Any, length: int, device: ctypes.c_int) -> int:  # noqa: N802
+        name.value = self.raw_name if self.raw_name is not None else self.gpus[device.value].name.encode()
+        return self._status("cuDeviceGetName")
+
+    def cuDeviceTotalMem_v2(self, size: Any, device: ctypes.c_int) -> int:  # noqa: N802
+        size._obj.value = self.gpus[device.value].memory_bytes
+        return self._status("cuDeviceTotalMem_v2")
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: ctypes.c_int) -> int:  # noqa: N802
-        value._obj.value = self.capabilities[device.value][attribute - 75]
-        return 0
+        gpu = self.gpus[device.value]
+        capability = int(gpu.compute_capability)
+        value._obj.value = {16: gpu.multiprocessors, 75: capability // 10, 76: capability % 10}[attribute]
+        return self._status("cuDeviceGetAttribute")
 
 
-def test_every_gpu_that_the_driver_gives_is_named() -> None:
-    assert preflight._compute_capabilities(Driver((9, 0), (12, 0))) == ("90", "120")
-    assert preflight._compute_capabilities(Driver((9, 0), status=100)) == ()  # CUDA_ERROR_NO_DEVICE
-    assert preflight._compute_capabilities(None) == ()
+FUNCTIONS = [name for name in vars(Driver) if name.startswith("cu")]
+
+
+def test_every_gpu_that_the_driver_gives_is_described() -> None:
+    blackwell = Gpu("NVIDIA RTX PRO 6000", "120", 188, 101_000_000_000)
+    assert preflight._gpus(Driver(H100, SLICE, blackwell)) == (H100, SLICE, blackwell)
+    assert str(SLICE) == "NVIDIA H100 80GB HBM3 MIG 1g.10gb, 16 SMs, 10 GiB"
+    assert preflight._gpus(Driver()) == ()
+    assert preflight._gpus(None) == ()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_driver_that_reports_an_error_gives_no_gpu(function: str) -> None:
+    assert len(FUNCTIONS) == 6
+    assert preflight._gpus(Driver(H100, fails=function)) == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b"", "unnamed GPU"),
+        (b" \n", "unnamed GPU"),
+        (b"NVIDIA\n H100\t ", "NVIDIA H100"),
+        (b"\xff\xfeH100", "\ufffd\ufffdH100"),
+    ],
+)
+def test_an_odd_name_of_a_gpu_is_one_readable_line(tmp_path: Path, raw: bytes, name: str) -> None:
+    [gpu] = preflight._gpus(Driver(H100, raw_name=raw))
+    assert gpu.name == name
+    plan(tmp_path, "a-vision", 1, f"tensorrt 11.1.0.106 sm90 batch 32 on {gpu}")
+    machine = Machine("11.1.0.106", (gpu,))
+    assert (*preflight.misfits(tmp_path, machine), *preflight.cautions(tmp_path, machine)) == ()
 
 
 def test_a_machine_without_either_is_described_without_an_error() -> None:
     machine = preflight.this_machine()
-    assert all(capability.isdecimal() for capability in machine.compute_capabilities)
+    assert all(gpu.compute_capability.isdecimal() for gpu in machine.gpus)
     assert str(preflight.NEITHER) == "no TensorRT, no GPU"

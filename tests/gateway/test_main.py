@@ -11,6 +11,7 @@ from gateway.__main__ import main
         ("PORT", "x", "pe-gateway: PORT: "),
         ("PE_MAX_IN_FLIGHT", "0", "pe-gateway: PE_MAX_IN_FLIGHT: "),
         ("PE_TRITON_URL", "http://a.example", "pe-gateway: PE_TRITON_URL: "),
+        ("PE_API_KEYS_FILE", "/nonexistent/keys", "PE_API_KEYS_FILE: /nonexistent/keys cannot be read: No such file"),
         ("BLACKLISTED_DESTINATIONS_FOR_URL_INPUT", "https://a.example/", "https://a.example/"),
     ],
 )

@@ -9,6 +9,8 @@ from deploy.bench import cli
         (["--help"], "pe-bench speed"),
         (["speed", "--help"], "pe-bench speed"),
         (["resilience", "--help"], "pe-bench resilience"),
+        (["tune", "--help"], "pe-bench tune"),
+        (["first-check", "--help"], "pe-bench first-check"),
         (["gpu", "--help"], "pe-bench gpu"),
     ],
 )

@@ -23,6 +23,7 @@ from export.repository.triton_config import INPUTS
 from export.samples import samples
 from export.variants import TOWERS, Tower, find_variant
 from export.weights.checkpoint import load_tower, open_checkpoint
+from tests.export.bf16_graph import as_bf16
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -112,6 +113,31 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
     graph = model.graph
     named = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
     return named | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_a_bf16_graph_is_the_fp16_graph_with_another_type(graph_of: GraphOf, tower: Tower) -> None:
+    """The tests of TensorRT rely on it. The weights differ in their rounding."""
+    swapped, exported = onnx.ModelProto(), graph_of(tower, "bf16", "elementary")
+    swapped.CopyFrom(graph_of(tower, "fp16", "elementary"))
+    as_bf16(swapped)
+    assert list(map(without_values, swapped.graph.node)) == list(map(without_values, exported.graph.node))
+    assert types_of(swapped) == types_of(exported)
+
+
+def without_values(node: onnx.NodeProto) -> tuple[object, ...]:
+    attributes = [
+        (
+            attribute.name,
+            attribute.t.data_type,
+            tuple(attribute.t.dims),
+            attribute.i,
+            tuple(attribute.ints),
+            attribute.f,
+        )
+        for attribute in node.attribute
+    ]
+    return node.op_type, tuple(node.input), tuple(node.output), attributes
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.errors import EncoderFault
 from gateway.http import app as app_module
-from gateway.http import openai, roboflow, roboflow_wire
+from gateway.http import classify, openai, roboflow, roboflow_wire
 from gateway.http.app import create_app
 from gateway.http.body import read_json
 from gateway.http.dispatch import Dispatch, EndpointRoute
@@ -28,6 +28,7 @@ BODIES = {
     TEXT: {"text": "a cat"},
     IMAGE: {"image": base64_image(flat((1, 2, 3)))},
     "/perception_encoder/compare": {"subject": "a", "subject_type": "text", "prompt": "b"},
+    "/perception_encoder/classify": {"image": base64_image(flat((1, 2, 3))), "classes": ["a"]},
     "/v1/embeddings": {"input": "a cat"},
 }
 
@@ -35,7 +36,7 @@ BODIES = {
 def post_routes(app: FastAPI) -> Iterator[APIRoute]:
     """The POST routes that the app's document has."""
     paths = {path for path, methods in app.openapi()["paths"].items() if "post" in methods}
-    for router in (roboflow.router, openai.router):
+    for router in (roboflow.router, classify.router, openai.router):
         for route in router.routes:
             if isinstance(route, APIRoute) and route.path in paths and "POST" in (route.methods or ()):
                 paths.remove(route.path)

@@ -37,7 +37,21 @@ def test_parse_refuses(text: str) -> None:
 
 
 async def test_only_dns_entries_are_resolved() -> None:
-    targets = await resolve(parse("triton.invalid:1,dns:///127.0.0.1:2,dns:///[::1]:3,127.0.0.1:2,unix:///a"))
-    assert targets == ["triton.invalid:1", "127.0.0.1:2", "[::1]:3", "unix:/a"]
+    hosts = await resolve(parse("triton.invalid:1,dns:///127.0.0.1:2,dns:///[::1]:3,127.0.0.1:2,[::1]:4,unix:///a"))
+    assert hosts == {
+        "triton.invalid:1": "triton.invalid",
+        "127.0.0.1:2": "127.0.0.1",
+        "[::1]:3": "::1",
+        "[::1]:4": "::1",
+        "unix:/a": "localhost",
+    }
+
+
+async def test_the_host_of_a_resolved_target_is_its_name() -> None:
+    """A certificate names it, and not the address."""
+    assert set((await resolve(parse("dns:///localhost:1"))).values()) == {"localhost"}
+
+
+async def test_a_name_that_does_not_resolve() -> None:
     with pytest.raises(OSError):
         await resolve(parse("dns:///triton.invalid:1"))

@@ -192,10 +192,10 @@ class TestResolution:
         a, b = FakeTriton(seconds=0.3), FakeTriton()
         known: list[str] = []
 
-        async def resolve(_: Sequence[Entry]) -> list[str]:
+        async def resolve(_: Sequence[Entry]) -> dict[str, str]:
             if not known:
                 raise OSError("no such name")
-            return list(known)
+            return dict.fromkeys(known, "triton")
 
         encoder = TritonEncoder(
             "dns:///triton:1", poll_interval_seconds=0.05, resolve=resolve, resolve_interval_seconds=0.05

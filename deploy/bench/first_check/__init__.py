@@ -1,0 +1,1 @@
+"""`pe-bench first-check`: export, serve, replay known pictures and texts, measure, and write one report."""

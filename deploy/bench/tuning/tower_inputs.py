@@ -1,0 +1,34 @@
+"""Write the inputs that perf_analyzer sends to a model."""
+
+import io
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from deploy.bench.harness import load_generator, photographs
+from deploy.bench.speed import perf_analyzer
+from gateway.images.preprocess import preprocess
+from gateway.texts.tokenizer import Tokenizer
+
+_TEXTS: Final = 1000
+
+
+def write(config: Any, directory: Path) -> Path:
+    """Write photographs, or short texts, for a tower.
+
+    Args:
+        config: the tower's `inference.ModelConfig`, which has the shape of the input.
+        directory: for the file.
+    """
+    (tensor,) = config.input
+    file = directory / f"{config.name}.json"
+    if tensor.name == "image":
+        height, width, _ = tensor.dims
+        pictures = [photographs.jpeg(picture, photographs.SMALL) for picture in photographs.photographs()[0]]
+        pixels = [preprocess(Image.open(io.BytesIO(picture)).convert("RGB"), (height, width)) for picture in pictures]
+        return perf_analyzer.input_data("image", pixels, file)
+    tokenizer = Tokenizer(tensor.dims[0])
+    texts = islice(load_generator.texts(0), _TEXTS)
+    return perf_analyzer.input_data("tokens", [tokenizer.encode(text).tokens for text in texts], file)

@@ -1,0 +1,107 @@
+"""Zero-shot classification: make prompts for classes, and turn similarities into probabilities.
+
+The method is CLIP's (Radford et al. 2021, section 3.1.4): the embedding of a class is the mean of the embeddings of its
+prompts, and the probabilities are the softmax of the similarities times the model's logit scale.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.encoder import Embeddings
+from gateway.errors import InvalidInput, too_many
+
+PLACE: Final = "{}"
+"""What the class replaces in a template."""
+
+
+# Templates make much of little: 2,000 classes and 2,000 templates are four million prompts.
+_MAX_MADE_CHARACTERS: Final = 2**20
+
+
+def prompts(
+    classes: Sequence[str] | Mapping[str, Sequence[str]], templates: Sequence[str], max_prompts: int
+) -> dict[str, list[str]]:
+    """Make the prompts of each class.
+
+    Args:
+        classes: names, whose prompts are the templates with the name in place of `{}`; or the prompts by name.
+        templates: for classes without prompts. None given means `{}`, the name itself.
+        max_prompts: of all classes together.
+
+    Raises:
+        InvalidInput: there are no classes, a class occurs twice or has no prompt, a template has no `{}`, there are
+            templates although the classes have prompts, or there are too many prompts.
+    """
+    if not classes:
+        raise InvalidInput("`classes` is empty.")
+    if isinstance(classes, Mapping):
+        if templates:
+            raise InvalidInput("`template` is for a list of classes. Here `classes` has the prompts of each class.")
+        for name, texts in classes.items():
+            if not texts:
+                raise InvalidInput(f"Class {_shown(name)} has no prompt.")
+        _check_count(sum(map(len, classes.values())), max_prompts)
+        return {name: list(texts) for name, texts in classes.items()}
+    templates = templates or (PLACE,)
+    _check_count(len(classes) * len(templates), max_prompts)
+    for template in templates:
+        if PLACE not in template:
+            raise InvalidInput(f"The template {_shown(template)} has no `{PLACE}` for the class.")
+    if _made_characters(classes, templates) > _MAX_MADE_CHARACTERS:
+        raise InvalidInput(f"The templates make prompts of more than {_MAX_MADE_CHARACTERS} characters.")
+    made: dict[str, list[str]] = {}
+    for name in classes:
+        if name in made:
+            raise InvalidInput(f"Class {_shown(name)} occurs twice in `classes`.")
+        made[name] = [template.replace(PLACE, name) for template in templates]
+    return made
+
+
+def _check_count(count: int, limit: int) -> None:
+    if count > limit:
+        raise too_many("prompts", count, limit)
+
+
+def _made_characters(classes: Sequence[str], templates: Sequence[str]) -> int:
+    names = sum(map(len, classes))
+    return sum(
+        len(classes) * (len(template) - places * len(PLACE)) + places * names
+        for template in templates
+        for places in (template.count(PLACE),)
+    )
+
+
+def class_embeddings(embeddings: Embeddings, counts: Sequence[int]) -> Embeddings:
+    """Average the embeddings of each class's prompts.
+
+    Args:
+        embeddings: float32 [P, D], of the prompts of all classes in order.
+        counts: the number of prompts of each of C classes. Their sum is P.
+
+    Returns:
+        Unit vectors, float32 [C, D].
+    """
+    starts = np.cumsum([0, *counts[:-1]])
+    return _unit(np.add.reduceat(_unit(embeddings), starts, axis=0))
+
+
+def probabilities(similarities: Embeddings, logit_scale: float) -> NDArray[np.float64]:
+    """The softmax of similarities [N, C] times the logit scale, along the classes: float64 [N, C]."""
+    logits = similarities.astype(np.float64) * logit_scale
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return found
+
+
+def _unit(vectors: Embeddings) -> Embeddings:
+    # Prompts that contradict each other could add up to zero.
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit: Embeddings = (vectors / norms).astype(np.float32)
+    return unit
+
+
+def _shown(text: str) -> str:
+    return repr(text[:64])
