@@ -13,12 +13,17 @@ hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # Three at a time on two cores, because most of them wait for servers to start. The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
-test: check ; @.venv/bin/pytest -n 3 -m "not export" \
-	&& .venv-export/bin/pytest -m export $$(grep -rlE --include='*.py' "mark\.export" tests)
+# Continuous integration runs the container tests too. Elsewhere nobody gets a Docker daemon without asking for it.
+test: check ; @.venv/bin/pytest -n 3 -m "not export and not containers" \
+	&& .venv-export/bin/pytest -m export $$(grep -rlE --include='*.py' "mark\.export" tests) \
+	&& if [ -n "$$CI" ]; then $(MAKE) --no-print-directory containers; \
+	else echo "Not run: the container tests. They start a Docker daemon where none answers. To run them: make containers"; fi
+# The images, the Compose file and the pod on a real Docker engine: the one that answers, else one that is started and stopped here, which needs root.
+containers: ; @$(setup) containers && .venv/bin/pytest -n 0 -m containers tests/deploy/images
 # Writes constraints/ again after a change of the dependencies; `deploy/pins.sh --upgrade` takes the newest versions.
 pins:   ; @$(setup) bench && deploy/pins.sh
 # Known vulnerabilities of all that is pinned. Fails where the database cannot be reached.
 audit:  ; @$(setup) bench && for pins in constraints/*.txt; do \
 	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r $$pins || exit; done
 
-.PHONY: serve bench hold check test pins audit
+.PHONY: serve bench hold check test containers pins audit

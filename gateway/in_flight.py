@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, Self
 
 from gateway.errors import GatewayError, Overloaded, ShareExceeded, TooManyFetches
 from gateway.fair_pool import FairPool
@@ -63,7 +63,8 @@ class Reservation:
 class RequestReservation(Reservation):
     """One request's place, bytes and fetches, from its head to its response.
 
-    The request can be evicted while its body is uploading.
+    The request can be evicted while its body is uploading. A context manager: `current_request` returns the reservation
+    in the block, and its end releases the reservation.
 
     Args:
         cancel: ends the request with the error that is passed to it.
@@ -90,6 +91,14 @@ class RequestReservation(Reservation):
         self._received_bytes += size
         if not more:
             self._limiter.uploading.pop(self, None)
+
+    def __enter__(self) -> Self:
+        self._token = _request.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _request.reset(self._token)
+        self.release()
 
     @property
     def seconds_behind(self) -> float:
@@ -281,9 +290,8 @@ class InFlightLimiter:
         """Bytes that are reserved now."""
         return self.byte_budget.total
 
-    @contextmanager
-    def admit(self, cancel: Callable[[GatewayError], None], client: Hashable = "") -> Iterator[RequestReservation]:
-        """Admit one request for the duration of the block, where `current_request` returns its reservation.
+    def admit(self, cancel: Callable[[GatewayError], None], client: Hashable = "") -> RequestReservation:
+        """Admit one request, for the duration of the block that the reservation is the context manager of.
 
         Args:
             cancel: called with an `Overloaded` if the request is evicted.
@@ -296,12 +304,7 @@ class InFlightLimiter:
         self.admitted += 1
         reservation = RequestReservation(self, client, cancel)
         self.uploading[reservation] = None
-        token = _request.set(reservation)
-        try:
-            yield reservation
-        finally:
-            _request.reset(token)
-            reservation.release()
+        return reservation
 
     def take(self, pool: FairPool, client: Hashable, size: int, requester: Reservation | None = None) -> None:
         """Take units of a pool. If they do not fit, evict requests with slow uploads, the slowest first.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from deploy.bench.first_check import cli as first_check
+from deploy.bench.gpu import cli as gpu
 from deploy.bench.resilience import cli as resilience
 from deploy.bench.speed import cli as speed
 from deploy.bench.tuning import cli as tuning
@@ -14,7 +15,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "resilience": resilience.main,
     "tune": tuning.main,
     "first-check": first_check.main,
-    "gpu": lambda arguments: speed.main(arguments, gpu=True),
+    "gpu": gpu.main,
 }
 
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark. Without a command, run `speed`.
 
     Returns:
-        The exit status of the command: see `speed/cli.py` and `resilience/cli.py`.
+        The exit status of the command: see the `cli.py` of its folder.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in COMMANDS:

@@ -15,7 +15,8 @@ from deploy.embedded import errors as e
 from deploy.embedded import events as ev
 from deploy.embedded.endpoints import Endpoints, PortEndpoints
 from deploy.embedded.engines import OPENVINO_BF16, Engine, installable_names
-from deploy.embedded.installation import CHECKOUT, Installation
+from deploy.embedded.hardware import nvidia_driver
+from deploy.embedded.installation import CHECKOUT, CUDA_REQUIREMENTS, Installation
 from deploy.embedded.launcher import Options, serve
 from deploy.embedded.run_directory import cache
 from deploy.embedded.signals import StopRequested
@@ -38,9 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output.STDERR.write("Starting Triton and the gateway ...")
 
     def on_ready(url: str, info: dict[str, Any], found: Installation, triton: Endpoints) -> None:
-        engine = OPENVINO_BF16.engine
-        install = None if engine.backend in found.engines else _install_command(found.environment, engine)
-        advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, _command())
+        engine, driver = OPENVINO_BF16.engine, nvidia_driver()
+        if driver is not None and not found.cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu":
+            advice = banner.gpu_advice(driver, _cuda_command(found.environment), _command())
+        else:
+            install = None if engine.backend in found.engines else _install_command(found.environment, engine)
+            advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, _command())
         ports = triton if isinstance(triton, PortEndpoints) else None
         output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice, ports))
 
@@ -123,6 +127,16 @@ def _install_command(environment: Path, engine: Engine) -> str:
     if environment == CHECKOUT / ".venv-triton":
         return shlex.join([str(CHECKOUT / "deploy/setup.sh"), engine.backend])
     return shlex.join([str(environment / "bin/pip"), "install", "--no-deps", "-r", str(engine.requirements)])
+
+
+def _cuda_command(environment: Path) -> str:
+    """Return the shell command that replaces onnxruntime in Triton's environment by its build for NVIDIA GPUs."""
+    if environment == CHECKOUT / ".venv-triton":
+        return shlex.join([str(CHECKOUT / "deploy/setup.sh"), "cuda"])
+    pip = str(environment / "bin/pip")
+    # The two builds have the same module, so that one must be removed before the other is installed.
+    remove = shlex.join([pip, "uninstall", "--yes", "onnxruntime"])
+    return f"{remove} && {shlex.join([pip, 'install', '--no-deps', '-r', str(CUDA_REQUIREMENTS)])}"
 
 
 def _port(text: str) -> int:
@@ -238,6 +252,8 @@ def event_message(event: ev.Event) -> str:
             return f"Triton is back, after {seconds:.1f} s."
         case ev.ModelLoaded(model, version):
             return f"model {model}: version {version} is served now."
+        case ev.EngineReplaced(model, reason):
+            return f"model {model}: onnxruntime runs it as it was exported, because {reason}"
         case ev.ModelRefused(model, version, reason):
             return f"model {model}: version {version} could not be loaded, and is left out until it changes: {reason}"
         case ev.ModelRemoved(model):

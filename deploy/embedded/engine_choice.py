@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from deploy.embedded.engines import ONNXRUNTIME, OPENVINO_BF16, SUBSTITUTIONS, Engine, Substitution
+from deploy.embedded.hardware import CPUINFO, cpu_is_faster_in_bf16, nvidia_driver
 from deploy.embedded.model_scan import Model
 
 AUTO: Final = "auto"
 OPTIONS: Final = (AUTO, ONNXRUNTIME.backend, *SUBSTITUTIONS)
 
-# BF16 gains nothing for a smaller model. The demo's text tower (10 MB) also misses the parity limit in BF16 (0.9987).
+# BF16 gains nothing for a smaller model. The demo's text tower (10 MB) also comes close to the parity limit in BF16: on
+# an EPYC, the smallest cosine of 208 samples was 0.9991.
 _MIN_BYTES: Final = 16 * 2**20
 
 
@@ -23,7 +25,7 @@ class EngineChoice:
     """The engine of each model.
 
     With `AUTO`, an ONNX model runs with OpenVINO in BF16 if the CPU is faster in BF16, OpenVINO is installed, and the
-    model is FP32 and large enough. A B16-224 was 1.5 to 2.3 times as fast, at a minimum cosine of 0.99997 (README.md).
+    model is FP32 and large enough. `README.md` beside this file has the measurements.
     Only FP32 models are replaced, because a lower precision was the exporter's explicit choice.
 
     Args:
@@ -54,37 +56,32 @@ class EngineChoice:
         substitution = self.substitution_for(model)
         return substitution.engine if substitution else model.engine
 
-    def fall_back(self, names: Iterable[str]) -> bool:
+    def fall_back(self, models: Iterable[Model]) -> frozenset[str]:
         """Run these models with onnxruntime from now on, after they failed to load.
 
         Returns:
-            Whether that changes the engine of any model. An engine that `--engine` names is never replaced.
+            The names of those whose engine that changes. An engine that `--engine` names is never replaced.
         """
-        failed = set(names) - self._failed if self._automatic else set()
-        self._failed |= failed
-        return bool(failed)
+        changed = frozenset(m.name for m in models if self._automatic and self.substitution_for(m) is self._automatic)
+        self._failed |= changed
+        return changed
 
 
-def cpu_is_faster_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether OpenVINO in BF16 is known to be faster on this CPU than onnxruntime in FP32.
-
-    That is so with AMX, and with AVX512-BF16 on an AMD CPU (an EPYC had twice the throughput). On another CPU with
-    AVX512-BF16 alone, an image took 1.3 times the CPU time.
-    """
-    known = set(cpuinfo.read_text().split())
-    return "amx_bf16" in known or {"AuthenticAMD", "avx512_bf16"} <= known
+def on_gpu(cuda: bool, root: Path = Path("/")) -> bool:
+    """Return whether onnxruntime will use an NVIDIA GPU: its build, the driver and the settings allow it."""
+    return cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu" and nvidia_driver(root) is not None
 
 
-def bf16_is_faster(cuda: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def bf16_is_faster(cuda: bool, cpuinfo: Path = CPUINFO, root: Path = Path("/")) -> bool:
     """Return whether OpenVINO in BF16 is faster than onnxruntime on this machine.
 
     Args:
-        cuda: whether onnxruntime is the build for NVIDIA GPUs. It then uses the GPU, unless
+        cuda: whether onnxruntime is the build for NVIDIA GPUs. It then uses the GPU if there is one, unless
             `PE_ONNXRUNTIME_PROVIDER=cpu` keeps it on the CPU.
         cpuinfo: the file that lists the CPU's features.
+        root: where to look for the GPU, as for `nvidia_driver`.
     """
-    on_gpu = cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu"
-    return not on_gpu and cpu_is_faster_in_bf16(cpuinfo)
+    return not on_gpu(cuda, root) and cpu_is_faster_in_bf16(cpuinfo)
 
 
 def _precision(model: Model) -> str:

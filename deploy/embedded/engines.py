@@ -57,6 +57,8 @@ OPENVINO: Final = Engine(
     requirements=_HERE / "requirements-openvino.txt",
     install_megabytes=180,
 )
+# Disk space that onnxruntime for CUDA takes with CUDA's libraries, in GB, beyond what a Triton environment takes.
+CUDA_GIGABYTES: Final = 2.3
 _PYTHON: Final = Engine(backend="python", name="Python", file="model.py")
 
 ENGINES: Final = (ONNXRUNTIME, OPENVINO, _PYTHON)

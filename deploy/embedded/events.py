@@ -31,6 +31,14 @@ class ModelLoaded:
 
 
 @dataclass(frozen=True)
+class EngineReplaced:
+    """A model failed to load with the engine that was chosen automatically, so onnxruntime runs it."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ModelRefused:
     """Triton could not load a model or version. Versions that it had loaded before stay in service."""
 
@@ -53,4 +61,4 @@ class ModelSkipped:
     error: LaunchError
 
 
-Event = TritonDied | TritonRestarted | ModelLoaded | ModelRefused | ModelRemoved | ModelSkipped
+Event = TritonDied | TritonRestarted | ModelLoaded | EngineReplaced | ModelRefused | ModelRemoved | ModelSkipped

@@ -15,6 +15,7 @@ from deploy.embedded.errors import EngineMissing, InstallationBroken, Installati
 
 CHECKOUT: Final = Path(__file__).parents[2]
 REQUIREMENTS: Final = Path(__file__).with_name("requirements.txt")
+CUDA_REQUIREMENTS: Final = Path(__file__).with_name("requirements-cuda.txt")
 
 
 @dataclass(frozen=True)

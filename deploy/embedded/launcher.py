@@ -9,7 +9,7 @@ from typing import Any
 from deploy.embedded import endpoints, installation, model_scan, ports
 from deploy.embedded.child import adopt_orphans
 from deploy.embedded.engine_choice import AUTO, EngineChoice, bf16_is_faster
-from deploy.embedded.events import Event
+from deploy.embedded.events import EngineReplaced, Event
 from deploy.embedded.gateway_process import GatewayProcess
 from deploy.embedded.reconciler import Reconciler
 from deploy.embedded.run_directory import run_directory
@@ -73,6 +73,8 @@ def serve(options: Options, on_ready: OnReady, report: Callable[[Event], None]) 
         running.callback(gateway.stop, signals)
         gateway.wait_until_ready(signals)
         on_ready(gateway.url, gateway.info(), found, listening)
+        for name, reason in triton.replaced.items():
+            report(EngineReplaced(name, reason))
 
         reconciler = Reconciler(
             options.repository, found, triton.layout, choice, models, failure_reason=triton.failure_reason

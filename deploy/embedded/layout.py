@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from deploy.embedded.engine_choice import EngineChoice
+from deploy.embedded.engine_choice import EngineChoice, on_gpu
 from deploy.embedded.engines import ENGINES
 from deploy.embedded.errors import RunDirectoryUnusable
 from deploy.embedded.installation import Installation
@@ -39,6 +39,7 @@ class Layout:
 
     def __init__(self, directory: Path, installation: Installation, choice: EngineChoice | None = None) -> None:
         self._choice = choice or EngineChoice()
+        self._on_gpu = on_gpu(installation.cuda)
         self.models = directory / "models"
         self.backends = directory / "backends"
         self.libraries = directory / "lib"
@@ -72,7 +73,7 @@ class Layout:
         """
         self._count += 1
         snapshot, link = self._snapshots / f"{model.name}.{self._count}", self._snapshots / "next"
-        config = served_config(model.config, self._choice.substitution_for(model))
+        config = served_config(model.config, self._choice.substitution_for(model), self._on_gpu)
         before = self._published(model.name)
         try:
             with _writing(self._snapshots):

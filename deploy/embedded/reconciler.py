@@ -18,7 +18,7 @@ from typing import Any, Final
 from deploy.embedded import model_scan
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.errors import LaunchError, RepositoryError, RunDirectoryUnusable
-from deploy.embedded.events import Event, ModelLoaded, ModelRefused, ModelRemoved, ModelSkipped
+from deploy.embedded.events import EngineReplaced, Event, ModelLoaded, ModelRefused, ModelRemoved, ModelSkipped
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
 from deploy.embedded.model_scan import Model
@@ -28,6 +28,8 @@ Index = Sequence[Mapping[str, Any]]
 
 # Triton polls every second. A configuration that Triton rejects never appears in its index, only in its log.
 _UNLISTED_S: Final = 5.0
+# Until Triton polls and loads what replaces a failed model, its index still has the reason of the failure.
+_STALE_S: Final = 5.0
 # Triton gives these as the reason for a version that it does not serve, but did not fail to load either.
 _NOT_FAILURES: Final = ("", "unloaded")
 
@@ -62,6 +64,7 @@ class Reconciler:
         self._loaded = dict(self._published)
         self._pending: dict[str, float] = {}  # models that Triton has yet to load, with the time of their publication
         self._refused: dict[str, Model] = {}
+        self._replaced: dict[str, str] = {}  # models that failed with a chosen engine, and the reason
         self._last_scan: dict[str, Model] = {}
         self._last_errors: dict[str, str] = {}
         self._reported_errors: dict[str, str] = {}
@@ -136,6 +139,14 @@ class Reconciler:
                 # files until it loaded the new ones, and continues to if it cannot.
                 if before is None or before.latest != model.latest:
                     yield ModelLoaded(name, model.latest)
+            elif reason == self._replaced.get(name) and time.monotonic() - since < _STALE_S:
+                continue
+            elif reason not in _NOT_FAILURES and self._choice.fall_back([model]):
+                self._replaced[name] = reason
+                self._pending[name] = time.monotonic()
+                with suppress(RunDirectoryUnusable):  # Triton then tries what it has again, and that is refused.
+                    self._layout.publish(model)
+                yield EngineReplaced(name, reason)
             elif reason not in _NOT_FAILURES:
                 del self._pending[name]
                 self._refused[name] = model

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -52,6 +52,7 @@ class TritonProcess:
         choice: EngineChoice | None = None,
     ) -> None:
         self._models = models
+        self.replaced: Mapping[str, str] = {}  # models that onnxruntime runs since they failed to load, and why
         self._installation = installation
         self._log = None if verbose else directory / "triton.log"
         self.endpoints = endpoints
@@ -103,8 +104,10 @@ class TritonProcess:
         try:
             self._wait_until_ready(signals)
         except ModelsNotLoaded as error:
-            if not self._choice.fall_back(error.reasons):
+            replaced = self._choice.fall_back(model for model in self._models if model.name in error.reasons)
+            if not replaced:
                 raise
+            self.replaced = {name: error.reasons[name] for name in replaced}
             self.stop(signals)
             for model in self._models:
                 self.layout.publish(model)

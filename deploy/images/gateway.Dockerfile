@@ -7,7 +7,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 COPY constraints/build.txt constraints/gateway-image.txt ./
 # Every package is pinned by its hash, and none needs a compiler. The final stage copies only /opt/gateway, without pip.
-RUN python -m venv --without-pip /opt/gateway \
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt \
+    python -m venv --without-pip /opt/gateway \
  && python -m pip install --no-deps --require-hashes --only-binary :all: -r build.txt \
  && python -m pip --python /opt/gateway/bin/python install \
     --no-deps --require-hashes --only-binary :all: -r gateway-image.txt

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from export.gpu_memory import GpuMemory
 from export.graph.spec import GraphForm, Precision
 from export.parity import Embed
 from export.progress import Progress
@@ -93,13 +94,19 @@ class Engine(ABC):
 
     @abstractmethod
     def configure(
-        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+        self,
+        config: Any,
+        precision: Precision,
+        file: str,
+        input_shapes: tuple[tuple[int, ...], ...],
+        memory: GpuMemory,
     ) -> None:
         """Set the engine's own fields of an `inference.ModelConfig`: instances, device, file and parameters.
 
         Args:
             config: has its input, output and largest batch already.
             input_shapes: as in `BuildRequest`.
+            memory: what one instance needs on a GPU.
         """
 
 

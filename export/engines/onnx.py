@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from export.engines.engine import Engine, Runtime, set_instances
+from export.engines.engine import Engine, Runtime, set_instances, set_parameters
 from export.errors import ParityError
+from export.gpu_memory import GpuMemory
 from export.graph.spec import Precision
 from export.parity import Array, Embed
 
@@ -41,10 +42,21 @@ class OnnxEngine(Engine):
         )
 
     def configure(
-        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+        self,
+        config: Any,
+        precision: Precision,
+        file: str,
+        input_shapes: tuple[tuple[int, ...], ...],
+        memory: GpuMemory,
     ) -> None:
         # Without an instance group Triton starts two instances on a CPU. Two slowed each other down when measured.
         set_instances(config, 1, "KIND_AUTO")
+        # For the CUDA provider; ignored on a CPU. Triton's C++ backend takes both only as parameters of the model. It
+        # also documents `gpu_execution_accelerator { name: "cuda" }`, but sets both to their defaults after reading it
+        # (onnxruntime_backend 00fd3e8, June 2026: README.md, src/onnxruntime.cc, `ModelState::LoadModel`).
+        # 1 is kSameAsRequested. The default doubles the arena each time it grows. Growth by what is requested needs the
+        # largest batch first, which the warmup runs.
+        set_parameters(config, gpu_mem_limit=str(memory.limit), arena_extend_strategy="1")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 from export.engines.engine import Engine, Runtime, set_instances, set_parameters
 from export.errors import ParityError
+from export.gpu_memory import GpuMemory
 from export.graph.spec import Precision
 from export.parity import Array, Embed
 
@@ -47,7 +48,12 @@ class OpenVinoEngine(Engine):
         return f"this CPU has no {precision}: export on one that has (AMX), take --precision fp32, {unproven}"
 
     def configure(
-        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+        self,
+        config: Any,
+        precision: Precision,
+        file: str,
+        input_shapes: tuple[tuple[int, ...], ...],
+        memory: GpuMemory,
     ) -> None:
         config.default_model_filename = file  # The backend's default is model.xml.
         set_instances(config, 2, "KIND_CPU")

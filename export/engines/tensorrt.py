@@ -1,16 +1,16 @@
 """Engine `tensorrt`: TensorRT compiles the graph to a plan, on the kind of GPU that will serve the plan."""
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 from export import preflight
-from export.engines import tensorrt_plan
+from export.engines import tensorrt_build, tensorrt_plan
 from export.engines.engine import BuildRequest, Engine, Runtime, set_instances
 from export.engines.tensorrt_compiler import ShapeRange
 from export.engines.tensorrt_library import HOW, library_version, load_library
 from export.errors import TargetError
 from export.files import sha256_of
+from export.gpu_memory import GpuMemory
 from export.graph.spec import Precision
 from export.progress import Progress
 
@@ -26,7 +26,7 @@ class TensorRtEngine(Engine):
     name = "tensorrt"
     backend = "tensorrt"
     precisions = ("fp16", "bf16", "fp32")
-    form = "elementary"
+    form = "packed"
     warms_up_full_batch = True
     sources = ("export.engines.tensorrt_build", "export.engines.tensorrt_compiler", "export.engines.tensorrt_plan")
 
@@ -41,11 +41,13 @@ class TensorRtEngine(Engine):
         required = request.target.partition(" on ")[0]
         name = f"{required.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
         plan = request.output / name
-        shapes = shape_range(request.input_shapes, request.max_batch_size)
+        smallest, largest, batch = request.input_shapes[0], request.input_shapes[-1], request.max_batch_size
+        # The plan accepts all shapes between the two. Kernels are chosen for the largest shape, which takes the longest.
+        shapes = ShapeRange((1, *smallest), (max(1, batch // 2), *largest), (batch, *largest))
         tied_to = re.sub(r" batch \d+", "", request.target)
         with progress.step(request.tower, "build", request.target) as advance:
             tensorrt_plan.build(load_library(), request.graph, plan, {request.input_name: shapes}, tied_to, advance)
-        return (plan,)
+        return plan, tensorrt_build.kernels_file(plan)
 
     def runtime(self, precision: Precision) -> Runtime | None:
         try:
@@ -58,7 +60,12 @@ class TensorRtEngine(Engine):
         return "there is no GPU or no TensorRT here to run it: export on the machine that serves it"
 
     def configure(
-        self, config: Any, precision: Precision, file: str, input_shapes: tuple[tuple[int, ...], ...]
+        self,
+        config: Any,
+        precision: Precision,
+        file: str,
+        input_shapes: tuple[tuple[int, ...], ...],
+        memory: GpuMemory,
     ) -> None:
         config.default_model_filename = file
         set_instances(config, 2, "KIND_GPU")  # One instance copies while the other computes.
@@ -68,18 +75,6 @@ class TensorRtEngine(Engine):
         for size in sorted(size for size in sizes if size <= config.max_batch_size):
             for shape in input_shapes:
                 cuda.graph_spec.add(batch_size=size).input[config.input[0].name].dim.extend(shape)
-
-
-def shape_range(input_shapes: Sequence[tuple[int, ...]], max_batch_size: int) -> ShapeRange:
-    """Return the shapes of a plan: batches of 1 to `max_batch_size`, and all inputs between the first and the last.
-
-    TensorRT chooses its kernels for the last shape, which takes the longest.
-
-    Args:
-        input_shapes: as in `BuildRequest`.
-    """
-    smallest, largest = input_shapes[0], input_shapes[-1]
-    return ShapeRange((1, *smallest), (max(1, max_batch_size // 2), *largest), (max_batch_size, *largest))
 
 
 def _gpu() -> preflight.Gpu:

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from export.engines.tensorrt_compiler import Advance, ShapeRange, compile_graph
+from export.engines.tensorrt_compiler import Advance, ShapeRange, compile_graph, write_warnings
+from export.engines.tensorrt_kernels import CompilerMessages, detailed, read_graph, report
 from export.errors import GraphError
 
 
@@ -35,6 +36,11 @@ class Job:
     """Path of the file to write."""
     timings: str
     """Path of the file that keeps TensorRT's timing cache."""
+
+
+def kernels_file(plan: Path) -> Path:
+    """Return the path of the JSON file beside a plan that says which kernels TensorRT made; null if it is not known."""
+    return plan.with_name("kernels.json")
 
 
 def build(job: Job, advance: Advance) -> None:
@@ -95,20 +101,38 @@ def main() -> int:
     trt = importlib.import_module(job.library)
     timings = Path(job.timings)
     used: list[Any] = []
+    messages = CompilerMessages()
 
     def configure(config: Any) -> None:
         _use_timings(config, timings)
+        detailed(trt, config)
         used.append(config)
+
+    def listen(severity: Any, text: str) -> None:
+        messages.hear(severity, text)
+        write_warnings(severity, text)
 
     try:
         # If the other process has died, this raises BrokenPipeError, which ends the build.
-        plan = compile_graph(trt, Path(job.graph), inputs, configure=configure, advance=_report)
+        plan = compile_graph(trt, Path(job.graph), inputs, configure=configure, listen=listen, advance=_report)
     except GraphError as error:
         _report(str(error))
         return 1
     Path(job.plan).write_bytes(plan)
+    _record_kernels(job, messages)
     _keep_timings(used[0], timings)
     return 0
+
+
+def _record_kernels(job: Job, messages: CompilerMessages) -> None:
+    """Check the compiler's kernels, write what they are beside the plan, and warn of slow ones."""
+    found = report(messages, read_graph(Path(job.graph)))
+    problems = found.problems() if found else ["TensorRT did not list its kernels in a known format: not checked"]
+    for problem in problems:
+        sys.stderr.write(f"warning: {problem}\n")
+    kernels_file(Path(job.plan)).write_text(
+        json.dumps({"kernels": found.as_json() if found else None}, indent=2) + "\n"
+    )
 
 
 def _report(value: float | str) -> None:

@@ -61,7 +61,7 @@ def compile_graph(
     Raises:
         GraphError: TensorRT cannot read or compile the graph. The message has TensorRT's words, with operator and node.
     """
-    callbacks = _Callbacks(listen or _write_warnings, advance)
+    callbacks = _Callbacks(listen or write_warnings, advance)
     logger = _logger(trt.ILogger)
     logger.callbacks = callbacks
     builder = trt.Builder(logger)
@@ -190,7 +190,8 @@ def _monitor(trt: Any, callbacks: _Callbacks) -> Any:
     return Monitor()
 
 
-def _write_warnings(severity: Any, message: str) -> None:
+def write_warnings(severity: Any, message: str) -> None:
+    """Write a warning of TensorRT to standard error."""
     if severity == type(severity).WARNING:  # An error becomes a GraphError.
         sys.stderr.write(f"TensorRT: {message}\n")
 

@@ -1,7 +1,8 @@
 """Attention modules that replace timm's and torch's, with the same weights and the operators of a `Form`.
 
-Query, key and value are three matrix products, so that no runtime has to split one result into three. The bias of the
-value is folded into the bias of the output. Attention weights add up to 1, so attention does not change that bias.
+Query, key and value are three matrix products, so that no runtime has to split one result into three, or one product
+if the form is packed. The bias of the value is folded into the bias of the output. Attention weights add up to 1, so
+attention does not change that bias.
 """
 
 from typing import Any
@@ -24,13 +25,25 @@ class SelfAttention(nn.Module):
 
     def __init__(self, qkv: nn.Linear, out: nn.Linear, heads: int, form: Form, *, rotary: Tensor | None = None) -> None:
         super().__init__()
-        self.query, self.key, self.value = _split(qkv)
+        query, key, value = _split(qkv)
+        out.bias.data += out.weight.data @ value.bias.data
+        if rotary is not None and form.halves_apart:
+            for linear in (query, key):
+                _separate_halves(linear, heads)
+        if form.packed:
+            self.qkv = _pack(query, key, value, heads)
+        else:
+            value.register_parameter("bias", None)
+            self.query, self.key, self.value = query, key, value
         self.out, self.heads, self.form = out, heads, form
-        out.bias.data += out.weight.data @ self.value.bias.data
-        self.value.register_parameter("bias", None)
         self.register_buffer("rotary", rotary, persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if self.form.packed:
+            qkv = self.qkv(x)
+            if self.rotary is not None:
+                qkv = self.form.rotate(qkv, self.rotary)
+            return self.form.attend_packed(qkv, self.heads, mask)
         q, k, v = self.query(x), self.key(x), self.value(x)
         if self.rotary is not None:
             q, k = self.form.rotate(q, self.rotary), self.form.rotate(k, self.rotary)
@@ -67,12 +80,7 @@ def vision_attention(attention: Any, rotary: Tensor, form: Form) -> SelfAttentio
     plain = all(isinstance(part, nn.Identity) for part in (attention.q_norm, attention.k_norm, attention.norm))
     if not plain or attention.qkv is None or attention.rotate_half:
         raise GraphError("the vision tower's attention is not Perception Encoder's")
-    heads = attention.num_heads
-    rewritten = SelfAttention(attention.qkv, attention.proj, heads, form, rotary=rotary)
-    if form.halves_apart:
-        for linear in (rewritten.query, rewritten.key):
-            _separate_halves(linear, heads)
-    return rewritten
+    return SelfAttention(attention.qkv, attention.proj, attention.num_heads, form, rotary=rotary)
 
 
 def text_attention(attention: nn.MultiheadAttention, form: Form) -> SelfAttention:
@@ -115,6 +123,23 @@ def _split(qkv: nn.Linear) -> list[nn.Linear]:
         part.weight, part.bias = nn.Parameter(weight), nn.Parameter(bias)
         parts.append(part)
     return parts
+
+
+def _pack(query: nn.Linear, key: nn.Linear, value: nn.Linear, heads: int) -> nn.Linear:
+    """Join three linear layers to one, whose outputs are query, key and value of the first head, then of the next.
+
+    The result has no bias for the value, because `SelfAttention` folds it into the bias of the output.
+    """
+    with torch.device("meta"):
+        packed = nn.Linear(query.in_features, 3 * query.out_features)
+    parts = [(linear.weight.data, linear.bias.data) for linear in (query, key, value)]
+    parts[2] = (parts[2][0], torch.zeros_like(parts[2][1]))
+    weights, biases = (
+        torch.stack([part.view(heads, -1, *part.shape[1:]) for part in same], dim=1).flatten(0, 2)
+        for same in zip(*parts, strict=True)
+    )
+    packed.weight, packed.bias = nn.Parameter(weights), nn.Parameter(biases)
+    return packed
 
 
 def _separate_halves(linear: nn.Linear, heads: int) -> None:

@@ -8,5 +8,5 @@ from typing import Literal
 Precision = Literal["fp32", "fp16", "bf16"]
 """The type of the matrix products."""
 
-GraphForm = Literal["fused", "elementary"]
+GraphForm = Literal["fused", "elementary", "packed"]
 """Which operators express attention, rotation, sums and norms; see `export.graph.forms`."""

@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """All blocks and the tower's last norm, for the FP32 residual stream x [N, S, W]. Matrix products are in `dtype`.
+    """All blocks and the tower's last norm, for x FP32 [N, S, W]. Matrix products are in `dtype`.
 
     Each sum is computed together with the norm that follows it, which some runtimes fuse. `last_norm` follows the last
     sum.
@@ -50,10 +50,11 @@ class Blocks(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         blocks: list[Any] = list(self.blocks)
         normed: Tensor = blocks[0].norm1(x)
+        x = x.to(self.dtype) if self.form.half_stream else x
         for block, following in zip(blocks, [*(block.norm1 for block in blocks[1:]), self.last_norm], strict=True):
             attended = block.attention(normed.to(self.dtype), mask)
             x, normed = self.form.add_norm(x, attended, block.attention.out, block.norm2)
-            hidden = block.activation(block.up(normed.to(self.dtype)))
+            hidden = self.form.activate(normed.to(self.dtype), block.up, block.activation)
             x, normed = self.form.add_norm(x, hidden, block.down, following)
         return normed
 

@@ -9,6 +9,7 @@ byte, and a text has few bytes. A server without a cache ignores the setting.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from export import gpu_memory
 from export.engines.engine import Engine
 from export.graph.spec import Precision
 from export.repository.config_pbtxt import DataType, ModelConfig
@@ -67,5 +68,6 @@ def describe(
         config.response_cache.enable = True
     for key, value in parameters.items():
         config.parameters[key].string_value = value
-    engine.configure(config, precision, file, shapes)
+    memory = gpu_memory.estimate(variant, tower, precision, max_batch_size)
+    engine.configure(config, precision, file, shapes, memory)
     return config

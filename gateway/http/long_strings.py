@@ -42,8 +42,7 @@ class LongStrings:
     def __init__(self, max_characters: int) -> None:
         self._max_characters = max_characters
         self._strings: dict[str, LongString] = {}
-        # Nobody can guess the placeholders, so no client can write one.
-        self._nonce = secrets.token_hex(16)
+        self._nonce = ""  # Most documents have no long string, and need none.
 
     def add(self, content: bytearray, escaped: bool) -> bytes:
         """Keep a string.
@@ -55,6 +54,9 @@ class LongStrings:
         Returns:
             The placeholder's bytes.
         """
+        if not self._nonce:
+            # Nobody can guess the placeholders, so no client can write one.
+            self._nonce = secrets.token_hex(16)
         placeholder = f"long string {len(self._strings)} {self._nonce}"
         self._strings[placeholder] = EscapedString(content) if escaped else content
         return placeholder.encode()

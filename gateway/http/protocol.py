@@ -30,6 +30,9 @@ _REST_BYTES_AFTER_ERROR: Final = 2**20
 # HTTP/2 by `Upgrade: h2c`, and WebSocket. A server that ignores the header declines the offer (RFC 9110, 7.8).
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
+# Joining a head and a body copies the body.
+_MAX_JOINED_BYTES: Final = 64 * 2**10
+
 _NO_HTTP: Final = "Invalid HTTP request received."
 
 
@@ -60,7 +63,8 @@ class Protocol(HttpToolsProtocol):
     # -- The connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         self._socket = transport
-        super().connection_made(_Transport(transport, self))
+        self._responses = _Transport(transport, self)
+        super().connection_made(self._responses)
         self.flow = self._flow = _Flow(self.transport)
         if self._registry.add(self, self.loop):
             self._settle()
@@ -80,6 +84,7 @@ class Protocol(HttpToolsProtocol):
             return
         self._closing = True
         self._held = b""
+        self._responses.send_head()
         if self._in_message:
             self._socket.write_eof()
             self._flow.hold(False)
@@ -273,6 +278,7 @@ class Protocol(HttpToolsProtocol):
     # -- Responses
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
+        self._responses.end()
         if not self._closing:
             self.flow.resume_reading()
             self._queue_held()
@@ -336,14 +342,47 @@ class Protocol(HttpToolsProtocol):
 
 
 class _Transport(asyncio.Transport):
-    """A transport that leaves closing to its protocol, which knows whether the client still sends."""
+    """A transport that writes a response's head together with the first bytes of its body.
+
+    uvicorn writes the two one after the other, and each write is a system call that wakes the client. ASGI asks servers
+    to wait for the body: https://asgi.readthedocs.io/en/latest/specs/www.html#response-start-send-event.
+
+    Closing is left to the protocol, which knows whether the client still sends.
+    """
 
     def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
         super().__init__()
         self._protocol = protocol
         self._transport = transport
-        for name in ("write", "get_extra_info", "pause_reading", "resume_reading"):  # faster than a method that calls
+        self._head: bytes | None = None
+        self._head_written = False
+        for name in ("get_extra_info", "pause_reading", "resume_reading"):  # faster than a method that calls
             setattr(self, name, getattr(transport, name))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._head is not None:
+            if len(data) <= _MAX_JOINED_BYTES:
+                data = self._head + data
+            else:
+                self._transport.write(self._head)
+            self._head = None
+            self._transport.write(data)
+        elif not self._head_written and self._protocol.cycle.response_started:  # else it is `100 Continue`
+            self._head_written = True
+            self._head = bytes(data)
+        else:
+            self._transport.write(data)
+
+    def send_head(self) -> None:
+        """Write the head if it still waits for the body."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.write(head)
+
+    def end(self) -> None:
+        """Note that the response is complete. The response to HEAD has no body."""
+        self.send_head()
+        self._head_written = False
 
     def close(self) -> None:
         self._protocol.close()

@@ -1,8 +1,6 @@
 """The time that a request spends in each stage."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 STAGES: Final = ("fetch", "queue", "decode", "preprocess", "tokenize", "encode", "similarity")
@@ -30,16 +28,27 @@ class Stages:
         """Add seconds to a stage."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> "_Measurement":
         """Add the duration of the `with` block to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, time.perf_counter() - start)
+        return _Measurement(self, stage)
 
     def server_timing(self, total: float) -> str:
         """Format a `Server-Timing` header (https://www.w3.org/TR/server-timing/): milliseconds by stage, and total."""
         entries = [f"{stage};dur={self.seconds[stage] * 1e3:.2f}" for stage in STAGES if stage in self.seconds]
         return ", ".join([*entries, f"total;dur={total * 1e3:.2f}"])
+
+
+class _Measurement:
+    """A `with` block whose duration is added to a stage. `contextlib.contextmanager` takes three times as long."""
+
+    __slots__ = ("_stage", "_stages", "_start")
+
+    def __init__(self, stages: Stages, stage: str) -> None:
+        self._stages = stages
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._stages.add(self._stage, time.perf_counter() - self._start)

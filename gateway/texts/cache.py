@@ -55,7 +55,9 @@ class TextCache:
     def put(self, spec: EncoderSpec, text: str, entry: TextEmbedding) -> None:
         """Store an entry, unless it exceeds the limit or the embedding space changed while it was computed."""
         size = _size(text, entry)
-        if size > self._max_bytes or self._specs.get(spec.variant, spec).space != spec.space:
+        current = self._specs.get(spec.variant, spec)
+        # Comparing two spaces takes longer than the rest.
+        if size > self._max_bytes or (current is not spec and current.space != spec.space):
             return
         self._remove((spec.variant, text))
         self._entries[spec.variant, text] = entry

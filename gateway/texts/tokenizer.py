@@ -11,10 +11,8 @@ import gzip
 import html
 import os
 import re
-from collections.abc import Iterator
 from functools import cache, lru_cache
 from importlib import resources
-from itertools import islice
 from typing import Final, NamedTuple
 
 import ftfy
@@ -61,8 +59,7 @@ class Tokenizer:
         """Tokenize any string, including lone surrogates and NULs. An empty text has the start and end tokens only."""
         bpe = _bpe()
         limit = self._context_length - 2
-        # One token above the limit shows that the text is too long.
-        ids = list(islice(bpe.ids(clean(text)), limit + 1))
+        ids = bpe.ids(clean(text), limit)
         tokens = np.zeros(self._context_length, np.int32)
         kept = ids[:limit]
         tokens[: len(kept) + 2] = [bpe.start, *kept, bpe.end]
@@ -108,10 +105,14 @@ class _BytePairs:
         )
         self._long_words = WordTokenizer(self._model)
 
-    def ids(self, cleaned: str) -> Iterator[int]:
-        """Generate the token ids of a cleaned text."""
+    def ids(self, cleaned: str, limit: int) -> list[int]:
+        """Return the token ids of a cleaned text. If there are more than `limit`, some of the others are missing."""
+        ids: list[int] = []
         for match in _WORDS.finditer(cleaned):
-            yield from self._word(match.group())
+            ids += self._word(match.group())
+            if len(ids) > limit:
+                break
+        return ids
 
     def _word(self, word: str) -> tuple[int, ...]:
         if (special := self._special.get(word)) is not None:

@@ -16,6 +16,9 @@ OPTIONS: Final = [
     ("grpc.min_reconnect_backoff_ms", 2000),  # despite the name, the timeout of one connection attempt
     # A new channel opens a new connection instead of reusing the connection of an old channel to the same target.
     ("grpc.use_local_subchannel_pool", 1),
+    # A call takes a twelfth less CPU without gRPC's optional filters. Of those, the gateway needs the deadlines.
+    ("grpc.minimal_stack", 1),
+    ("grpc.enable_deadline_checking", 1),
 ]
 """The options of every channel to a Triton, also of those that `deploy` opens."""
 

@@ -11,11 +11,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from gateway.encoder import Embeddings, Pixels, Tokens
 from gateway.errors import EncoderFault, EncoderUnavailable
 from gateway.observe.tracing import Metadata
-from gateway.triton import models
+from gateway.triton import infer_request, models
 from gateway.triton.channel import Access
 from gateway.triton.errors import translate
 
-_DATATYPES: Final[dict[models.InputName, str]] = {"image": "UINT8", "tokens": "INT32"}
+_MODEL_INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 # Towers return unit vectors. FP16 engines deviate from unit length by 1e-3.
 _UNIT_TOLERANCE: Final = 0.01
 
@@ -35,6 +35,10 @@ class Connection:
         self._headers = access.headers
         self._channel = access.open(target, host)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        # The stub's own method would serialize a message.
+        self._infer = self._channel.unary_unary(
+            _MODEL_INFER, response_deserializer=service_pb2.ModelInferResponse.FromString
+        )
         self._calls: set[Any] = set()  # inference calls in flight
 
     async def close(self, grace: float) -> None:
@@ -91,16 +95,9 @@ class Connection:
             EncoderFault: the reply does not match the model's configuration.
             ServerError: Triton reports another error.
         """
-        request = service_pb2.ModelInferRequest(
-            model_name=model,
-            model_version=version,
-            inputs=[{"name": name, "datatype": _DATATYPES[name], "shape": batch.shape}],
-            outputs=[{"name": "embedding"}],
-            raw_input_contents=[batch.tobytes()],
-        )
         if self._headers:
             metadata = (*self._headers, *(metadata or ()))
-        call = self._stub.ModelInfer(request, timeout=seconds, metadata=metadata)
+        call = self._infer(infer_request.serialize(model, version, name, batch), timeout=seconds, metadata=metadata)
         self._calls.add(call)
         try:
             reply = await call
@@ -161,14 +158,22 @@ def _embeddings(reply: Any, model: str, count: int, embed_dim: int) -> Embedding
     Raises:
         EncoderFault: the reply does not match the model's configuration, or an embedding is not a unit vector.
     """
-    declared = [(out.name, out.datatype, tuple(out.shape)) for out in reply.outputs]
-    raw = reply.raw_output_contents
-    if declared != [("embedding", "FP32", (count, embed_dim))] or [len(r) for r in raw] != [count * embed_dim * 4]:
+    outputs, raw = reply.outputs, reply.raw_output_contents
+    if not (len(outputs) == len(raw) == 1 and _matches(outputs[0], raw[0], count, embed_dim)):
         raise EncoderFault(f"Model {model} answered with another shape or type than it declares.")
     embeddings = np.frombuffer(raw[0], np.float32).reshape(count, embed_dim)
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.vecdot(embeddings, embeddings).tolist()
+    squares = [float(row.dot(row)) for row in embeddings]  # unlike `np.vecdot`, without warnings
     if not all(abs(square - 1) <= 2 * _UNIT_TOLERANCE for square in squares):  # false for NaN, so NaN is refused too
         what = "of another length than one" if np.isfinite(embeddings).all() else "that are not numbers"
         raise EncoderFault(f"Model {model} answered with embeddings {what}.")
     return embeddings
+
+
+def _matches(output: Any, data: bytes, count: int, embed_dim: int) -> bool:
+    """Whether an output is what the model's configuration declares."""
+    return bool(
+        output.name == "embedding"
+        and output.datatype == "FP32"
+        and output.shape == [count, embed_dim]
+        and len(data) == count * embed_dim * 4
+    )

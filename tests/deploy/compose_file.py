@@ -98,3 +98,10 @@ def _braced(text: str) -> tuple[str, str]:
         if depth == 0:
             return text[:at], text[at + 1 :]
     raise ValueError(f"no closing brace in {text!r}")
+
+
+def seconds(duration: str) -> int:
+    """A duration in Compose's notation, in seconds."""
+    found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
+    assert found, duration
+    return 60 * int(found[1] or 0) + int(found[2] or 0)

@@ -12,9 +12,8 @@ import pytest
 from gateway.serving import decode_limits
 from gateway.settings import Settings
 from tests.deploy import compose_file
-from tests.deploy.compose_file import ROOT, UnsetVariableError
+from tests.deploy.compose_file import ROOT, UnsetVariableError, seconds
 from tests.deploy.images.dockerfile import stages
-from tests.deploy.images.services import seconds
 
 PROFILES = ("gpu", "cpu")
 

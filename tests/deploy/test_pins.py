@@ -60,6 +60,7 @@ def test_a_file_holds_nothing_but_versions_and_hashes(path: Path) -> None:
                 ("triton", "requirements"),
                 ("triton-openvino", "requirements"),
                 ("triton-openvino", "requirements-openvino"),
+                ("triton-cuda", "requirements-cuda"),
             )
         ),
     ],
@@ -77,6 +78,15 @@ def test_the_gateway_is_served_as_it_was_tested() -> None:
     assert pinned("gateway").items() <= pinned("dev").items()
     assert pinned("export").items() <= pinned("export-dev").items()
     assert pinned("triton").items() <= pinned("triton-openvino").items()
+
+
+def test_the_environment_for_gpus_differs_from_that_for_cpus_in_onnxruntime_alone() -> None:
+    cpu, gpu = pinned("triton-openvino"), pinned("triton-cuda")
+    assert cpu.keys() - gpu.keys() == {"onnxruntime"}  # whose module is that of onnxruntime-gpu
+    assert {name: gpu[name] for name in cpu.keys() & gpu.keys()} == {n: v for n, v in cpu.items() if n in gpu}
+    added = gpu.keys() - cpu.keys()
+    assert "onnxruntime-gpu" in added
+    assert all(name.startswith("nvidia-") for name in added - {"onnxruntime-gpu"})
 
 
 def test_the_gateway_stays_small() -> None:

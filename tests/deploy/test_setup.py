@@ -1,16 +1,20 @@
 """deploy/setup.sh, on a copy of what it reads: what it says, and that it goes on after an interruption."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from deploy.embedded import hardware
 
 ROOT: Final = Path(__file__).parents[2]
 # An index that refuses every connection, so that no test waits for a real one.
@@ -33,7 +37,9 @@ pytestmark = pytest.mark.slow
 def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "checkout"
     (copy / "deploy").mkdir(parents=True)
-    for name in ("deploy/setup.sh", "deploy/test_tools.sh", "pyproject.toml", "README.md", "LICENSE"):
+    (copy / "deploy/embedded").mkdir()
+    scripts = ("setup.sh", "test_tools.sh", "container_tools.sh", "embedded/hardware.py")
+    for name in (*(f"deploy/{script}" for script in scripts), "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
     for name in ("gateway", "export"):
         (copy / name).mkdir()
@@ -68,7 +74,10 @@ def python(directory: Path, body: str) -> str:
 @pytest.mark.parametrize("arguments", [(), ("everything",)])
 def test_says_how_it_is_called(checkout: Path, arguments: tuple[str, ...]) -> None:
     status, said = run(checkout, *arguments)
-    assert (status, said) == (2, f"usage: {checkout}/deploy/setup.sh serve|openvino|bench|export|test\n")
+    assert (status, said) == (
+        2,
+        f"usage: {checkout}/deploy/setup.sh serve|openvino|cuda|bench|export|test|containers\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,6 +121,66 @@ def test_without_a_network_it_says_so(checkout: Path) -> None:
     assert status == 1
     assert "uv could not be installed. Check the network, and pip's settings" in said
     assert "Traceback" not in said
+
+
+# A program that stands for uv: it makes environments without packages, and writes down which pins it was to install.
+UV: Final = r"""#!/bin/sh
+case "$*" in
+  *" venv --python "*) for environment; do :; done; exec python3 -m venv --without-pip "$environment" ;;
+  *" pip sync "*) for pins; do :; done; echo "$pins" >>"$(dirname "$0")/installed" ;;
+esac
+"""
+
+
+@pytest.fixture
+def without_uv(checkout: Path) -> Path:
+    """A checkout whose set-up installs nothing, in seconds."""
+    uv = checkout / ".tools/uv/bin/uv"
+    uv.parent.mkdir(parents=True)
+    uv.write_text(UV)
+    uv.chmod(0o755)
+    (uv.parent / "python").symlink_to(sys.executable)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    made_from = f"{checkout}/.tools/uv {version}\n".encode() + (checkout / "constraints/uv.txt").read_bytes()
+    (uv.parents[1] / ".made-from").write_text(hashlib.sha256(made_from).hexdigest())
+    return checkout
+
+
+def installed(checkout: Path) -> list[str]:
+    """The files of pins that set-up installed since the last call."""
+    said = checkout / ".tools/uv/bin/installed"
+    names = said.read_text().split() if said.exists() else []
+    said.unlink(missing_ok=True)
+    return sorted(name.removeprefix("constraints/").removesuffix(".txt") for name in names)
+
+
+def set_up(checkout: Path, target: str, engine: str = "") -> list[str]:
+    status, said = run(checkout, target, PE_ONNX_ENGINE=engine, PYTHON=sys.executable)
+    assert status == 0, said
+    return installed(checkout)
+
+
+def test_the_engine_of_this_cpu_is_installed_unasked(without_uv: Path) -> None:
+    assert set_up(without_uv, "serve") == ["gateway", hardware.pins({})]
+    assert set_up(without_uv, "serve") == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "pins"),
+    [("onnxruntime", "triton"), ("openvino", "triton-openvino"), ("openvino-bf16", "triton-openvino")],
+)
+def test_a_named_engine_is_installed(without_uv: Path, engine: str, pins: str) -> None:
+    assert set_up(without_uv, "serve", engine) == ["gateway", pins]
+
+
+def test_what_was_added_stays(without_uv: Path) -> None:
+    """An engine that is not needed any more is not removed, or `make` would install and remove in turn."""
+    assert set_up(without_uv, "serve", "onnxruntime") == ["gateway", "triton"]
+    assert set_up(without_uv, "openvino") == ["triton-openvino"]
+    assert set_up(without_uv, "serve", "onnxruntime") == []
+    assert set_up(without_uv, "cuda") == ["triton-cuda"]
+    for target, engine in (("serve", "onnxruntime"), ("serve", "openvino"), ("openvino", ""), ("cuda", "")):
+        assert set_up(without_uv, target, engine) == []
 
 
 def test_a_second_run_waits_for_the_first(checkout: Path) -> None:

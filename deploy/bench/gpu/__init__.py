@@ -1,1 +1,1 @@
-"""Measure the vision tower on an NVIDIA GPU."""
+"""`pe-bench gpu`: experiments on an NVIDIA GPU, for a machine that can be reached for minutes and has no network."""

@@ -119,3 +119,14 @@ def figure_row(figure: dict[str, Any]) -> str:
     """Write one line of the table."""
     note = f" ({figure['note']})".replace("|", "/") if figure["note"] else ""
     return f"| {' | '.join((figure['what'] + note, figure['measured'], figure['target'], figure['verdict']))} |"
+
+
+def rounded(value: Any) -> Any:
+    """Round every float to four digits, because the rest is noise. NaN and infinity become null, which JSON has."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else None
+    return value

@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -51,7 +51,8 @@ class Spec:
     requests: int | None = None  # to stop after
     rate: float | None = None  # requests per second as a Poisson process (open loop); None for a closed loop
     seed: int = 0  # of the Poisson process
-    texts_from: int | None = None  # number of the first text to put in place of `@TEXT@`
+    texts_from: int | None = None  # number of the first text to put in place of each `@TEXT@` or `@SHORT@`
+    headers: dict[str, str] = field(default_factory=dict)  # of each request
 
 
 @dataclass(frozen=True)
@@ -118,17 +119,26 @@ def texts(start: int) -> Iterator[str]:
         yield f"a {adjective} {noun} beside a {other_adjective} {other_noun}"
 
 
+def short_texts(start: int) -> Iterator[str]:
+    """Yield the same texts without articles and preposition: four words, which are four tokens."""
+    return (text.replace("a ", "").replace("beside ", "") for text in texts(start))
+
+
 def _requests(spec: Spec) -> Iterator[bytes]:
     """Yield whole HTTP requests without end."""
     head = f"POST {spec.path} HTTP/1.1\r\nHost: {urlsplit(spec.url).netloc}\r\nContent-Type: {spec.kind}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in spec.headers.items())
 
     def request(body: bytes) -> bytes:
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     bodies = [Path(file).read_bytes() for file in spec.files]
     if spec.texts_from is not None:
-        before, _, after = bodies[0].partition(b"@TEXT@")
-        return (request(before + text.encode() + after) for text in texts(spec.texts_from))
+        mark, numbered = (b"@SHORT@", short_texts) if b"@SHORT@" in bodies[0] else (b"@TEXT@", texts)
+        first, *rest = bodies[0].split(mark)
+        new = numbered(spec.texts_from)
+        filled = (first + b"".join(next(new).encode() + part for part in rest) for _ in itertools.count())
+        return map(request, filled)
     return itertools.cycle([request(body) for body in bodies])
 
 

@@ -25,6 +25,14 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS
 
 
+def main_thread_seconds(pid: int) -> float:
+    """Return user and system time of a process's first thread, which runs a gateway's event loop; 0 once it ended."""
+    try:
+        return int((_PROC / f"{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def memory_mb(pid: int) -> dict[str, float]:
     """Return the resident memory `now` and at its `peak`, in MB of 10^6 bytes."""
     status = dict(line.split(":", 1) for line in (_PROC / str(pid) / "status").read_text().splitlines() if ":" in line)

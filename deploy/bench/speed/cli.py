@@ -1,4 +1,4 @@
-"""`pe-bench speed` and `pe-bench gpu`: measure the served stack beside the machine's limits."""
+"""`pe-bench speed`: measure the served stack beside the machine's limits, or another server."""
 
 import argparse
 import json
@@ -13,24 +13,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from deploy.bench.gpu import card
+from deploy.bench.against import command as against
+from deploy.bench.against import comparison_table
+from deploy.bench.against.peer import PeerFailed
 from deploy.bench.harness import flops, processes, stack
+from deploy.bench.harness.figures import rounded
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.bench.speed import payloads, perf_analyzer, plots, report, schedule
 from deploy.embedded.installation import CHECKOUT
 
 
-def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write all results after every round, and print the summary.
-
-    Args:
-        arguments: of the command line.
-        gpu: run the models on an NVIDIA GPU, and measure the GPU alone too.
 
     Returns:
         0: measured. 1: something failed. 130: interrupted.
     """
-    options = _parse(arguments, gpu)
+    options = _parse(arguments)
     # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.render:
@@ -38,10 +37,10 @@ def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> int:
         return 0
     written: list[Path] = []
     try:
-        for results in _measure(options, gpu):
+        for results in _measure_against(options) if options.against else _measure(options):
             # Written after every round, so that an interruption loses only the round that it interrupts.
             written = [_keep(results, options)]
-    except (stack.StackFailed, WorkerFailed, perf_analyzer.PerfAnalyzerFailed) as error:
+    except (stack.StackFailed, WorkerFailed, perf_analyzer.PerfAnalyzerFailed, PeerFailed) as error:
         print(f"pe-bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -54,27 +53,24 @@ def main(arguments: Sequence[str] | None = None, *, gpu: bool = False) -> int:
 
 def _keep(results: dict[str, Any], options: argparse.Namespace) -> Path:
     """Write all files of a run, and return the summary's path."""
-    stem = options.name or results["variant"]
+    stem = options.name or results["variant"] + ("-against" if options.against else "")
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / f"{stem}.json").write_text(json.dumps(_rounded(results), indent=1) + "\n")
+    (options.output / f"{stem}.json").write_text(json.dumps(rounded(results), indent=1) + "\n")
     return _write(results, options.output, stem)
 
 
-def _parse(arguments: Sequence[str] | None, gpu: bool) -> argparse.Namespace:
-    described = (
-        ("pe-bench gpu", "Measure the served stack on an NVIDIA GPU, beside torch: under ten minutes.")
-        if gpu
-        else ("pe-bench speed", "Measure the served stack against the machine's limits, in one run.")
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="pe-bench speed",
+        description="Measure the served stack against the machine's limits, in one run.",
+        epilog="Commands: pe-bench speed (the default), pe-bench resilience, pe-bench gpu; each has --help.",
     )
-    others = "Commands: pe-bench speed (the default), pe-bench resilience, pe-bench gpu; each has --help."
-    parser = argparse.ArgumentParser(prog=described[0], description=described[1], epilog=others)
     parser.add_argument(
         "--repository", type=Path, default=CHECKOUT / "model_repository", help="to serve (default: the demo's)"
     )
     parser.add_argument("--variant", help="to measure, if several are served")
     parser.add_argument("--workers", type=int, default=1, help="of the gateway (default: %(default)s)")
-    if not gpu:
-        parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
+    parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument(
         "--seconds", type=float, help="of one measurement, at least; slow models take up to nine times it"
@@ -87,35 +83,33 @@ def _parse(arguments: Sequence[str] | None, gpu: bool) -> argparse.Namespace:
     running.add_argument("--triton-grpc", default="127.0.0.1:8001", help="(default: %(default)s)")
     running.add_argument("--triton-http", default="127.0.0.1:8000", help="(default: %(default)s)")
     running.add_argument("--pid", type=int, help="of its pe-serve, to measure the CPU of each process")
+    against.add_options(parser)
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write the summary and plots of a run again")
     return parser.parse_args(arguments)
 
 
-def _effort(options: argparse.Namespace, gpu: bool) -> schedule.Effort:
-    effort = schedule.GPU if gpu else schedule.QUICK if options.quick else schedule.FULL
+def _effort(options: argparse.Namespace) -> schedule.Effort:
+    effort = schedule.QUICK if options.quick else schedule.FULL
     given = {"rounds": options.rounds, "seconds": options.seconds, "minutes": options.minutes}
     return replace(effort, **{name: value for name, value in given.items() if value})
 
 
 @contextmanager
-def _stack(options: argparse.Namespace, directory: Path, gpu: bool) -> Iterator[stack.Stack]:
+def _stack(options: argparse.Namespace, directory: Path) -> Iterator[stack.Stack]:
     if options.url:
         yield stack.attach(options.url, options.triton_grpc, options.triton_http, options.variant, options.pid)
         return
     workers = ("--workers", str(options.workers))
-    # Without it, a model could run on the CPU, and only a line in a log would say so.
-    environment = {"PE_ONNXRUNTIME_PROVIDER": "cuda"} if gpu else {}
-    repository = options.repository.absolute()
-    with stack.start(repository, directory, options.variant, workers, environment) as started:
+    with stack.start(options.repository.absolute(), directory, options.variant, workers) as started:
         yield started
 
 
-def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]:
-    """Yield the results after each round and, on a GPU, once more after the GPU was measured alone."""
+def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the results after each round."""
     perf_analyzer.find()  # Fails now instead of after minutes.
-    effort = _effort(options, gpu)
+    effort = _effort(options)
     machine, began = processes.machine(), time.time()
-    with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name), gpu) as served:
+    with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name)) as served:
         directory = Path(name)
         _say(f"Measuring {served.variant} at {served.url} in {effort.rounds} rounds ...")
         written = payloads.write(served, directory)
@@ -126,7 +120,7 @@ def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]
                     "variant": served.variant,
                     "info": served.info,
                     "machine": machine,
-                    "versions": _versions(served),
+                    "versions": versions(served),
                     "effort": asdict(effort),
                     "at": schedule.AT,
                     "open_loop": schedule.OPEN_LOOP,
@@ -144,19 +138,17 @@ def _measure(options: argparse.Namespace, gpu: bool) -> Iterator[dict[str, Any]]
                     "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
                 }
                 yield results | {"took_s": time.time() - began}
-    if gpu:
-        _say("Measuring the card alone ...")
-        with tempfile.TemporaryDirectory(prefix="pe-bench-") as name:
-            arguments = ("--rounds", str(effort.rounds), "--repository", options.repository.absolute())
-            results["card"] = card.measure(results["variant"], _precision(results["info"]), Path(name), *arguments)
-        yield results | {"took_s": time.time() - began}
 
 
-def _precision(info: dict[str, Any]) -> str:
-    return str(info.get("precision") or info["vision"]["precision"])
+def _measure_against(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield the results of both servers after each round."""
+    with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name)) as served:
+        _say(f"Measuring {served.variant} at {served.url} in turn with {options.against} ...")
+        yield from against.measure(served, options, Path(name) / "bodies", _say)
 
 
-def _versions(served: stack.Stack) -> dict[str, str]:
+def versions(served: stack.Stack) -> dict[str, str]:
+    """Return the versions of a stack's parts."""
     found = {"Triton": str(stack.get_json(f"http://{served.triton_http}/v2").get("version", "unknown"))}
     for package in ("onnxruntime", "onnxruntime_gpu", "openvino"):
         if folders := list((CHECKOUT / ".venv-triton").glob(f"lib/python3*/site-packages/{package}-*.dist-info")):
@@ -171,23 +163,15 @@ def _versions(served: stack.Stack) -> dict[str, str]:
 
 def _write(results: dict[str, Any], folder: Path, stem: str) -> Path:
     """Write the summary and its plots, and return the summary's path."""
-    text = report.markdown(results)
-    for plot in plots.draw(results, folder, stem):
-        text += f"\n![{plot.stem}]({plot.name})\n"
+    if "agreement" in results:
+        text = comparison_table.markdown(results)
+    else:
+        text = report.markdown(results)
+        for plot in plots.draw(results, folder, stem):
+            text += f"\n![{plot.stem}]({plot.name})\n"
     summary = folder / f"{stem}.md"
     summary.write_text(text)
     return summary
-
-
-def _rounded(value: Any) -> Any:
-    """Round every float to four digits, because the rest is noise. NaN becomes null, which JSON has."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.4g}") if value == value else None
-    return value
 
 
 def _say(text: str) -> None:

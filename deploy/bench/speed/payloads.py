@@ -13,6 +13,8 @@ from deploy.bench.harness import client, load_generator, photographs
 from deploy.bench.harness.stack import Stack
 from deploy.bench.speed import inputs
 
+# Forms of new texts, by their number of tokens. Start token, end token and `@SHORT@` are six of them.
+LENGTHS: Final = {8: "one @SHORT@ here", 32: "@SHORT@" + " and one more" * 8 + " here too"}
 PROMPTS: Final = ("a photo of a cat", "a photo of a rocket", "a cup of coffee on a table")
 
 
@@ -24,7 +26,7 @@ class Payload:
     files: list[Path]  # bodies, sent in turn
     kind: str = client.JSON
     items: int = 1  # images or texts in one request
-    new_texts: bool = False  # a new text in place of `@TEXT@` in each request
+    new_texts: bool = False  # a new text in place of `@TEXT@` or `@SHORT@` in each request
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ def write(stack: Stack, directory: Path) -> Payloads:
         "compare": Payload(client.COMPARE, compared),
         "text new": Payload(client.TEXT, new, new_texts=True),
         "text repeated": Payload(client.TEXT, repeated),
+        **{
+            f"text of {count} tokens": Payload(client.TEXT, [body(f"text-{count}", text=text)], new_texts=True)
+            for count, text in LENGTHS.items()
+        },
         "bare ready": Payload("/ready", repeated),
         "bare grpc": Payload("/grpc", new, new_texts=True),
     }

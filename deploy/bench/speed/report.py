@@ -3,7 +3,6 @@
 from collections import Counter
 from typing import Any
 
-from deploy.bench.gpu import card
 from deploy.bench.harness.figures import figures_table, table
 from deploy.bench.harness.spread import Spread, spread
 from deploy.bench.speed.targets import Results, overhead_ms, targets, values
@@ -29,7 +28,6 @@ def markdown(results: Results) -> str:
         _stages(results),
         "## The machine's limits",
         _limits(results),
-        *(("## The GPU", card.markdown(results)) if "card" in results else ()),
         "## Batches that Triton ran, by size",
         _batches(results),
     ]
@@ -53,8 +51,7 @@ def _setting(results: Results) -> str:
 
 
 def _targets(results: Results) -> str:
-    found = [*targets(results), *(card.targets(results) if "card" in results else ())]
-    text = figures_table(figure.json() for figure in found)
+    text = figures_table(figure.json() for figure in targets(results))
     over = overhead_ms(results)
     return text + (f"\n\nThe gateway's CPU per image beyond decoding and resizing: {over:.2f} ms." if over else "")
 

@@ -46,8 +46,6 @@ class Effort:
 
 FULL: Final = Effort(rounds=5, minutes=15, seconds=3.0, levels=(1, 2, 4, 8, 16), memory_requests=1000, torch=True)
 QUICK: Final = Effort(rounds=2, minutes=2, seconds=1.0, levels=(1, 8), memory_requests=300, torch=False)
-# A GPU needs more requests in flight, and the CPU's matrix products are not its limit.
-GPU: Final = Effort(3, 3, seconds=1.5, levels=(1, 8, 32, 64), memory_requests=1000, torch=False, gemm=False)
 
 
 @dataclass
@@ -167,7 +165,7 @@ def bench(served: Stack, payloads: Payloads, directory: Path, effort: Effort, sa
     with ExitStack() as running:
         load = running.enter_context(worker.load_generator())
         decoder = running.enter_context(worker.module_worker("speed.decode_loop"))
-        url, bare = running.enter_context(_bare_routes(served, payloads, directory))
+        url, bare = running.enter_context(bare_routes(served, payloads, directory))
         gemm = _script_worker(running, ".venv-triton", _HERE / "gemm.py", say=say) if effort.gemm else None
         torch = None
         if effort.torch and served.variant.startswith("PE-Core-"):
@@ -267,8 +265,8 @@ def rounds(bench: Bench, say: Say) -> Iterator[Series]:
 
 
 @contextmanager
-def _bare_routes(served: Stack, payloads: Payloads, directory: Path) -> Iterator[tuple[str, int]]:
-    """Start the bare routes; yield their URL and process id."""
+def bare_routes(served: Stack, payloads: Payloads, directory: Path) -> Iterator[tuple[str, int]]:
+    """Start the bare routes. Yield their URL and process id."""
     (port,) = ports.free(1)
     model = f"{served.variant}-text"
     module = "deploy.bench.speed.bare_routes"

@@ -110,7 +110,7 @@ def _response(arrays: Arrays) -> Any:
 class OnnxRuntime:
     """onnxruntime, on an NVIDIA GPU if onnxruntime-gpu is installed and finds one, otherwise on the CPU.
 
-    Triton's C++ backend reads the parameter `intra_op_thread_count`, too.
+    Triton's C++ backend reads the parameters `intra_op_thread_count`, `gpu_mem_limit` and `arena_extend_strategy`, too.
     """
 
     default_file = "model.onnx"
@@ -126,9 +126,10 @@ class OnnxRuntime:
         # towers on 2 cores, spinning halved the throughput.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = os.getenv("PE_ONNXRUNTIME_PROVIDER", "")
-        providers = [_CUDA, _CPU] if _CUDA in onnxruntime.get_available_providers() and wanted != "cpu" else [_CPU]
-        if providers[0] == _CUDA:
+        providers: list[Any] = [_CPU]
+        if _CUDA in onnxruntime.get_available_providers() and wanted != "cpu":
             onnxruntime.preload_dlls()  # CUDA and cuDNN, if they are installed as wheels
+            providers.insert(0, (_CUDA, _cuda_options(parameters)))
         self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         # If onnxruntime can use no GPU, it silently uses the CPU instead, except for a line on stderr.
         provider = self.session.get_providers()[0]
@@ -146,6 +147,17 @@ class OnnxRuntime:
         starts = range(0, len(batch), _MAX_IMAGES)
         parts = [self.session.run(names, {n: a[i : i + _MAX_IMAGES] for n, a in feed.items()}) for i in starts]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def _cuda_options(parameters: Parameters) -> dict[str, str]:
+    """Return the CUDA provider's options in onnxruntime's words. Triton's backend numbers the strategies."""
+    strategies = {"0": "kNextPowerOfTwo", "1": "kSameAsRequested"}
+    options = {}
+    if limit := parameters.get("gpu_mem_limit"):
+        options["gpu_mem_limit"] = limit
+    if strategy := parameters.get("arena_extend_strategy"):
+        options["arena_extend_strategy"] = strategies.get(strategy, strategy)  # onnxruntime names the values it knows
+    return options
 
 
 class OpenVino:

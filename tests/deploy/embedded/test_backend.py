@@ -44,7 +44,9 @@ class Session:
     built_for: ClassVar = ["CPUExecutionProvider"]
     gpu = False  # whether one is there
 
-    def __init__(self, path: str, options: Any, providers: list[str]) -> None:
+    def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+        self.provider_options = {p[0]: p[1] for p in providers if isinstance(p, tuple)}
+        providers = [p[0] if isinstance(p, tuple) else p for p in providers]
         assert set(providers) <= set(Session.built_for)
         if path.endswith("broken/1/model.onnx"):
             raise ValueError("Protobuf parsing failed.")
@@ -261,6 +263,19 @@ def test_the_gpu_where_there_is_one(
             load()
     else:
         assert load().engine.session.get_providers()[0] == f"{runs_by}ExecutionProvider"
+
+
+def test_the_gpu_gets_the_models_limit_and_strategy(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "built_for", ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(Session, "gpu", True)
+    written = {"gpu_mem_limit": "5368709120", "arena_extend_strategy": "1", "precision": "fp16"}
+    parameters = {key: {"string_value": value} for key, value in written.items()}
+    session = load(parameters=parameters).engine.session
+    expected = {"gpu_mem_limit": "5368709120", "arena_extend_strategy": "kSameAsRequested"}
+    assert session.provider_options == {"CUDAExecutionProvider": expected}
+    assert load().engine.session.provider_options == {"CUDAExecutionProvider": {}}
+    monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", "cpu")
+    assert load(parameters=parameters).engine.session.provider_options == {}
 
 
 def test_a_broken_file_is_refused_by_name(load: Load) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deploy.embedded.banner import advice, banner, curl
+from deploy.embedded.banner import advice, banner, curl, gpu_advice
 from deploy.embedded.endpoints import PortEndpoints
 
 INFO = {"models": {"PE-Demo": {"image_size": [64, 48], "context_length": 32, "embed_dim": 128}}}
@@ -69,3 +69,39 @@ def test_advises_bf16_where_the_cpu_is_made_for_it() -> None:
 )
 def test_has_no_advice_else(bf16: bool, models: dict[str, Any]) -> None:
     assert advice({"models": models}, bf16, "add it", "pe-serve") == ""
+
+
+def test_shows_the_engine_of_each_tower_where_they_differ() -> None:
+    towers = {"vision": {"engine": "openvino", "precision": "bf16"}, "text": {"engine": "onnx", "precision": "fp32"}}
+    text = banner("http://h:1", {"models": {"V": INFO["models"]["PE-Demo"] | towers}}, local=True)
+    assert "numbers; vision openvino bf16, text onnx fp32" in text
+
+
+BF16 = {"engine": "openvino", "precision": "bf16", "exported_engine": "onnx", "exported_precision": "fp32"}
+
+
+@pytest.mark.parametrize("facts", [BF16, {"vision": BF16, "text": SLOW}, {"vision": SLOW, "text": BF16}])
+def test_says_that_a_model_is_computed_in_another_precision_and_how_to_prevent_it(facts: dict[str, Any]) -> None:
+    text = banner("http://h:1", {"models": {"V": facts, "W": SLOW}}, local=True)
+    assert "\nV: exported in FP32 and computed in BF16, which is faster on this CPU. FP32: --engine onnxruntime" in text
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [SLOW, {"engine": "openvino", "precision": "bf16"}, BF16 | {"precision": "fp32"}, {"vision": SLOW, "text": SLOW}],
+)
+def test_says_nothing_of_the_precision_that_was_exported(facts: dict[str, Any]) -> None:
+    assert "exported in" not in banner("http://h:1", {"models": {"V": facts}}, local=True)
+
+
+@pytest.mark.parametrize("driver", ["580.65.06", "600", "", "?"])
+def test_advises_cuda_where_there_is_a_gpu(driver: str) -> None:
+    text = gpu_advice(driver, "add it", "pe-serve")
+    assert "The NVIDIA GPU of this machine is not used." in text
+    assert text.splitlines()[-2:] == ["  add it", "  pe-serve"]
+
+
+def test_advises_no_cuda_that_the_driver_cannot_run() -> None:
+    text = gpu_advice("570.86.10", "add it", "pe-serve")
+    assert "its driver is 570.86.10. onnxruntime for CUDA 13 needs 580 or newer" in text
+    assert "add it" not in text

@@ -1,11 +1,15 @@
+import dataclasses
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from deploy.embedded import cli, errors, events, installation
+from deploy.embedded.endpoints import SocketEndpoint
 from deploy.embedded.engines import OPENVINO
+from deploy.embedded.installation import CHECKOUT, Installation
 from deploy.embedded.launcher import Options
 from deploy.embedded.signals import StopRequested
 
@@ -74,6 +78,7 @@ EVENTS: list[tuple[events.Event, str]] = [
     (events.TritonDied(-9, 0.5, Path("/log")), "(signal SIGKILL); starting it again in 0.5 s.\nTriton's log: /log"),
     (events.TritonRestarted(3.21), "Triton is back, after 3.2 s."),
     (events.ModelLoaded("V-text", 2), "model V-text: version 2 is served now."),
+    (events.EngineReplaced("V-text", "it differs"), "V-text: onnxruntime runs it as it was exported, because it diff"),
     (events.ModelRefused("V-text", 2, "it is torn"), "version 2 could not be loaded, and is left out"),
     (events.ModelRemoved("V-text"), "model V-text is not in the repository any more"),
     (events.ModelSkipped(errors.ModelIncomplete(HERE, "config.pbtxt")), "has no config.pbtxt. Export it again"),
@@ -155,3 +160,39 @@ def test_an_engine_that_there_is_not_is_named(
         cli.main([])
     assert caught.value.code == 2
     assert "PE_ONNX_ENGINE is 'tensorrt'; there are auto, onnxruntime, openvino" in capfd.readouterr().err
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[[Installation], str]:
+    """ready(installation) -> the banner on a machine with an NVIDIA GPU."""
+    monkeypatch.setattr(cli, "nvidia_driver", lambda: "580.159.04")
+    monkeypatch.delenv("PE_ONNXRUNTIME_PROVIDER", raising=False)
+
+    def start(found: Installation) -> str:
+        def serve(options: Options, on_ready: Callable[..., Any], report: object) -> None:
+            on_ready("http://h:1", {}, found, SocketEndpoint(Path("/run/t")))
+
+        monkeypatch.setattr(cli, "serve", serve)
+        assert cli.main([]) == 0
+        return capfd.readouterr().out
+
+    return start
+
+
+def test_a_gpu_that_is_not_used_is_named_with_the_command_that_changes_it(
+    ready: Callable[[Installation], str], installation: Installation
+) -> None:
+    text = ready(installation)
+    pip = installation.environment / "bin/pip"
+    assert f"  {pip} uninstall --yes onnxruntime && {pip} install --no-deps -r " in text
+    assert "deploy/embedded/requirements-cuda.txt\n" in text
+    ours = dataclasses.replace(installation, environment=CHECKOUT / ".venv-triton")
+    assert f"  {CHECKOUT}/deploy/setup.sh cuda\n" in ready(ours)
+
+
+def test_a_gpu_that_is_used_or_was_declined_is_not_named(
+    ready: Callable[[Installation], str], installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "NVIDIA" not in ready(dataclasses.replace(installation, cuda=True))
+    monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", "cpu")
+    assert "NVIDIA" not in ready(installation)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from deploy.embedded import engine_choice, model_scan
 from deploy.embedded.endpoints import on_ports
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.engines import OPENVINO_BF16, Engine, find_engine
+from deploy.embedded.events import EngineReplaced, Event, ModelLoaded, ModelRefused
 from deploy.embedded.installation import Installation, candidate_environments, find
 from deploy.embedded.layout import Layout
 from deploy.embedded.model_scan import Model
+from deploy.embedded.reconciler import Reconciler
 from deploy.embedded.signals import Signals
 from deploy.embedded.triton_process import TritonProcess
 from export.repository.config_pbtxt import parse
@@ -43,34 +46,30 @@ def test_only_onnx_models_are_changed(
 
 
 @pytest.mark.parametrize(
-    ("vendor", "flags", "faster"),
+    ("cuda", "gpu", "provider", "pays"),
     [
-        ("GenuineIntel", "fpu avx2 amx_bf16 amx_int8", True),
-        ("GenuineIntel", "fpu avx512_bf16", False),
-        ("AuthenticAMD", "fpu avx512_bf16", True),
-        ("AuthenticAMD", "fpu avx2", False),
+        (False, False, None, True),
+        (False, True, None, True),
+        (True, True, None, False),
+        (True, True, "cuda", False),
+        (True, True, "cpu", True),
+        (True, False, None, True),  # the environment of a machine with a GPU, on one without
     ],
 )
-def test_a_cpu_that_is_faster_in_bf16_is_known(tmp_path: Path, vendor: str, flags: str, faster: bool) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs\t\t: amx_bf16x\n")
-    assert engine_choice.cpu_is_faster_in_bf16(cpuinfo) is faster
-
-
-@pytest.mark.parametrize(
-    ("cuda", "provider", "pays"), [(False, None, True), (True, None, False), (True, "cuda", False), (True, "cpu", True)]
-)
 def test_a_gpu_goes_before_bf16_on_the_cpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: bool, provider: str | None, pays: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: bool, gpu: bool, provider: str | None, pays: bool
 ) -> None:
     monkeypatch.delenv("PE_ONNXRUNTIME_PROVIDER", raising=False)
     if provider:
         monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", provider)
+    if gpu:
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/nvidiactl").touch()
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: amx_bf16\n")
-    assert engine_choice.bf16_is_faster(cuda, cpuinfo) is pays
+    assert engine_choice.bf16_is_faster(cuda, cpuinfo, tmp_path) is pays
     cpuinfo.write_text("vendor_id\t: GenuineIntel\nflags\t\t: avx2\n")
-    assert not engine_choice.bf16_is_faster(cuda, cpuinfo)
+    assert not engine_choice.bf16_is_faster(cuda, cpuinfo, tmp_path)
 
 
 def model(precision: str = "fp32", backend: str = "onnxruntime", size: int = 400 * 2**20) -> Model:
@@ -110,12 +109,23 @@ def test_what_fails_by_the_faster_engine_runs_by_its_own_unless_a_person_insiste
         EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED),
         EngineChoice("openvino-bf16", bf16=True, installed=OPENVINO_INSTALLED),
     )
-    assert ours.fall_back(["V-vision"])
+    assert ours.fall_back([model("fp16"), model(size=1), model(backend="openvino")]) == set()  # these run by their own
+    assert ours.fall_back([model()]) == {"V-vision"}
     assert ours.substitution_for(model()) is None
-    assert not ours.fall_back(["V-vision"])  # it is something else, then
-    assert not theirs.fall_back(["V-vision"])
+    assert ours.fall_back([model()]) == set()  # it is something else, then
+    assert theirs.fall_back([model()]) == set()
     assert theirs.substitution_for(model()) is OPENVINO_BF16
-    assert not EngineChoice("auto", bf16=False, installed=OPENVINO_INSTALLED).fall_back(["V-vision"])
+    assert EngineChoice("auto", bf16=False, installed=OPENVINO_INSTALLED).fall_back([model()]) == set()
+
+
+def with_spoilt_samples(directory: Path) -> Path:
+    """Copy the demo, whose text tower then fails every proof."""
+    path = shutil.copytree(ROOT / "model_repository", directory / "repository")
+    samples = path / "PE-Demo-T8-64-text/1/parity.npz"
+    with np.load(samples) as kept:
+        spoilt = dict(kept) | {"expected": -kept["expected"]}
+    np.savez(samples, **spoilt)
+    return path
 
 
 @pytest.mark.triton
@@ -123,11 +133,7 @@ def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_choice, "_MIN_BYTES", 0)
-    path = shutil.copytree(ROOT / "model_repository", tmp_path / "repository")
-    samples = path / "PE-Demo-T8-64-text/1/parity.npz"
-    with np.load(samples) as kept:
-        spoilt = dict(kept) | {"expected": -kept["expected"]}
-    np.savez(samples, **spoilt)
+    path = with_spoilt_samples(tmp_path)
     (tmp_path / "run").mkdir()
     real = find(candidate_environments(tmp_path))
     choice = EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED)
@@ -142,8 +148,41 @@ def test_a_tower_that_is_not_the_same_in_bf16_is_served_by_its_own_engine(
             }
         finally:
             triton.stop(signals)
+    assert set(triton.replaced) == {"PE-Demo-T8-64-text"}
+    assert "openvino gives other embeddings than the exporter" in triton.replaced["PE-Demo-T8-64-text"]
     engines = {tower: config["parameters"]["engine"]["string_value"] for tower, config in told.items()}
     assert engines == {"vision": "openvino", "text": "onnx"}
+
+
+@pytest.mark.triton
+def test_a_tower_that_is_added_and_is_not_the_same_in_bf16_is_served_by_its_own_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is added while the real Triton serves the vision tower."""
+    monkeypatch.setattr(engine_choice, "_MIN_BYTES", 0)
+    path = with_spoilt_samples(tmp_path)
+    (tmp_path / "run").mkdir()
+    real = find(candidate_environments(tmp_path))
+    choice = EngineChoice("auto", bf16=True, installed=OPENVINO_INSTALLED)
+    with Signals() as signals:
+        models, listening = model_scan.servable_models(path)[1:], on_ports((0, 0, 0))
+        assert [served.name for served in models] == ["PE-Demo-T8-64-vision"]
+        triton = TritonProcess(real, models, tmp_path / "run", verbose=False, endpoints=listening, choice=choice)
+        try:
+            triton.wait_until_ready(signals)
+            reconciler = Reconciler(path, real, triton.layout, choice, models, triton.failure_reason)
+            told: list[Event] = []
+            end = time.monotonic() + 120
+            while not any(isinstance(event, ModelLoaded | ModelRefused) for event in told):
+                assert time.monotonic() < end, triton.tail()
+                told += reconciler.step(triton.index() or [])
+                signals.wait(0.2)
+        finally:
+            triton.stop(signals)
+    replaced, loaded = told
+    assert isinstance(replaced, EngineReplaced)
+    assert "openvino gives other embeddings than the exporter" in replaced.reason
+    assert loaded == ModelLoaded("PE-Demo-T8-64-text", 1)
 
 
 @pytest.mark.triton

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def test_a_full_batch_is_no_warm_up_on_a_cpu(layout: Layout) -> None:
     assert len(vision.config.model_warmup) == 2
     served = config_pbtxt.parse((layout.models / vision.name / "config.pbtxt").read_bytes())
     assert len(served.model_warmup) == 1
+
+
+def test_a_full_batch_is_a_warm_up_on_a_gpu(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, vision = model_scan.servable_models(Path(__file__).parents[3] / "model_repository")
+    for provider, count in (("", 2), ("cpu", 1)):
+        monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", provider)
+        directory = tmp_path / f"run {provider}"
+        directory.mkdir()
+        layout = Layout(directory, replace(installation, cuda=True))
+        layout.publish(vision)
+        served = config_pbtxt.parse((layout.models / vision.name / "config.pbtxt").read_bytes())
+        assert len(served.model_warmup) == count
 
 
 def test_what_is_not_shown_any_more_leaves_nothing(

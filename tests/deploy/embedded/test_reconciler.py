@@ -1,16 +1,17 @@
 """What is published to Triton, and when. Triton's index is made up here; test_recovery.py has the real one."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deploy.embedded import model_scan
+from deploy.embedded import engine_choice, model_scan
 from deploy.embedded import reconciler as module
 from deploy.embedded.engine_choice import EngineChoice
 from deploy.embedded.errors import ConfigInvalid, RunDirectoryUnusable
-from deploy.embedded.events import ModelLoaded, ModelRefused, ModelRemoved, ModelSkipped
+from deploy.embedded.events import EngineReplaced, Event, ModelLoaded, ModelRefused, ModelRemoved, ModelSkipped
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
 from deploy.embedded.reconciler import Index, Reconciler
@@ -87,6 +88,66 @@ def test_what_triton_refuses_is_withdrawn_until_it_changes(path: Path, layout: L
         reconciler.step(SERVED)
     assert shown(layout) == {"1", "2"}
     assert reconciler.step(READY_2) == [ModelLoaded("Tiny-text", 2)]
+
+
+@pytest.fixture
+def choosing(
+    path: Path, installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Reconciler, Layout]:
+    """A reconciler whose models OpenVINO runs, by an automatic choice."""
+    monkeypatch.setattr(engine_choice, "_MIN_BYTES", 0)
+    engines = frozenset({"onnxruntime", "openvino"})
+    installed, choice = dataclasses.replace(installation, engines=engines), EngineChoice("auto", True, engines)
+    for config in path.glob("*/config.pbtxt"):
+        config.write_text(config.read_text() + 'parameters { key: "precision" value { string_value: "fp32" } }\n')
+    (tmp_path / "run").mkdir()
+    layout, models = Layout(tmp_path / "run", installed, choice), model_scan.servable_models(path)
+    for model in models:
+        layout.publish(model)
+    made = Reconciler(path, installed, layout, choice, models, failure_reason=lambda model: None)
+    assert made.step(SERVED) == []
+    assert served_by(layout) == "openvino"
+    return made, layout
+
+
+def served_by(layout: Layout, model: str = "Tiny-text") -> str:
+    return "openvino" if "substitute_engine" in (layout.models / model / "config.pbtxt").read_text() else "onnxruntime"
+
+
+def refused(reason: str) -> Index:
+    return [*SERVED, {"name": "Tiny-text", "version": "2", "state": "UNAVAILABLE", "reason": reason}]
+
+
+@pytest.mark.parametrize(
+    ("index", "outcome"),
+    [(READY_2, [ModelLoaded("Tiny-text", 2)]), (refused("torn"), [ModelRefused("Tiny-text", 2, "torn")])],
+)
+def test_a_version_that_a_chosen_engine_cannot_run_is_run_by_its_own(
+    path: Path, choosing: tuple[Reconciler, Layout], index: Index, outcome: list[Event]
+) -> None:
+    reconciler, layout = choosing
+    add_version(path)
+    for _ in range(2):
+        reconciler.step(SERVED)
+    assert reconciler.step(refused("it differs")) == [EngineReplaced("Tiny-text", "it differs")]
+    assert (served_by(layout), served_by(layout, "Tiny-vision")) == ("onnxruntime", "openvino")
+    assert shown(layout) == {"1", "2"}
+    assert reconciler.step(refused("it differs")) == []  # Triton has not looked yet
+    assert reconciler.step(index) == outcome
+    assert reconciler.step(index) == []
+
+
+def test_a_version_that_no_engine_can_run_is_refused_for_one_reason_too(
+    path: Path, choosing: tuple[Reconciler, Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler, layout = choosing
+    add_version(path)
+    for _ in range(2):
+        reconciler.step(SERVED)
+    assert reconciler.step(refused("torn")) == [EngineReplaced("Tiny-text", "torn")]
+    monkeypatch.setattr(module, "_STALE_S", 0)
+    assert reconciler.step(refused("torn")) == [ModelRefused("Tiny-text", 2, "torn")]
+    assert shown(layout) == {"1"}
 
 
 def test_a_version_that_is_unloaded_is_no_refusal(path: Path, layout: Layout, reconciler: Reconciler) -> None:

@@ -10,7 +10,8 @@ from deploy.embedded.served_config import served_config
 from export.repository.config_pbtxt import parse, to_text
 
 REPOSITORY = Path(__file__).parents[3] / "model_repository"
-CHANGED = {"substitute_engine", "HINT_BF16", "engine", "precision", "parity_min_cosine", "parity_max_abs_error"}
+ADDED = {"substitute_engine", "HINT_BF16", "exported_engine", "exported_precision"}
+CHANGED = {"engine", "precision", "parity_min_cosine", "parity_max_abs_error"}
 
 
 def demo(tower: str) -> Any:
@@ -27,6 +28,11 @@ def test_a_full_batch_is_left_out_and_nothing_else(tower: str) -> None:
     del exported.model_warmup[lengths:]
     exported.input[0].allow_ragged_batch = tower == "text"
     assert served == exported
+
+
+def test_a_gpu_keeps_the_full_batch() -> None:
+    exported = demo("vision")
+    assert served_config(exported, None, on_gpu=True) == exported
 
 
 @pytest.mark.parametrize(
@@ -67,5 +73,13 @@ def test_a_substitute_engine_states_what_then_holds(
     assert (facts["substitute_engine"], facts["engine"], facts["precision"]) == ("openvino", "openvino", precision)
     assert float(facts["parity_min_cosine"]) == cosine
     assert float(facts["parity_max_abs_error"]) == error
+    assert (facts["exported_engine"], facts["exported_precision"]) == ("onnx", "fp32")
     kept = {key: value.string_value for key, value in exported.parameters.items() if key not in CHANGED}
-    assert kept == {key: value for key, value in facts.items() if key not in CHANGED}
+    assert kept == {key: value for key, value in facts.items() if key not in CHANGED | ADDED}
+
+
+def test_a_model_that_states_no_engine_gets_none_as_exported() -> None:
+    """A model of somebody else's, in whose configuration pe-export wrote nothing."""
+    served = served_config(parse('backend: "onnxruntime"'), OPENVINO_FP32)
+    assert not {"exported_engine", "exported_precision"} & set(served.parameters)
+    assert served.parameters["engine"].string_value == "openvino"

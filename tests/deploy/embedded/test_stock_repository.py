@@ -25,6 +25,8 @@ class Stock(TritonProcess):
 
 def test_triton_loads_it_unchanged_and_ignores_its_page(tmp_path: Path) -> None:
     assert (REPOSITORY / "README.md").is_file()
+    # Options of onnxruntime's CUDA provider, which a server on a CPU has to ignore.
+    assert all("gpu_mem_limit" in config.read_text() for config in REPOSITORY.glob("*/config.pbtxt"))
     with Signals() as signals:
         found = installation.find(installation.candidate_environments(cache()))
         triton = Stock(found, [], tmp_path, verbose=False, endpoints=on_ports((0, 0, 0)))

@@ -1,4 +1,4 @@
-"""What can be known of the images without building them; test_gateway_image.py builds one as far as that goes here."""
+"""What can be known of the images without building them. test_gateway_image.py and test_gpu_profile.py build them."""
 
 import re
 import subprocess

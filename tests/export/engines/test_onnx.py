@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export import gpu_memory
 from export.engines.onnx import OnnxEngine, onnxruntime_session
 from export.errors import ParityError
-from tests.export.model_config import parsed
+from tests.export.model_config import VARIANT, parsed
 
 pytestmark = pytest.mark.export
 
@@ -45,10 +46,15 @@ def test_nothing_ties_the_model_to_a_device() -> None:
         assert not config.HasField("version_policy")
 
 
-def test_onnx_has_nothing_of_cuda() -> None:
-    config = parsed("vision")
-    assert not config.HasField("optimization")
-    assert not config.default_model_filename
+def test_triton_gets_cuda_options_where_it_keeps_them() -> None:
+    """Triton's backend resets `gpu_mem_limit` and `arena_extend_strategy` of an execution accelerator."""
+    for tower in ("vision", "text"):
+        config = parsed(tower, precision="fp16")
+        assert not config.HasField("optimization")
+        assert not config.default_model_filename
+        assert config.parameters["arena_extend_strategy"].string_value == "1"
+        memory = gpu_memory.estimate(VARIANT, "vision" if tower == "vision" else "text", "fp16", 32)
+        assert int(config.parameters["gpu_mem_limit"].string_value) == memory.limit
 
 
 def test_bf16_cannot_be_proven_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import preflight
 from export.engines import tensorrt
 from export.engines.engine import BuildRequest
-from export.engines.tensorrt import TensorRtEngine, shape_range
+from export.engines.tensorrt import TensorRtEngine
 from export.errors import TargetError
 from export.files import sha256_of
 from export.preflight import Gpu
@@ -87,13 +87,6 @@ def test_a_library_without_a_version_gives_no_target(gpus: list[Gpu], monkeypatc
     monkeypatch.setattr("ctypes.CDLL", lambda path: object())
     with pytest.raises(TargetError, match="reports no version"):
         TensorRtEngine().target(32)
-
-
-def test_a_plan_takes_all_token_lengths_from_the_shortest_to_the_longest() -> None:
-    found = shape_range(((8,), (16,), (32,)), 64)
-    assert (found.smallest, found.usual, found.largest) == ((1, 8), (32, 32), (64, 32))
-    found = shape_range(((336, 336, 3),), 1)
-    assert found.smallest == found.usual == found.largest == (1, 336, 336, 3)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ TensorRT for RTX has TensorRT's functions for timing caches, but there they do n
 cache shortens a build, or that TensorRT rejects the cache of another device.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from export.engines import tensorrt_build
 from export.engines.tensorrt_build import Job
 from export.engines.tensorrt_compiler import ShapeRange
 from export.errors import GraphError
-from tests.export.engines.small_graph import WIDTH, small_graph
+from tests.export.engines.small_graph import LAYERS, WIDTH, small_graph
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
@@ -66,6 +67,9 @@ def test_a_build_writes_a_plan_and_keeps_the_timing_cache(job: Job) -> None:
     assert told == sorted(told)
     assert 0 < told[0] < told[-1] == 1
     assert [path.name for path in Path(job.timings).parent.iterdir()] == ["a.timings"]
+    [kernels] = json.loads(tensorrt_build.kernels_file(Path(job.plan)).read_text()).values()
+    assert kernels["products"] == LAYERS
+    assert kernels["fp32_products"] == kernels["attentions"] == 0
     kept = Path(job.timings).read_bytes()
     assert kept
     tensorrt_build.build(job, told.append)  # It starts from the timings.

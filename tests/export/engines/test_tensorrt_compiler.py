@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from export.engines.tensorrt_compiler import ShapeRange, compile_graph
+from export.engines.tensorrt_compiler import ShapeRange, compile_graph, write_warnings
+from export.engines.tensorrt_kernels import CompilerMessages, detailed, read_graph, report
 from export.errors import GraphError
 from export.graph.spec import Precision
+from export.inspection import describe, export_random, inspect_graph, profile
 from export.variants import TOWERS, Tower, find_variant
 from tests.export.bf16_graph import write_as_bf16
-from tests.export.engines.compile_towers import export_tower, shapes
 from tests.export.engines.small_graph import small_graph
 
 pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -49,6 +50,20 @@ class Watched(SimpleNamespace):
         self.Builder = Builder
 
 
+# Of each tower: kernels that move data, and their bytes for the largest batch (`export/engines/README.md`).
+KERNELS_THAT_MOVE = {
+    ("PE-Core-T16-384", "vision"): 17,
+    ("PE-Core-T16-384", "text"): 15,
+    ("PE-Core-B16-224", "vision"): 17,
+    ("PE-Core-B16-224", "text"): 27,
+}
+BYTES_MOVED = {
+    ("PE-Core-T16-384", "vision"): 1.18e9,
+    ("PE-Core-T16-384", "text"): 0.16e9,
+    ("PE-Core-B16-224", "vision"): 0,
+    ("PE-Core-B16-224", "text"): 0,
+}
+
 GraphOf = Callable[[Precision], Path]
 
 
@@ -62,7 +77,7 @@ def tower_graphs(
 ) -> Iterator[tuple[str, Tower, dict[Precision, Path]]]:
     name, tower = request.param
     directory = tmp_path_factory.mktemp("graph")
-    graph = export_tower(find_variant(name), tower, "fp16", directory)
+    graph = export_random(find_variant(name), tower, "fp16", directory)
     bf16 = write_as_bf16(graph.path, directory / "bf16.onnx")
     yield name, tower, {"fp16": graph.path, "bf16": bf16}
     for file in directory.iterdir():  # Up to 1.4 GB.
@@ -75,9 +90,16 @@ def test_a_tower_compiles_as_a_strongly_typed_network_with_our_profile(
 ) -> None:
     name, tower, graphs = tower_graphs
     variant = find_variant(name)
-    watched, told = Watched(), list[float]()
-    inputs = shapes(variant, tower)
-    plan = compile_graph(watched, graphs[precision], inputs, advance=told.append)
+    watched, told, messages = Watched(), list[float](), CompilerMessages()
+    inputs = profile(variant, tower)
+    plan = compile_graph(
+        watched,
+        graphs[precision],
+        inputs,
+        advance=told.append,
+        configure=lambda config: detailed(trt, config),
+        listen=messages.hear,
+    )
 
     weights = 2 * variant.parameters[tower]
     assert 0.9 * weights < memoryview(plan).nbytes < 1.5 * weights + 2**26
@@ -92,6 +114,33 @@ def test_a_tower_compiles_as_a_strongly_typed_network_with_our_profile(
     assert 0 < told[0] < 0.1
     assert told[-1] == 1
 
+    found = report(messages, read_graph(graphs[precision]))
+    assert found is not None
+    assert found.half
+    assert not found.problems()
+    assert (
+        found.attentions
+        == found.fused_attentions
+        == 12 * (2 if "B16" in name and tower == "text" else 1) + (tower == "vision")
+    )
+    assert found.kernels_per_block <= 8
+    assert found.moving <= KERNELS_THAT_MOVE[name, tower]
+    assert 2**20 < (found.scratch_bytes or 0) < 2**29
+
+
+def test_the_kernels_that_move_data_take_no_more_bytes_than_recorded(
+    tower_graphs: tuple[str, Tower, dict[Precision, Path]],
+) -> None:
+    name, tower, graphs = tower_graphs
+    inspection = inspect_graph(trt, graphs["fp16"], find_variant(name), tower)
+    assert inspection.kernels is not None
+    assert inspection.work is not None
+    moved = sum(part.bytes for part in inspection.work if part.role == "moving")
+    assert 0 < moved <= BYTES_MOVED[name, tower]
+    described = describe(inspection)
+    assert "unknown" not in described
+    assert "warning" not in described
+
 
 def types_of_products(network: Any) -> set[Any]:
     """Return the types of the inputs of all matrix products of a network."""
@@ -104,7 +153,7 @@ def types_of_products(network: Any) -> set[Any]:
 def test_an_operator_that_the_parser_does_not_know_is_named_with_its_node() -> None:
     said: list[str] = []
     with pytest.raises(GraphError) as caught:
-        compile_graph(trt, FUSED, shapes(DEMO, "vision"), listen=lambda severity, text: said.append(text))
+        compile_graph(trt, FUSED, profile(DEMO, "vision"), listen=lambda severity, text: said.append(text))
     error = str(caught.value)
     assert error.startswith("TensorRT cannot read the graph: In node ")
     assert "operator: SkipLayerNormalization" in error
@@ -196,9 +245,7 @@ def test_the_caller_configures_the_build_and_hears_every_message(small: Path) ->
 
 
 def test_a_warning_is_written_to_standard_error(small: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from export.engines.tensorrt_compiler import _write_warnings
-
     severity = trt.ILogger.Severity
     for each in (severity.ERROR, severity.WARNING, severity.INFO, severity.VERBOSE):
-        _write_warnings(each, each.name)
+        write_warnings(each, each.name)
     assert capfd.readouterr() == ("", "TensorRT: WARNING\n")

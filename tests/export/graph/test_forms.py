@@ -40,6 +40,27 @@ def test_elementary_form_is_attention(causal: bool) -> None:
     torch.testing.assert_close(attended, by_torch(q, k, v, causal))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_form_is_attention(causal: bool) -> None:
+    q, k, v = torch.randn(3, 2, LENGTH, WIDTH)
+    packed = torch.stack([x.view(2, LENGTH, HEADS, -1) for x in (q, k, v)], dim=3).flatten(2)
+    attended = FORMS["packed"].attend_packed(packed, HEADS, causal)
+    torch.testing.assert_close(attended, by_torch(q, k, v, causal))
+
+
+def test_packed_form_rotates_query_and_key_and_not_the_value() -> None:
+    q, k, v = torch.randn(3, 2, LENGTH, WIDTH)
+    angles = torch.rand(LENGTH, WIDTH // HEADS // 2)
+    alone, together = (
+        FORMS[form].rotary_table(angles.cos(), angles.sin(), HEADS, torch.float32) for form in ("elementary", "packed")
+    )
+    packed = torch.stack([x.view(2, LENGTH, HEADS, -1) for x in (q, k, v)], dim=3).flatten(2)
+    rotated = FORMS["packed"].rotate(packed, together).view(2, LENGTH, HEADS, 3, -1).unbind(3)
+    expected = (FORMS["elementary"].rotate(q, alone), FORMS["elementary"].rotate(k, alone), v)
+    for actual, wanted in zip(rotated, expected, strict=True):
+        torch.testing.assert_close(actual.flatten(2), wanted)
+
+
 class Alone(nn.Module):
     """A graph of attention only. The input is query, key and value."""
 
@@ -53,7 +74,7 @@ class Alone(nn.Module):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_both_forms_are_attention_in_onnxruntime(tmp_path: Path, form: GraphForm, causal: bool) -> None:
+def test_every_form_is_attention_in_onnxruntime(tmp_path: Path, form: GraphForm, causal: bool) -> None:
     x = torch.randn(3, LENGTH, WIDTH)
     graph = onnx_graph.export_graph(Alone(FORMS[form], causal), "x", x, tmp_path / "model.onnx")
     with onnxruntime_session(graph.path) as embed:
@@ -74,7 +95,7 @@ class Sum(nn.Module):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_both_forms_add_and_then_norm(tmp_path: Path, form: GraphForm) -> None:
+def test_every_form_adds_and_then_norm(tmp_path: Path, form: GraphForm) -> None:
     x, module = torch.randn(3, LENGTH, WIDTH), Sum(FORMS[form])
     total = x + module.linear(x[..., :3])
     expected = torch.cat((total, module.norm(total)), dim=-1)

@@ -32,14 +32,17 @@ GraphOf = Callable[[Tower, Precision, GraphForm], onnx.ModelProto]
 HALVES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 
 
+@pytest.mark.parametrize("form", ["elementary", "packed"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("tower", TOWERS)
-def test_the_typed_tower_embeds_as_open_clips_own(random_checkpoint: Path, tower: Tower, precision: Precision) -> None:
+def test_the_typed_tower_embeds_as_open_clips_own(
+    random_checkpoint: Path, tower: Tower, precision: Precision, form: GraphForm
+) -> None:
     inputs = samples(DEMO, tower)[:8]
     opened = open_checkpoint(random_checkpoint)
     network = load_tower(DEMO, tower, opened)
     expected = torch_reference(network)(inputs)
-    actual = torch_reference(typed_tower(network, precision, FORMS["elementary"]))(inputs)
+    actual = torch_reference(typed_tower(network, precision, FORMS[form]))(inputs)
     assert actual.dtype == np.float32
     parity.require(parity.compare(expected, actual), precision)
 
@@ -118,8 +121,8 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
 @pytest.mark.parametrize("tower", TOWERS)
 def test_a_bf16_graph_is_the_fp16_graph_with_another_type(graph_of: GraphOf, tower: Tower) -> None:
     """The tests of TensorRT rely on it. The weights differ in their rounding."""
-    swapped, exported = onnx.ModelProto(), graph_of(tower, "bf16", "elementary")
-    swapped.CopyFrom(graph_of(tower, "fp16", "elementary"))
+    swapped, exported = onnx.ModelProto(), graph_of(tower, "bf16", "packed")
+    swapped.CopyFrom(graph_of(tower, "fp16", "packed"))
     as_bf16(swapped)
     assert list(map(without_values, swapped.graph.node)) == list(map(without_values, exported.graph.node))
     assert types_of(swapped) == types_of(exported)
@@ -140,10 +143,13 @@ def without_values(node: onnx.NodeProto) -> tuple[object, ...]:
     return node.op_type, tuple(node.input), tuple(node.output), attributes
 
 
+@pytest.mark.parametrize("form", ["elementary", "packed"])
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("tower", TOWERS)
-def test_the_graph_says_its_precision_itself(graph_of: GraphOf, tower: Tower, precision: Precision) -> None:
-    model = graph_of(tower, precision, "elementary")
+def test_the_graph_says_its_precision_itself(
+    graph_of: GraphOf, tower: Tower, precision: Precision, form: GraphForm
+) -> None:
+    model = graph_of(tower, precision, form)
     types, half = types_of(model), HALVES[precision]
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm", "Gelu"):

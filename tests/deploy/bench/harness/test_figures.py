@@ -52,3 +52,7 @@ def test_a_table_escapes_bars_in_notes() -> None:
         "| --- | ---: | --- | --- |",
         "| the slowest (of 5/7) | 2.00 s | at most 1 s | MISSED |",
     ]
+
+
+def test_json_gets_no_more_digits_than_are_true() -> None:
+    assert figures.rounded({"a": [1.23456789, float("nan"), 3]}) == {"a": [1.235, None, 3]}

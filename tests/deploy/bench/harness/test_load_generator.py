@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,6 +56,17 @@ async def test_a_number_of_requests(tmp_path: Path) -> None:
     assert result["items_in_all"] == len(bodies) == 10
 
 
+async def test_short_texts_take_the_place_of_their_mark(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+    (tmp_path / "short").write_bytes(b'{"text": "one @SHORT@ here"}')
+    async with server(bodies=bodies) as port:
+        await run(port, tmp_path, requests=4, seconds=30, files=[str(tmp_path / "short")], texts_from=3)
+    expected = [
+        f'{{"text": "one {text} here"}}'.encode() for text in itertools.islice(load_generator.short_texts(3), 4)
+    ]
+    assert sorted(bodies) == sorted(expected)
+
+
 async def test_an_open_loop_keeps_its_rate(tmp_path: Path) -> None:
     async with server() as port:
         result = await run(port, tmp_path, rate=400.0, seconds=0.5, seed=1)
@@ -74,6 +86,25 @@ async def test_each_new_text_is_another(tmp_path: Path) -> None:
     async with server(bodies=bodies) as port:
         await run(port, tmp_path, requests=50, seconds=30, texts_from=7)
     assert len(set(bodies)) == 50
+
+
+async def test_a_list_of_new_texts_repeats_none_either(tmp_path: Path) -> None:
+    body = tmp_path / "list"
+    body.write_bytes(b'["@TEXT@", "@TEXT@ at dusk"]')
+    bodies: list[bytes] = []
+    async with server(bodies=bodies) as port:
+        await run(port, tmp_path, requests=20, seconds=30, texts_from=7, files=[str(body)])
+    texts = [text for found in bodies for text in json.loads(found)]
+    assert len(set(texts)) == len(texts) == 40
+    assert all(text.endswith(" at dusk") for text in texts[1::2])
+
+
+def test_headers_are_sent(tmp_path: Path) -> None:
+    (tmp_path / "body").write_bytes(b"{}")
+    spec = Spec("http://127.0.0.1:1", "/", [str(tmp_path / "body")], 1, 1, headers={"Authorization": "Bearer a"})
+    head, body = next(load_generator._requests(spec)).split(b"\r\n\r\n")
+    assert b"Authorization: Bearer a" in head.split(b"\r\n")
+    assert body == b"{}"
 
 
 def test_starts_far_apart_have_no_text_in_common() -> None:

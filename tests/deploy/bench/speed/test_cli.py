@@ -19,10 +19,6 @@ def test_says_why_it_cannot_measure(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "make bench" in capsys.readouterr().err
 
 
-def test_json_gets_no_more_digits_than_are_true() -> None:
-    assert cli._rounded({"a": [1.23456789, float("nan"), 3]}) == {"a": [1.235, None, 3]}
-
-
 @pytest.mark.triton
 def test_measures_the_demo(tmp_path: Path) -> None:
     try:

@@ -1,0 +1,1 @@
+"""Measure another embedding server in turn with ours: `pe-bench speed --against URL`."""
