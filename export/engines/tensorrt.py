@@ -42,7 +42,7 @@ class TensorRtEngine(Engine):
         name = f"{required.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
         plan = request.output / name
         smallest, largest, batch = request.input_shapes[0], request.input_shapes[-1], request.max_batch_size
-        # The plan accepts all shapes between the two. Kernels are chosen for the largest shape, which takes the longest.
+        # The plan accepts all shapes between the two. TensorRT chooses kernels for the largest, which takes longest.
         shapes = ShapeRange((1, *smallest), (max(1, batch // 2), *largest), (batch, *largest))
         tied_to = re.sub(r" batch \d+", "", request.target)
         with progress.step(request.tower, "build", request.target) as advance:
