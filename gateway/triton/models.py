@@ -55,7 +55,7 @@ def _spec(variant: str, vision: Any, text: Any, ready_models: Mapping[str, str])
         ValueError: a tensor's name, type or shape is not that of an exported tower.
     """
     height, width, channels = _dims(vision, vision.input, "image", "TYPE_UINT8", rank=3)
-    token_lengths = _token_lengths(text)
+    lengths = token_lengths(text)
     (embed_dim,) = _dims(vision, vision.output, "embedding", "TYPE_FP32", rank=1)
     (text_embed_dim,) = _dims(text, text.output, "embedding", "TYPE_FP32", rank=1)
     if channels != 3:
@@ -63,11 +63,11 @@ def _spec(variant: str, vision: Any, text: Any, ready_models: Mapping[str, str])
     if embed_dim != text_embed_dim:
         raise ValueError(f"{vision.name} embeds in {embed_dim} dimensions, {text.name} in {text_embed_dim}")
     return EncoderSpec(
-        variant, (height, width), token_lengths, embed_dim, _tower(vision, ready_models), _tower(text, ready_models)
+        variant, (height, width), lengths, embed_dim, _tower(vision, ready_models), _tower(text, ready_models)
     )
 
 
-def _token_lengths(text: Any) -> tuple[int, ...]:
+def token_lengths(text: Any) -> tuple[int, ...]:
     """The lengths of `tokens` to send: the length of the tensor, or if that is dynamic, those that the exporter proved.
 
     Raises:

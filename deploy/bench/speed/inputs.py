@@ -65,16 +65,18 @@ def write(stack: Stack, files: Sequence[bytes], directory: Path) -> list[Path]:
     variant = {"perception_encoder_version_id": stack.variant}
     return [
         perf_analyzer.input_data("image", pixels, directory / "vision.json"),
-        perf_analyzer.input_data("tokens", [tokens(stack, text) for text in texts], directory / "text.json"),
+        perf_analyzer.input_data(
+            "tokens", [tokens(text, stack.info["token_lengths"]) for text in texts], directory / "text.json"
+        ),
         _bodies(directory / "embed_image.json", [{**variant, "image": client.image_json(file)} for file in files]),
         _bodies(directory / "embed_text.json", [{**variant, "text": text} for text in texts]),
     ]
 
 
-def tokens(stack: Stack, text: str) -> Tokens:
-    """Tokenize and pad a text as the gateway of the stack does: int32 [L], of one of the variant's token lengths."""
-    encoding = Tokenizer(stack.info["context_length"]).encode(text)
-    return encoding.tokens[: padded_length(encoding.length, stack.info["token_lengths"])]
+def tokens(text: str, lengths: Sequence[int]) -> Tokens:
+    """Tokenize and pad a text as the gateway does: int32 [L], where L is one of the model's token lengths."""
+    encoding = Tokenizer(lengths[-1]).encode(text)
+    return encoding.tokens[: padded_length(encoding.length, lengths)]
 
 
 def _photographs() -> list[bytes]:

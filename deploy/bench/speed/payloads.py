@@ -79,7 +79,7 @@ def write(stack: Stack, directory: Path) -> Payloads:
         "bare grpc": Payload("/grpc", new, new_texts=True),
     }
     tensors = inputs.write(stack, [file.read_bytes() for file in small], directory / "inputs")
-    tokens = inputs.tokens(stack, next(load_generator.texts(0)))
+    tokens = inputs.tokens(next(load_generator.texts(0)), stack.info["token_lengths"])
     return Payloads(
         http=http,
         images=tensors[0],

@@ -9,8 +9,9 @@ from PIL import Image
 
 from deploy.bench.harness import load_generator, photographs
 from deploy.bench.speed import perf_analyzer
+from deploy.bench.speed.inputs import tokens
 from gateway.images.preprocess import preprocess
-from gateway.texts.tokenizer import Tokenizer
+from gateway.triton.models import token_lengths
 
 _TEXTS: Final = 1000
 
@@ -29,6 +30,6 @@ def write(config: Any, directory: Path) -> Path:
         pictures = [photographs.jpeg(picture, photographs.SMALL) for picture in photographs.photographs()[0]]
         pixels = [preprocess(Image.open(io.BytesIO(picture)).convert("RGB"), (height, width)) for picture in pictures]
         return perf_analyzer.input_data("image", pixels, file)
-    tokenizer = Tokenizer(tensor.dims[0])
+    lengths = token_lengths(config)
     texts = islice(load_generator.texts(0), _TEXTS)
-    return perf_analyzer.input_data("tokens", [tokenizer.encode(text).tokens for text in texts], file)
+    return perf_analyzer.input_data("tokens", [tokens(text, lengths) for text in texts], file)
