@@ -15,8 +15,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
-import onnx
-
 Role = Literal["product", "attention", "norm", "moving"]
 """The work of a kernel. `moving` is all that is neither of the others: transposing, copying, rotating, casting."""
 
@@ -184,6 +182,8 @@ def parse(listing: str) -> list[Kernel] | None:
 
 def read_graph(path: Path) -> GraphNodes:
     """Read the nodes of an ONNX file, and the types of its weights."""
+    import onnx
+
     graph = onnx.load(path, load_external_data=False).graph
     halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     weights = [tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 2]

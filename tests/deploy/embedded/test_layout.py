@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import model_scan
+from deploy.embedded import engine_choice, model_scan
 from deploy.embedded.installation import Installation
 from deploy.embedded.layout import Layout
 from export.repository import config_pbtxt
@@ -50,9 +50,10 @@ def test_a_full_batch_is_a_warm_up_on_a_gpu(
     installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, vision = model_scan.servable_models(Path(__file__).parents[3] / "model_repository")
-    for provider, count in (("", 2), ("cpu", 1)):
+    for version, provider, count in (("580.65.06", "", 2), ("580.65.06", "cpu", 1), (None, "", 1)):
+        monkeypatch.setattr(engine_choice, "nvidia_driver", lambda root, version=version: version)
         monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", provider)
-        directory = tmp_path / f"run {provider}"
+        directory = tmp_path / f"run {version} {provider}"
         directory.mkdir()
         layout = Layout(directory, replace(installation, cuda=True))
         layout.publish(vision)

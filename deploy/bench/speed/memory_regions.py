@@ -1,4 +1,4 @@
-"""Compare images in system shared memory with images in gRPC messages: `python -m deploy.bench.speed.shared_memory`.
+"""Compare images in system shared memory with images in gRPC messages: `python -m deploy.bench.speed.memory_regions`.
 
 The real Triton serves a stub model that takes no time. Each image is copied once: into the message, or into a region
 that Triton maps. In the second case the message names the region and an offset.
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0: measured. 1: the stack did not start.
     """
-    parser = argparse.ArgumentParser(prog="python -m deploy.bench.speed.shared_memory", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m deploy.bench.speed.memory_regions", description=__doc__)
     parser.add_argument("--image-size", type=int, default=336, help="(default: PE-Core-L14-336's)")
     parser.add_argument("--rounds", type=int, default=8, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with stack.start(stub.repository, Path(name), stub_model.VARIANT) as served:
                 print(report(uvloop.run(_measure(served, options.image_size, options.rounds))))
         except stack.StackFailed as error:
-            print(f"shared_memory: {error}", file=sys.stderr)
+            print(f"memory_regions: {error}", file=sys.stderr)
             return 1
     return 0
 
