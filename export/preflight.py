@@ -88,6 +88,11 @@ def gpus() -> tuple[Gpu, ...]:
     return _gpus(_driver())
 
 
+def driver_cuda_version() -> str:
+    """Return the newest version of CUDA that the driver supports, such as "12.8"; empty if there is no driver."""
+    return _cuda_version(_driver())
+
+
 def plans(repository: Path) -> Iterator[Path]:
     """Yield the directory of every model whose newest version is a plan with a certificate."""
     for model in sorted(path for path in repository.iterdir() if path.is_dir()):
@@ -286,6 +291,14 @@ def _driver() -> Any:
         return ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
+
+
+def _cuda_version(driver: Any) -> str:
+    version = ctypes.c_int()
+    # cuda.h: 1000 x major + 10 x minor. The call needs no cuInit, so it also works where the driver is too old.
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)):
+        return ""
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
 def _gpus(driver: Any) -> tuple[Gpu, ...]:

@@ -86,8 +86,22 @@ def _gpu() -> preflight.Gpu:
     import torch
 
     if not torch.cuda.is_available():
-        raise TargetError(f"no NVIDIA GPU to build a TensorRT plan on: {HOW}")
+        raise TargetError(f"torch cannot use an NVIDIA GPU, on which a TensorRT plan is built. {_why_no_gpu()} {HOW}")
     current, gpus = torch.cuda.current_device(), preflight.gpus()
     if current >= len(gpus):
         raise TargetError(f"the NVIDIA driver does not describe GPU {current}, which torch uses: see nvidia-smi")
     return gpus[current]
+
+
+def _why_no_gpu() -> str:
+    """Say which versions of CUDA the driver and torch have, and torch's own reason."""
+    import torch
+
+    driver = preflight.driver_cuda_version()
+    drivers = f"The driver supports CUDA {driver}" if driver else "There is no NVIDIA driver"
+    try:
+        torch.cuda.init()
+        reason = "no GPU is visible"
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA.
+        reason = str(error).split(". ")[0].strip()
+    return f"{drivers}, torch has CUDA {torch.version.cuda or 'not at all'}, and torch says: {reason}."

@@ -9,7 +9,7 @@ from typing import Any, Final
 from export.errors import TargetError
 
 HOW: Final = (
-    "plans are built where they are served: on the serving machine, with the extra [gpu] in place of [export], "
+    "Plans are built where they are served: on the serving machine, with the extra [gpu] in place of [export], "
     "or inside the serving image with --gpus all"
 )
 
@@ -31,7 +31,7 @@ def load_library() -> Any:
             if getattr(error, "name", None) != name:
                 failures.append(str(error))
     why = f" ({'; '.join(failures)})" if failures else ""
-    raise TargetError(f"the tensorrt package is not installed{why}: {HOW}")
+    raise TargetError(f"the tensorrt package is not installed{why}. {HOW}")
 
 
 def library_version(trt: Any) -> str:

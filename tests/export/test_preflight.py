@@ -251,6 +251,23 @@ class Driver:
 FUNCTIONS = [name for name in vars(Driver) if name.startswith("cu")]
 
 
+class OldDriver:
+    """A stand-in for a driver that supports CUDA 12.8."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status = status
+
+    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
+        version._obj.value = 12_080
+        return self.status
+
+
+def test_the_driver_names_the_cuda_that_it_supports() -> None:
+    assert preflight._cuda_version(OldDriver()) == "12.8"
+    assert preflight._cuda_version(OldDriver(status=3)) == ""
+    assert preflight._cuda_version(None) == ""
+
+
 def test_every_gpu_that_the_driver_gives_is_described() -> None:
     blackwell = Gpu("NVIDIA RTX PRO 6000", "120", 188, 101_000_000_000)
     assert preflight._gpus(Driver(H100, SLICE, blackwell)) == (H100, SLICE, blackwell)

@@ -1,6 +1,7 @@
 import importlib.util
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,18 @@ def test_without_a_gpu_or_tensorrt_there_is_no_target_and_no_runtime() -> None:
     assert "no GPU or no TensorRT" in TensorRtEngine().missing_runtime("fp16")
 
 
-def test_without_a_gpu_it_says_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(TargetError, match=r"no NVIDIA GPU .* inside the serving image"):
+@pytest.mark.parametrize(
+    ("driver", "said"), [("", "There is no NVIDIA driver"), ("12.8", r"The driver supports CUDA 12\.8")]
+)
+def test_without_a_gpu_it_says_why_and_where_to_go(monkeypatch: pytest.MonkeyPatch, driver: str, said: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, and torch says nothing against it")
+    monkeypatch.setattr(preflight, "driver_cuda_version", lambda: driver)
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = re.escape(str(error).split(". ")[0])
+    with pytest.raises(TargetError, match=f"{said}, torch has CUDA .*, and torch says: {reason}.* inside the serving"):
         TensorRtEngine().target(8)
 
 
