@@ -14,9 +14,10 @@ check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --ch
 	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
 # Three at a time on two cores, because most of them wait for servers to start. The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
 # Continuous integration runs the container tests too. Elsewhere nobody gets a Docker daemon without asking for it.
-test: check ; @.venv/bin/pytest -n 3 -m "not export and not containers" \
-	&& .venv-export/bin/pytest -m export $$(grep -rlE --include='*.py' "mark\.export" tests) \
-	&& if [ -n "$$CI" ]; then $(MAKE) --no-print-directory containers; \
+test: check
+	@.venv/bin/pytest -n 3 -m "not export and not containers"
+	@.venv-export/bin/pytest -m export $$(grep -rlE --include='*.py' "mark\.export" tests)
+	@if [ -n "$$CI" ]; then $(MAKE) --no-print-directory containers; \
 	else echo "Not run: the container tests. They start a Docker daemon where none answers. To run them: make containers"; fi
 # The images, the Compose file and the pod on a real Docker engine: the one that answers, else one that is started and stopped here, which needs root.
 containers: ; @$(setup) containers && .venv/bin/pytest -n 0 -m containers tests/deploy/images
