@@ -121,7 +121,8 @@ class Elementary:
         cosine, sine = table.unbind(0)
         heads = _by_head(x, x.shape[-1] // table.shape[-1])
         if self.packed:  # [N, S, heads, 3, d]: query and key rotate, the value does not.
-            both, value = heads.reshape(*x.shape[:-1], -1, 3, table.shape[-1]).split((2, 1), dim=-2)
+            packed = heads.reshape(*x.shape[:-1], -1, 3, table.shape[-1])
+            both, value = packed[..., :2, :], packed[..., 2:, :]
             rotated = _rotated(both, cosine.unsqueeze(-2), sine.unsqueeze(-2)).to(x.dtype)
             return torch.cat((rotated, value), dim=-2).flatten(2)
         return _rotated(heads, cosine, sine).flatten(-2).to(x.dtype)
