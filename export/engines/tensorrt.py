@@ -28,7 +28,12 @@ class TensorRtEngine(Engine):
     precisions = ("fp16", "bf16", "fp32")
     form = "packed"
     warms_up_full_batch = True
-    sources = ("export.engines.tensorrt_build", "export.engines.tensorrt_compiler", "export.engines.tensorrt_plan")
+    sources = (
+        "export.engines.tensorrt_build",
+        "export.engines.tensorrt_compiler",
+        "export.engines.tensorrt_kernels",
+        "export.engines.tensorrt_plan",
+    )
 
     def target(self, max_batch_size: int) -> str:
         gpu = _gpu()

@@ -97,12 +97,18 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
+def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate pairs, whose real parts are the first half of the last axis and whose imaginary parts are the second."""
+    real, imaginary = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat((-imaginary, real), dim=-1) * sine
+
+
 @dataclass(frozen=True)
 class Elementary:
     """Operators that every parser supports. Torch can run this form."""
 
     packed: bool = False
-    """Whether query, key and value are one matrix product. The value is rotated by 0 degrees beside query and key."""
+    """Whether query, key and value of self-attention are one matrix product."""
 
     halves_apart = True
     half_stream = False
@@ -120,20 +126,18 @@ class Elementary:
         return _attention(query, key, value, mask)
 
     def rotary_table(self, cosine: Tensor, sine: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-        # Shape [2, S, 1, d], always FP32, so that the rotation is computed in FP32. Packed, it is [2, S, 1, 3, d].
-        table = torch.stack((cosine, sine)).repeat(1, 1, 2)
-        if self.packed:
-            unmoved = torch.stack((torch.ones_like(table[0]), torch.zeros_like(table[1])))
-            table = torch.stack((table, table, unmoved), dim=2)
-        return table.unsqueeze(2)
+        # Shape [2, S, 1, d], always FP32, so that the rotation is computed in FP32.
+        return torch.stack((cosine, sine)).repeat(1, 1, 2).unsqueeze(2)
 
     def rotate(self, x: Tensor, table: Tensor) -> Tensor:
         cosine, sine = table.unbind(0)
-        head = cosine.shape[2:]
-        heads = x.reshape(*x.shape[:-1], x.shape[-1] // head.numel(), *head)
-        real, imaginary = heads.chunk(2, dim=-1)
-        rotated = heads * cosine + torch.cat((-imaginary, real), dim=-1) * sine
-        return rotated.flatten(2).to(x.dtype)
+        heads = _by_head(x, x.shape[-1] // table.shape[-1])
+        if self.packed:  # [N, S, heads, 3, d]: query and key rotate, the value does not.
+            packed = heads.reshape(*x.shape[:-1], -1, 3, table.shape[-1])
+            both, value = packed[..., :2, :], packed[..., 2:, :]
+            rotated = _rotated(both, cosine.unsqueeze(-2), sine.unsqueeze(-2)).to(x.dtype)
+            return torch.cat((rotated, value), dim=-2).flatten(2)
+        return _rotated(heads, cosine, sine).flatten(-2).to(x.dtype)
 
     def add_norm(self, x: Tensor, inputs: Tensor, linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
         x = x + linear(inputs).float()

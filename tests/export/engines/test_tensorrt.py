@@ -119,10 +119,11 @@ def test_a_plan_is_built_for_all_batches_and_named_for_its_machine(
         target=target,
     )
     stream = io.StringIO()
-    [built] = TensorRtEngine().build(request, Progress(stream))
+    built, kernels = TensorRtEngine().build(request, Progress(stream))
     version = RTX.__version__
     assert built.name == f"tensorrt-{version}-sm90-batch-32-{sha256_of(file)[:12]}.plan"
-    assert [path.name for path in output.iterdir()] == [built.name]
+    assert {path.name for path in output.iterdir()} == {built.name, kernels.name}
+    assert json.loads(kernels.read_text())["kernels"]["fp32_products"] == 0
     assert stream.getvalue().endswith(f"{target}\n")
     [timings] = (tmp_path / "cache").rglob("*.timings")
     device = "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb,-16-SMs,-9-GiB"

@@ -58,10 +58,10 @@ KERNELS_THAT_MOVE = {
     ("PE-Core-B16-224", "text"): 27,
 }
 BYTES_MOVED = {
-    ("PE-Core-T16-384", "vision"): 1.18e9,
-    ("PE-Core-T16-384", "text"): 0.16e9,
-    ("PE-Core-B16-224", "vision"): 0,
-    ("PE-Core-B16-224", "text"): 0,
+    ("PE-Core-T16-384", "vision"): 1_166_645_912,
+    ("PE-Core-T16-384", "text"): 151_463_184,
+    ("PE-Core-B16-224", "vision"): 1_502_837_400,
+    ("PE-Core-B16-224", "text"): 604_906_912,
 }
 
 GraphOf = Callable[[Precision], Path]
