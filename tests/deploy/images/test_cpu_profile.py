@@ -196,6 +196,18 @@ def test_the_autoscalers_queries_have_answers(stack: ComposeProject, tmp_path: P
         stack.engine.run("rm", "--force", name)
 
 
+def test_without_a_profile_nothing_is_taken_down_by_half(stack: ComposeProject) -> None:
+    """Without it, `down` would leave Triton running, and say that all is well."""
+    run = stack.engine.run(
+        *("compose", "--project-name", "pe-test", "-f", ROOT / "deploy/compose.yaml", "down"),
+        check=False,
+        **(stack.environment | {"COMPOSE_PROFILES": ""}),
+    )
+    assert run.returncode != 0
+    assert "copy deploy/.env.example to deploy/.env" in run.stderr
+    assert status(stack) == 200
+
+
 def test_the_gateway_recovers_from_a_triton_that_was_killed_and_made_anew(stack: ComposeProject) -> None:
     gateway = stack.inspect("gateway")
     stack.run("kill", "--signal", "KILL", "triton-cpu")

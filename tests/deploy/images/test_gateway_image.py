@@ -1,6 +1,7 @@
 """The image of the gateway, as its Dockerfile builds it: what is in it, and what confines its processes."""
 
 import json
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,19 @@ def test_it_holds_what_serves_and_nothing_that_builds(engine: Engine, gateway_im
     assert not absent & set(lines)
 
 
+def test_it_can_send_traces(engine: Engine, gateway_image: str) -> None:
+    """It starts with PE_TRACES, for which the SDK of OpenTelemetry has to be there."""
+    container = engine.out("run", "--detach", "--network=none", "--env", "PE_TRACES=True", gateway_image).strip()
+    try:
+        end = time.monotonic() + 60
+        while "Listening on" not in (said := _log(engine, container)):
+            assert json.loads(engine.out("inspect", container))[0]["State"]["Running"], said
+            assert time.monotonic() < end, said
+            time.sleep(0.2)
+    finally:
+        engine.run("rm", "--force", container)
+
+
 def test_the_processes_that_decode_are_confined_within_the_container_too(
     compose_project: Callable[..., ComposeProject], gateway_image: str, tmp_path: Path
 ) -> None:
@@ -76,3 +90,8 @@ def test_the_processes_that_decode_are_confined_within_the_container_too(
 def _inside(engine: Engine, image: str, script: str) -> str:
     """What a shell prints in a container of an image, without a network."""
     return engine.out("run", "--rm", "--network=none", "--entrypoint", "sh", image, "-c", script)
+
+
+def _log(engine: Engine, container: str) -> str:
+    run = engine.run("logs", container)
+    return run.stdout + run.stderr
