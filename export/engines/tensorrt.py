@@ -105,7 +105,7 @@ def _why_no_gpu() -> str:
     driver = preflight.driver_cuda_version()
     drivers = f"The driver supports CUDA {driver}" if driver else "There is no NVIDIA driver"
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         reason = "no GPU is visible"
     except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA.
         reason = str(error).split(". ")[0].strip()

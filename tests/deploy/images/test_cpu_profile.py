@@ -198,11 +198,8 @@ def test_the_autoscalers_queries_have_answers(stack: ComposeProject, tmp_path: P
 
 def test_without_a_profile_nothing_is_taken_down_by_half(stack: ComposeProject) -> None:
     """Without it, `down` would leave Triton running, and say that all is well."""
-    run = stack.engine.run(
-        *("compose", "--project-name", "pe-test", "-f", ROOT / "deploy/compose.yaml", "down"),
-        check=False,
-        **(stack.environment | {"COMPOSE_PROFILES": ""}),
-    )
+    down = ("compose", "--project-name", "pe-test", "-f", ROOT / "deploy/compose.yaml", "down")
+    run = stack.engine.run(*down, check=False, COMPOSE_PROFILES="")
     assert run.returncode != 0
     assert "copy deploy/.env.example to deploy/.env" in run.stderr
     assert status(stack) == 200

@@ -42,7 +42,7 @@ def test_without_a_gpu_it_says_why_and_where_to_go(monkeypatch: pytest.MonkeyPat
         pytest.skip("this machine has a GPU, and torch says nothing against it")
     monkeypatch.setattr(preflight, "driver_cuda_version", lambda: driver)
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         reason = re.escape(str(error).split(". ")[0])
     with pytest.raises(TargetError, match=f"{said}, torch has CUDA .*, and torch says: {reason}.* inside the serving"):
