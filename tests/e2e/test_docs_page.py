@@ -47,7 +47,7 @@ def test_the_page_works_offline_and_sends_what_it_shows(base_url: str) -> None:
         visit = Visit(browser, base_url)
         page = visit.page
         page.goto(f"{base_url}/docs")
-        expect(page.locator(".opblock")).to_have_count(11)
+        expect(page.locator(".opblock")).to_have_count(12)
         page.locator("#operations-Roboflow-compare_perception_encoder_compare_post .opblock-summary-control").click()
         page.get_by_role("button", name="Execute").click()
         answer = page.locator(".live-responses-table .response .microlight")
