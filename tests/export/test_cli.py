@@ -165,7 +165,7 @@ def test_tensorrt_without_a_gpu_says_what_it_needs(
         pytest.skip("there is one")
     assert run(tmp_path / "models", random_checkpoint, "--engine", "tensorrt") == 1
     error = capsys.readouterr().err
-    assert error.startswith("pe-export: no NVIDIA GPU to build a TensorRT plan on")
+    assert error.startswith("pe-export: torch cannot use an NVIDIA GPU, on which a TensorRT plan is built")
     assert error.count("\n") == 1
 
 
