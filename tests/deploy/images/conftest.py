@@ -19,7 +19,7 @@ from tests.deploy.images.engine import TOOLS, Engine, EngineUnavailable, running
 from tests.running import free_port
 from tests.tools import find_tool
 
-# What the stand-in for NVIDIA's image has of TensorRT is TensorRT for RTX. Its library is named as NVIDIA names TensorRT's.
+# The stand-in for NVIDIA's image has TensorRT for RTX. Its library is named as NVIDIA names TensorRT's.
 PINS: Final = (ROOT / "constraints/export-dev.txt").read_text()
 TENSORRT: Final = re.findall(r"^tensorrt-rtx-cu13-libs==(\d+\.\d+\.\d+)", PINS, re.M)[0]
 # Packages for the images' Python, kept for the next run.
