@@ -324,6 +324,17 @@ def test_deleting_all_else_keeps_the_namespace_and_the_volume(name: str) -> None
     assert not {"Namespace", "PersistentVolumeClaim"} & {manifest["kind"] for manifest in render(name)}
 
 
+@pytest.mark.parametrize("color", COLORS)
+def test_the_front_may_also_watch_the_pods_of_each_color(color: str, tmp_path: Path) -> None:
+    (monitor,) = (
+        manifest
+        for manifest in with_component("blue-green/front", "prometheus-operator", tmp_path)
+        if manifest["kind"] == "PodMonitor"
+    )
+    labels = of_kind(color, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
 def with_component(name: str, component: str, folder: Path) -> list[Manifest]:
     """Render a kustomization of an operator that adds a component."""
     here = os.path.relpath(FOLDER, folder)
@@ -333,6 +344,7 @@ def with_component(name: str, component: str, folder: Path) -> list[Manifest]:
     assert run.returncode == 0, run.stderr
     manifests = list(yaml.safe_load_all(run.stdout))
     for manifest in manifests:
+        assert manifest["metadata"]["namespace"] == "perception-encoder", manifest["metadata"]
         if manifest["apiVersion"] not in CUSTOM:
             kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
     return manifests
@@ -355,6 +367,12 @@ def test_placement_ties_pods_to_one_gpu_product_and_zone(name: str, tmp_path: Pa
         "topology.kubernetes.io/zone": values["ZONE"],
     }
     assert len(manifests) == len(render(name)), "the component's values are no object of the cluster"
+
+
+def test_the_autoscaler_goes_where_the_servers_are(tmp_path: Path) -> None:
+    assert "HorizontalPodAutoscaler" in {
+        manifest["kind"] for manifest in with_component("overlays/one-gpu", "autoscaling", tmp_path)
+    }
 
 
 def test_a_proxy_may_be_reached_by_the_export_alone(tmp_path: Path) -> None:
@@ -412,6 +430,12 @@ def test_the_debug_container_is_as_restricted_as_the_namespace_demands(version: 
     assert context["allowPrivilegeEscalation"] is False
     assert context["capabilities"] == {"drop": ["ALL"]}
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize("name", EXPORTING)
+def test_the_job_always_ends(name: str) -> None:
+    """wait-for-export.sh has no timeout of its own."""
+    assert of_kind(name, "Job")["spec"]["activeDeadlineSeconds"] <= 7200
 
 
 @pytest.mark.parametrize(
