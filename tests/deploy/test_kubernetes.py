@@ -1,5 +1,6 @@
 """deploy/kubernetes as the real kustomize renders it, held against Kubernetes' own schemas and what was meant."""
 
+import os
 import re
 import subprocess
 import tomllib
@@ -24,6 +25,8 @@ KUSTOMIZE = ROOT / ".tools/kustomize"
 VERSIONS = ("1.36", "1.37")
 SERVING = ("overlays/one-gpu", "overlays/several-gpus", "overlays/cpu")
 EXPORTING = ("export/gpu", "export/cpu")
+COLORS = ("blue-green/blue", "blue-green/green")
+TOPS = (*SERVING, *EXPORTING, *COLORS, "blue-green/front", "kserve", "storage")
 # Of other projects, whose schemas no package that the tests can have carries: README.md lists them as not validated.
 CUSTOM = {"monitoring.coreos.com/v1", "serving.kserve.io/v1beta1"}
 
@@ -63,8 +66,8 @@ def named(container: Manifest) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in container.get("env", [])}
 
 
-everything = pytest.mark.parametrize("name", [*SERVING, *EXPORTING, "kserve"])
-serving = pytest.mark.parametrize("name", [*SERVING, "kserve"])
+everything = pytest.mark.parametrize("name", [*SERVING, *EXPORTING, *COLORS, "kserve"])
+serving = pytest.mark.parametrize("name", [*SERVING, *COLORS, "kserve"])
 
 
 def test_nothing_is_left_unrendered() -> None:
@@ -72,14 +75,15 @@ def test_nothing_is_left_unrendered() -> None:
     within = {"common", "base", "export/base", "kserve/with-pod"} | {
         name for name in tops if name.startswith("components/")
     }
-    assert tops - within == {*SERVING, *EXPORTING, "kserve"}
+    assert tops - within == set(TOPS)
     text = "".join(path.read_text() for path in FOLDER.rglob("kustomization.yaml"))
     for path in FOLDER.rglob("*.yaml"):
-        assert path.name == "kustomization.yaml" or path.name in text, path
+        # `kubectl debug` reads the files of debug/, kustomize does not.
+        assert path.name == "kustomization.yaml" or path.name in text or path.parent.name == "debug", path
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@everything
+@pytest.mark.parametrize("name", TOPS)
 def test_fits_the_schemas_of_kubernetes(name: str, version: str) -> None:
     for manifest in render(name):
         if manifest["apiVersion"] not in CUSTOM:
@@ -91,7 +95,7 @@ def test_fits_the_schemas_of_kubernetes(name: str, version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_pod_within_the_inference_service_fits_them_too(version: str) -> None:
     (predictor,) = pods("kserve")
-    own = {"minReplicas", "maxReplicas"}
+    own = {"minReplicas", "deploymentStrategy"}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -110,7 +114,7 @@ def test_the_schemas_object() -> None:
 
 
 def test_custom_resources_are_all_said_to_be_unvalidated() -> None:
-    found = {manifest["apiVersion"] for name in (*SERVING, *EXPORTING, "kserve") for manifest in render(name)}
+    found = {manifest["apiVersion"] for name in TOPS for manifest in render(name)}
     assert found & CUSTOM == CUSTOM
     assert not {
         version
@@ -122,7 +126,7 @@ def test_custom_resources_are_all_said_to_be_unvalidated() -> None:
 @everything
 def test_every_reference_is_to_something_rendered(name: str) -> None:
     """kustomize appends hashes to the names of ConfigMaps, and follows them only where it knows that they are names."""
-    there = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in render(name)}
+    there = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in (*render(name), *render("storage"))}
     text = yaml.safe_dump_all(render(name))
     references = re.findall(r"configMap(?:Ref)?:\n\s+name: (\S+)\n(?!\s+optional: true)", text)
     assert references
@@ -135,7 +139,7 @@ def test_every_reference_is_to_something_rendered(name: str) -> None:
 @everything
 def test_pods_are_as_restricted_as_the_namespace_demands(name: str) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/, Restricted; and read-only roots."""
-    assert of_kind(name, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert of_kind("storage", "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for pod in pods(name):
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -179,7 +183,7 @@ def test_only_its_own_gateway_reaches_triton(name: str) -> None:
     assert not re.search(r"\b800[01]\b(?!/v2/health)(?!\n\s+- name: NUM_WORKERS)", text.replace("127.0.0.1:8001", ""))
 
 
-@pytest.mark.parametrize("name", SERVING)
+@pytest.mark.parametrize("name", [*SERVING, *COLORS])
 def test_the_network_is_closed_but_for_what_is_needed(name: str) -> None:
     policy = of_kind(name, "NetworkPolicy")["spec"]
     labels = of_kind(name, "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -194,7 +198,7 @@ def test_the_network_is_closed_but_for_what_is_needed(name: str) -> None:
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(outside["to"][0]["ipBlock"]["except"])
 
 
-@pytest.mark.parametrize("name", SERVING)
+@pytest.mark.parametrize("name", [*SERVING, *COLORS])
 def test_service_and_budget_select_the_pods(name: str) -> None:
     labels = of_kind(name, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert of_kind(name, "Service")["spec"]["selector"].items() <= labels.items()
@@ -292,3 +296,182 @@ def test_the_autoscaler_follows_metrics_that_the_adapter_makes() -> None:
     made = {rule["name"]["as"] for rule in adapter["rules"]["custom"]}
     assert {metric["pods"]["metric"]["name"] for metric in scaler["metrics"]} == made
     assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] >= 300
+
+
+def test_the_monitor_has_the_label_that_kube_prometheus_stack_selects() -> None:
+    """Its chart selects monitors with `release: RELEASE` by default, and the page calls the release like the chart."""
+    assert of_kind("overlays/several-gpus", "PodMonitor")["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_the_adapter_reads_prometheus_where_the_network_policy_expects_it() -> None:
+    adapter = yaml.safe_load((FOLDER / "components/autoscaling/prometheus-adapter.yaml").read_text())["prometheus"]
+    _, metrics = of_kind("overlays/several-gpus", "NetworkPolicy")["spec"]["ingress"]
+    (namespace,) = metrics["from"][0]["namespaceSelector"]["matchLabels"].values()
+    assert adapter == {"url": f"http://prometheus-operated.{namespace}.svc", "port": 9090}
+
+
+def test_kserve_replaces_pods_as_the_deployment_does_and_makes_no_autoscaler() -> None:
+    service = of_kind("kserve", "InferenceService")
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
+    strategy = service["spec"]["predictor"]["deploymentStrategy"]
+    assert strategy == of_kind("overlays/one-gpu", "Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+
+
+@pytest.mark.parametrize("name", sorted({*TOPS} - {"storage"}))
+def test_deleting_all_else_keeps_the_namespace_and_the_volume(name: str) -> None:
+    assert {manifest["kind"] for manifest in render("storage")} == {"Namespace", "PersistentVolumeClaim"}
+    assert not {"Namespace", "PersistentVolumeClaim"} & {manifest["kind"] for manifest in render(name)}
+
+
+@pytest.mark.parametrize("color", COLORS)
+def test_the_front_may_also_watch_the_pods_of_each_color(color: str, tmp_path: Path) -> None:
+    (monitor,) = (
+        manifest
+        for manifest in with_component("blue-green/front", "prometheus-operator", tmp_path)
+        if manifest["kind"] == "PodMonitor"
+    )
+    labels = of_kind(color, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def with_component(name: str, component: str, folder: Path) -> list[Manifest]:
+    """Render a kustomization of an operator that adds a component."""
+    here = os.path.relpath(FOLDER, folder)
+    text = f"resources: [{here}/{name}]\ncomponents: [{here}/components/{component}]\n"
+    (folder / "kustomization.yaml").write_text(text)
+    run = subprocess.run([KUSTOMIZE, "build", folder], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    manifests = list(yaml.safe_load_all(run.stdout))
+    for manifest in manifests:
+        assert manifest["metadata"]["namespace"] == "perception-encoder", manifest["metadata"]
+        if manifest["apiVersion"] not in CUSTOM:
+            kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+    return manifests
+
+
+@pytest.mark.parametrize("name", ["overlays/one-gpu", "export/gpu", *COLORS, "kserve"])
+def test_placement_ties_pods_to_one_gpu_product_and_zone(name: str, tmp_path: Path) -> None:
+    lines = (FOLDER / "components/placement/placement.env").read_text().splitlines()
+    values = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    manifests = with_component(name, "placement", tmp_path)
+    (spec,) = (
+        manifest["spec"]["predictor"]
+        if manifest["kind"] == "InferenceService"
+        else manifest["spec"]["template"]["spec"]
+        for manifest in manifests
+        if manifest["kind"] in ("Deployment", "Job", "InferenceService")
+    )
+    assert spec["nodeSelector"] == {
+        "nvidia.com/gpu.product": values["GPU_PRODUCT"],
+        "topology.kubernetes.io/zone": values["ZONE"],
+    }
+    assert len(manifests) == len(render(name)), "the component's values are no object of the cluster"
+
+
+def test_the_autoscaler_goes_where_the_servers_are(tmp_path: Path) -> None:
+    assert "HorizontalPodAutoscaler" in {
+        manifest["kind"] for manifest in with_component("overlays/one-gpu", "autoscaling", tmp_path)
+    }
+
+
+def test_a_proxy_may_be_reached_by_the_export_alone(tmp_path: Path) -> None:
+    (policy,) = (
+        manifest["spec"]
+        for manifest in with_component("export/gpu", "proxy", tmp_path)
+        if manifest["metadata"]["name"] == "perception-encoder-export-proxy"
+    )
+    assert policy["podSelector"] == of_kind("export/gpu", "NetworkPolicy")["spec"]["podSelector"]
+    assert policy["egress"] == [{"ports": [{"port": 3128}]}]
+    assert policy["policyTypes"] == ["Egress"]
+
+
+@pytest.mark.parametrize("name", EXPORTING)
+def test_the_export_takes_a_token_from_a_secret_that_may_be_missing(name: str) -> None:
+    (secret,) = (source["secretRef"] for source in containers(name)["export"]["envFrom"] if "secretRef" in source)
+    assert secret == {"name": "perception-encoder-export", "optional": True}
+
+
+def test_one_service_selects_one_color() -> None:
+    def labels(name: str) -> dict[str, str]:
+        found: dict[str, str] = of_kind(name, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        return found
+
+    def selects(service: str, name: str) -> bool:
+        return bool(of_kind(service, "Service")["spec"]["selector"].items() <= labels(name).items())
+
+    for service, selected in (("blue-green/front", "blue-green/blue"), *((color, color) for color in COLORS)):
+        assert [color for color in COLORS if selects(service, color)] == [selected]
+    folders = {
+        manifest["data"]["PE_MODELS"]
+        for color in COLORS
+        for manifest in render(color)
+        if "PE_MODELS" in manifest.get("data", {})
+    }
+    assert folders == {"1", "2"}
+    names = [{(manifest["kind"], manifest["metadata"]["name"]) for manifest in render(name)} for name in (*COLORS,)]
+    assert not names[0] & names[1], "deleting one color would delete objects of the other"
+    assert of_kind("blue-green/front", "Service")["spec"]["ports"] == of_kind(COLORS[0], "Service")["spec"]["ports"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_debug_container_is_as_restricted_as_the_namespace_demands(version: str) -> None:
+    partial = yaml.safe_load((FOLDER / "debug/perf-analyzer.yaml").read_text())
+    (spec,) = pods("overlays/one-gpu")
+    image = "nvcr.io/nvidia/tritonserver"
+    debugged = spec | {
+        "ephemeralContainers": [{"name": "debugger", "image": image, "targetContainerName": "triton"} | partial]
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": debugged}
+    kubernetes_validate.validate(pod, version, strict=True)
+    context = partial["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["runAsUser"] == containers("overlays/one-gpu")["triton"]["securityContext"]["runAsUser"]
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize("name", EXPORTING)
+def test_the_job_always_ends(name: str) -> None:
+    """wait-for-export.sh has no timeout of its own."""
+    assert of_kind(name, "Job")["spec"]["activeDeadlineSeconds"] <= 7200
+
+
+@pytest.mark.parametrize(
+    ("answers", "status", "said"),
+    [
+        (["SuccessCriteriaMet Complete"], 0, "completed"),
+        (["FailureTarget", "FailureTarget Failed"], 1, "Killed"),
+        ([None], 2, "no such host"),
+    ],
+)
+def test_the_wait_for_the_export_ends_as_the_job_does(
+    answers: list[str | None], status: int, said: str, tmp_path: Path
+) -> None:
+    """The script is real. A stand-in for kubectl, which needs a cluster, prints a job's conditions, one call each."""
+    for number, answer in enumerate(answers):
+        (tmp_path / f"answer{number}").write_text("exit 1" if answer is None else f"printf '%s' '{answer}'")
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(
+        f"""#!/bin/sh
+cd {tmp_path}
+test "$1 $2" = '--namespace perception-encoder' || exit 64
+case "$3 $4" in
+'get job/perception-encoder-export')
+    echo >> calls
+    file=answer$(($(wc -l < calls) - 1))
+    grep -q '^exit' $file && echo 'no such host' >&2
+    . ./$file ;;
+'logs job/perception-encoder-export') echo Killed ;;
+*) exit 64 ;;
+esac
+"""
+    )
+    kubectl.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = FOLDER / "wait-for-export.sh"
+    run = subprocess.run([script], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == status
+    assert said in run.stdout + run.stderr
+    assert (tmp_path / "calls").read_text().count("\n") == len(answers)

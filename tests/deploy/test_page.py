@@ -7,13 +7,14 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
 
 from tests.deploy import compose_file
 from tests.deploy.compose_file import ROOT
-from tests.deploy.test_kubernetes import EXPORTING, KUSTOMIZE, SERVING, render
+from tests.deploy.test_kubernetes import KUSTOMIZE, TOPS, of_kind, render
 
 pytestmark = pytest.mark.slow
 
@@ -24,17 +25,17 @@ COMPOSE = [command for command in COMMANDS if "docker compose" in command]
 KUBECTL = [command for command in COMMANDS if command.startswith("kubectl")]
 KNOWN = {
     ".venv/bin/pe-bench",
+    "deploy/kubernetes/wait-for-export.sh",  # run by test_kubernetes.py
     *("cp", "curl", "docker", "echo", "gunzip", "hf", "kubectl", "openssl", "printf", "python3", "sed", "sudo"),
 }
 # The operator's own kustomizations, by folder.
 SITE = dict(
     zip(
-        re.findall(r"`(site/\w+)/kustomization\.yaml`:", PAGE),
+        re.findall(r"`(site/\w+)/kustomization\.yaml`[^`]*:\n", PAGE),
         (text for kind, text in BLOCKS if kind == "yaml"),
         strict=True,
     )
 )
-TOPS = (*SERVING, *EXPORTING, "kserve")
 
 
 def test_there_is_something_to_check() -> None:
@@ -80,7 +81,13 @@ def test_kubectl_commands_name_what_is_there(command: str) -> None:
         if found := re.fullmatch(r"(job|deployment|service)/(\S+)", word):
             assert (found[1], found[2]) in rendered
     if "--kustomize" in words:
-        assert words[words.index("--kustomize") + 1] in SITE
+        folder = words[words.index("--kustomize") + 1]
+        assert folder in SITE or folder.removeprefix("deploy/kubernetes/") in TOPS
+    if "--custom" in words:
+        assert (ROOT / words[words.index("--custom") + 1]).is_file()
+        # `kubectl debug` cannot merge these fields into its container (KEP-4292).
+        custom = yaml.safe_load((ROOT / words[words.index("--custom") + 1]).read_text())
+        assert not {"name", "image", "command", "lifecycle", "volumeDevices"} & set(custom)
     if "--namespace" in words:
         assert ("namespace", words[words.index("--namespace") + 1]) in rendered
 
@@ -94,7 +101,10 @@ def test_the_operators_kustomizations_render(folder: str, tmp_path: Path) -> Non
     )
     run = subprocess.run([KUSTOMIZE, "build", tmp_path], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert re.search(r"image: registry\.example\.com/perception-encoder-\w+:\S*0\.1\.0\n", run.stdout)
+    own = [image for image in re.findall(r"image: (\S+)\n", run.stdout) if "perception-encoder" in image]
+    assert len(own) == (folder != "site/storage")
+    for image in own:
+        assert re.fullmatch(r"registry\.example\.com/perception-encoder-\w+:\S*0\.1\.0", image)
 
 
 def test_links_lead_somewhere() -> None:
@@ -122,6 +132,8 @@ def test_the_alerts_become_a_rule_of_the_operator() -> None:
     run = subprocess.run(["bash", "-c", made], cwd=ROOT, capture_output=True, text=True, check=True)
     rule = yaml.safe_load(run.stdout)
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    monitor = of_kind("overlays/several-gpus", "PodMonitor")
+    assert rule["metadata"]["labels"] == monitor["metadata"]["labels"]
     assert rule["spec"] == yaml.safe_load((ROOT / "deploy/monitoring/alerts.yaml").read_text())
 
 
@@ -144,3 +156,22 @@ def test_the_release_is_changed_as_the_page_says(tmp_path: Path) -> None:
     assert f"tritonserver:${{TRITON_RELEASE:-{new}}}-py3\n" in (tmp_path / "deploy/compose.yaml").read_text()
     assert f"TRITON_RELEASE={new}\n" in (tmp_path / "deploy/kubernetes/common/models.env").read_text()
     assert f"newTag: {new}-py3\n" in (tmp_path / "deploy/kubernetes/base/kustomization.yaml").read_text()
+
+
+def test_the_front_is_turned_to_green_with_its_whole_selector() -> None:
+    """`kubectl set selector` replaces the whole selector."""
+    (command,) = (command for command in KUBECTL if " set selector " in command)
+    selector = dict(pair.split("=") for pair in shlex.split(command)[-1].split(","))
+    assert selector == of_kind("blue-green/green", "Service")["spec"]["selector"]
+    front = of_kind("blue-green/front", "Service")["spec"]["selector"]
+    assert {key for key in front if front[key] != selector[key]} == {"perception-encoder/color"}
+
+
+def test_what_proves_that_metrics_arrive_asks_where_they_are() -> None:
+    prometheus, adapter = (shlex.split(command)[-1] for command in KUBECTL if " get --raw " in command)
+    values = yaml.safe_load((ROOT / "deploy/kubernetes/components/autoscaling/prometheus-adapter.yaml").read_text())
+    found = re.fullmatch(r"/api/v1/namespaces/(\S+)/services/(\S+):9090/proxy/api/v1/query\?query=(\S+)", prometheus)
+    assert found
+    assert values["prometheus"]["url"] == f"http://{found[2]}.{found[1]}.svc"
+    assert unquote(found[3]) == 'up{namespace="perception-encoder"}'
+    assert adapter.rpartition("/")[2] in {rule["name"]["as"] for rule in values["rules"]["custom"]}
