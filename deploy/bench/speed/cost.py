@@ -2,7 +2,8 @@
 
 The real Triton serves a stub model of a variant's shapes that takes no time, so that the gateway has the machine to
 itself. The event loop is one thread and bounds what one gateway process carries. Its other threads are gRPC's. Images
-are decoded in processes of their own. `bare grpc` is the least that a gateway for texts could cost (`bare_routes.py`).
+are decoded in processes of their own. `bare grpc` is a route with one bare gRPC call. `bare text` also does what every
+gateway for texts has to do, so it is the least that one could cost (`bare_routes.py`).
 """
 
 import argparse
@@ -21,9 +22,10 @@ from deploy.bench.speed import payloads
 from deploy.bench.speed.schedule import bare_routes
 
 BARE: Final = "bare grpc"
+FLOOR: Final = "bare text"
 NEW_TEXT: Final = "text new"
 IMAGES: Final = ("image base64", "image raw", "list of 32", "image 12 MP")
-KINDS: Final = (*IMAGES, NEW_TEXT, BARE, "text repeated")
+KINDS: Final = (*IMAGES, NEW_TEXT, FLOOR, BARE, "text repeated")
 PARTS: Final = ("event loop", "its other threads", "decoders", "tritonserver")
 _IN_FLIGHT: Final = 8
 # Beyond it, queues grow faster than throughput.
@@ -78,7 +80,9 @@ def measure(served: stack.Stack, directory: Path, seconds: float, rounds: int) -
         for number in range(rounds):
             for place, kind in enumerate(KINDS if number % 2 == 0 else KINDS[::-1]):
                 payload = written.http[kind]
-                url, gateway = (bare_url, bare_pid) if kind == BARE else (served.url, served.pids["gateway"][0])
+                url, gateway = (
+                    (bare_url, bare_pid) if kind in (BARE, FLOOR) else (served.url, served.pids["gateway"][0])
+                )
                 before = _spent(gateway, served)
                 result = load.request(
                     url=url, path=payload.path, kind=payload.kind,
@@ -113,11 +117,12 @@ def report(rounds: Rounds) -> str:
         [kind, *(f"{spread([row[name] for row in each]):{'.0f' if name == 'items/s' else '.3f'}}" for name in columns)]
         for kind, each in rounds.items()
     ]
-    new, bare = ([sum(row[part] for part in PARTS[:3]) for row in rounds.get(kind, ())] for kind in (NEW_TEXT, BARE))
-    lines = [table(["ms of one core per item", *columns], rows)]
-    if found := ratio(new, bare):
-        lines += ["", f"A new text takes {found:.2f} times the CPU of {BARE}."]
-    return "\n".join(lines)
+    gateway = {kind: [sum(row[part] for part in PARTS[:3]) for row in each] for kind, each in rounds.items()}
+    lines = [table(["ms of one core per item", *columns], rows), ""]
+    for kind, other in ((NEW_TEXT, BARE), (NEW_TEXT, FLOOR), (FLOOR, BARE)):
+        if found := ratio(gateway.get(kind, []), gateway.get(other, [])):
+            lines.append(f"`{kind}` takes {found:.2f} times the CPU of `{other}`.")
+    return "\n".join(lines).rstrip()
 
 
 def sizing(rounds: Rounds, images_per_s: int) -> str:

@@ -77,6 +77,7 @@ def write(stack: Stack, directory: Path) -> Payloads:
         },
         "bare ready": Payload("/ready", repeated),
         "bare grpc": Payload("/grpc", new, new_texts=True),
+        "bare text": Payload("/text", new, new_texts=True),
     }
     tensors = inputs.write(stack, [file.read_bytes() for file in small], directory / "inputs")
     tokens = inputs.tokens(next(load_generator.texts(0)), stack.info["token_lengths"])

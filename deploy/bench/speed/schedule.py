@@ -271,6 +271,7 @@ def bare_routes(served: Stack, payloads: Payloads, directory: Path) -> Iterator[
     model = f"{served.variant}-text"
     module = "deploy.bench.speed.bare_routes"
     command = [sys.executable, "-m", module, str(port), served.triton_grpc, model, str(payloads.tokens)]
+    command.append(str(served.info["embed_dim"]))
     process = stack.spawn(command, {}, directory / "bare-routes.txt")
     try:
         end = time.monotonic() + 30

@@ -15,7 +15,9 @@ def test_the_report_has_medians_and_ranges() -> None:
 
 def test_a_new_text_is_compared_with_the_bare_call_of_its_round() -> None:
     rounds = {cost.NEW_TEXT: [of(0.9), of(1.9)], cost.BARE: [of(-0.1), of(0.9)]}
-    assert "A new text takes 1.42 (1.33-1.50) times the CPU of bare grpc." in cost.report(rounds)
+    assert "`text new` takes 1.42 (1.33-1.50) times the CPU of `bare grpc`." in cost.report(rounds)
+    rounds[cost.FLOOR] = [of(0.4), of(1.4)]
+    assert "times the CPU of `bare text`." in cost.report(rounds)
 
 
 def test_sizes_processes_by_the_event_loop_and_cores_by_everything() -> None:
@@ -38,5 +40,5 @@ def test_measures_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     loop, _, decoders, triton, rate = map(float, by_kind["image raw"])
     assert min(loop, triton, rate) > 0
     assert float(by_kind["image 12 MP"][2]) > decoders
-    assert "times the CPU of bare grpc." in output
+    assert output.count("times the CPU of `bare") == 3
     assert [row[0] for row in rows[-len(cost.IMAGES) :]] == list(cost.IMAGES)
