@@ -40,7 +40,12 @@ _DESCRIPTION: Final = (
     f"Images may be {ACCEPTED_TEXT.replace(' and ', ' or ')}; of an animation, the first frame is embedded."
 )
 _EXPOSED_HEADERS: Final = (
-    *("Server-Timing", "X-Request-Id", "X-Model-Id", "X-Embedding-Space", "X-Truncated", "Retry-After"),
+    "Server-Timing",
+    "X-Request-Id",
+    "X-Model-Id",
+    "X-Embedding-Space",
+    "X-Truncated",
+    "Retry-After",
 )
 
 

@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from gateway.errors import InvalidInput
 from gateway.http.answer_headers import answer_headers
-from gateway.http.body import read_json
+from gateway.http.body import authenticate, read_json
 from gateway.http.classify_form import read_classify_form
 from gateway.http.classify_wire import TOP_K, ClassifyFields, ClassifyRequest, ClassifyResponse
 from gateway.http.context import context_of
 from gateway.http.dispatch import EndpointRoute
-from gateway.http.headers import MULTIPART, URLENCODED
+from gateway.http.headers import MULTIPART, URLENCODED, media_type
 from gateway.http.json_response import json_response
 from gateway.http.long_strings import LongStrings
 from gateway.http.negotiate import require_json
@@ -77,6 +77,9 @@ async def classify(request: Request) -> Response:
     start = time.perf_counter()
     check_incumbent_query(request)
     require_json(request)
+    if media_type(request.scope).startswith("image/"):
+        authenticate(request, None)
+        raise InvalidInput("An image file as the body leaves no place for `classes`. Send a form, or JSON.")
     form, request = await has_form(request)
     images: list[ImageSource]
     if form:

@@ -14,6 +14,8 @@ from gateway.http.context import context_of
 from gateway.http.json_response import json_response
 
 _NAME: Final = "Perception Encoder Server"
+# Shown for the variant, or in the name of the tower.
+_SHOWN_ELSEWHERE: Final = frozenset(("tower", "variant", "context_length", "token_lengths"))
 
 # -- wire models, for the documentation
 
@@ -159,10 +161,6 @@ async def registry(request: Request) -> Response:
     memory = ("total_vram_bytes", "gpu_memory_used", "gpu_memory_total", "torch_cuda_allocated")
     more_memory = ("torch_cuda_reserved", "torch_cuda_allocator_cache", "non_torch_gpu_memory")
     return json_response({"models": models, **dict.fromkeys((*memory, *more_memory))})
-
-
-# Shown for the variant, or in the name of the tower.
-_SHOWN_ELSEWHERE: Final = frozenset(("tower", "variant", "context_length", "token_lengths"))
 
 
 @cache

@@ -187,3 +187,11 @@ def test_keys_count_here_too(make_client: MakeClient) -> None:
 def test_arrays_are_for_embeddings(client: TestClient) -> None:
     answer = client.post(CLASSIFY, json={"image": RED, "classes": ["a"]}, headers={"accept": "application/x-npy"})
     assert answer.status_code == 406
+
+
+def test_an_image_file_as_the_body_has_no_place_for_classes(make_client: MakeClient) -> None:
+    body: dict[str, Any] = {"content": flat((1, 2, 3)), "headers": {"content-type": "image/png"}}
+    answer = make_client().post(CLASSIFY, **body)
+    assert answer.status_code == 400
+    assert "Send a form, or JSON." in answer.json()["message"]
+    assert make_client(api_keys="key").post(CLASSIFY, **body).status_code == 401
