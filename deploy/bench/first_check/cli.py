@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.bench.first_check import first_report, gpus, known, rates
-from deploy.bench.harness import processes, stack
+from deploy.bench.first_check import first_report, known, rates
+from deploy.bench.harness import gpus, processes, stack
 from deploy.bench.harness.stack import Stack, StackFailed
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.embedded.installation import CHECKOUT

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.bench.harness import client, photographs, worker
+from deploy.bench.harness import client, worker
+from deploy.bench.speed.inputs import photograph_files
 
 _IN_FLIGHT: Final = (1, 8, 32)
 _LIST: Final = 16
@@ -27,7 +28,7 @@ def measure(url: str, variant: str, directory: Path, seconds: float) -> list[dic
         WorkerFailed: the load generator failed.
     """
     version = {"perception_encoder_version_id": variant}
-    files = [photographs.jpeg(picture, photographs.SMALL) for picture in photographs.photographs()[0]]
+    files = photograph_files()
     raw = _write(directory, "raw", files)
     images = [client.image_json(file) for file in files]
     lists = _write(directory, "list", [_json({**version, "image": (images * _LIST)[:_LIST]})])

@@ -4,7 +4,6 @@ Weights are random, from a fixed seed, so every process has the same. All of it 
 """
 
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -16,7 +15,7 @@ import torch.nn.functional as F  # type: ignore[import-not-found,unused-ignore]
 from torch import Tensor  # type: ignore[import-not-found,unused-ignore]
 
 from deploy.bench.gpu.setting import Device, Setting
-from deploy.bench.harness import flops, processes
+from deploy.bench.harness import flops, gpus, processes
 from deploy.bench.harness.spread import spread
 from export.errors import TargetError
 from export.graph.towers import VisionTower
@@ -52,6 +51,8 @@ def facts(setting: Setting) -> dict[str, Any]:
         if setting.device == "cuda"
         else "",
         "driver": _driver() if setting.device == "cuda" else "",
+        if setting.device == "cuda"
+        else "",
         "cuda": torch.version.cuda or "none",
         "versions": {name: version for name in _PACKAGES if (version := _version(name))}
         | {"python": platform.python_version(), "commit": processes.commit()},
@@ -69,11 +70,7 @@ def _version(name: str) -> str:
 
 
 def _driver() -> str:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")[0]
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
+    return next((gpu["driver_version"] for gpu in gpus.describe()), "unknown")
 
 
 def synchronize(device: Device) -> None:

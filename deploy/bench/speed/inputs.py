@@ -16,7 +16,7 @@ from PIL import Image
 from deploy.bench.harness import client, load_generator, photographs
 from deploy.bench.harness.stack import Stack, StackFailed, attach
 from deploy.bench.speed import perf_analyzer
-from gateway.encoder import Tokens
+from gateway.encoder import Pixels, Tokens
 from gateway.images.preprocess import preprocess
 from gateway.texts.lengths import padded_length
 from gateway.texts.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         stack = attach(options.url, "", "", options.variant)
-        files = [path.read_bytes() for path in options.picture] or _photographs()
+        files = [path.read_bytes() for path in options.picture] or photograph_files()
         written = write(stack, files, options.output)
     except (StackFailed, OSError, ValueError) as error:
         print(f"inputs: {error}", file=sys.stderr)
@@ -61,10 +61,9 @@ def write(stack: Stack, files: Sequence[bytes], directory: Path) -> list[Path]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     texts = [text for _, text in zip(range(_TEXTS), load_generator.texts(0), strict=False)]
-    pixels = [preprocess(Image.open(io.BytesIO(file)).convert("RGB"), stack.image_size) for file in files]
     variant = {"perception_encoder_version_id": stack.variant}
     return [
-        perf_analyzer.input_data("image", pixels, directory / "vision.json"),
+        perf_analyzer.input_data("image", pixels(files, stack.image_size), directory / "vision.json"),
         perf_analyzer.input_data(
             "tokens", [tokens(text, stack.info["token_lengths"]) for text in texts], directory / "text.json"
         ),
@@ -73,14 +72,24 @@ def write(stack: Stack, files: Sequence[bytes], directory: Path) -> list[Path]:
     ]
 
 
+def pixels(files: Sequence[bytes], size: tuple[int, int]) -> list[Pixels]:
+    """Decode and resize images as the gateway does: uint8 [H, W, 3] of that size [H, W].
+
+    Raises:
+        OSError: a file is not an image.
+    """
+    return [preprocess(Image.open(io.BytesIO(file)).convert("RGB"), size) for file in files]
+
+
+def photograph_files() -> list[bytes]:
+    """Return the photographs as JPEG files of 640x480."""
+    return [photographs.jpeg(picture, photographs.SMALL) for picture in photographs.photographs()[0]]
+
+
 def tokens(text: str, lengths: Sequence[int]) -> Tokens:
     """Tokenize and pad a text as the gateway does: int32 [L], where L is one of the model's token lengths."""
     encoding = Tokenizer(lengths[-1]).encode(text)
     return encoding.tokens[: padded_length(encoding.length, lengths)]
-
-
-def _photographs() -> list[bytes]:
-    return [photographs.jpeg(picture, photographs.SMALL) for picture in photographs.photographs()[0]]
 
 
 def _bodies(file: Path, bodies: Sequence[dict[str, Any]]) -> Path:

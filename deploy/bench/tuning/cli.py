@@ -16,7 +16,7 @@ from deploy.bench.harness.stack import StackFailed
 from deploy.bench.speed import perf_analyzer
 from deploy.bench.tuning import embedded
 from deploy.bench.tuning.control import ControlFailed, ModelControl
-from deploy.bench.tuning.sweep import Effort, Row, recommend, sweep
+from deploy.bench.tuning.sweep import Effort, Row, Served, recommend, sweep
 from deploy.bench.tuning.tower_inputs import write
 from deploy.embedded.cli import error_message
 from deploy.embedded.errors import LaunchError
@@ -129,7 +129,7 @@ def _measure(options: argparse.Namespace, triton: str, effort: Effort, directory
         for tower in options.towers:
             model = f"{variant}-{tower}"
             data = write(control.config(model), directory)
-            rows = sweep(control, triton, model, data, directory, effort, choices, _say)
+            rows = sweep(Served(control, triton, model, data, directory), effort, choices, _say)
             sections.append({"model": model, "rows": _json(rows), "recommendation": _advice(rows)})
     return {
         "machine": processes.machine(),

@@ -54,24 +54,32 @@ class Row:
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Served:
+    """A model of a running Triton."""
+
+    control: ModelControl
+    triton: str
+    """Triton's gRPC address, `host:port`."""
+    model: str
+    data: Path
+    """Inputs of the model, as `perf_analyzer.input_data` writes them."""
+    directory: Path
+    """For perf_analyzer's reports."""
+
+    def rate(self, seconds: float, concurrency: int) -> dict[str, Any]:
+        """Measure the model as it is loaded now. Raises the errors of `perf_analyzer.measure`."""
+        return perf_analyzer.measure(self.triton, self.model, self.data, self.directory, seconds, concurrency)
+
+
 def sweep(
-    control: ModelControl,
-    triton: str,
-    model: str,
-    data: Path,
-    directory: Path,
-    effort: Effort,
-    choices: tuple[Sequence[int], Sequence[int], Sequence[int]],
-    say: Say,
+    served: Served, effort: Effort, choices: tuple[Sequence[int], Sequence[int], Sequence[int]], say: Say
 ) -> list[Row]:
     """Measure every setting. Every second round measures them in reverse order.
 
     The model is loaded with its own configuration again at the end, also after an error.
 
     Args:
-        control: of the Triton at `triton`, `host:port`.
-        data: inputs of the model, as `perf_analyzer.input_data` writes them.
-        directory: for perf_analyzer's reports.
         choices: numbers of instances, batch sizes, and delays in microseconds.
 
     Returns:
@@ -80,43 +88,33 @@ def sweep(
     Raises:
         ControlFailed: the model's own configuration cannot be read.
     """
-    original = control.config(model)
+    original = served.control.config(served.model)
     rows = [Row(setting) for setting in grid(current(original), *choices)]
     try:
         for number in range(effort.rounds):
             for row in rows if number % 2 == 0 else reversed(rows):
                 if not row.refused:
-                    shown = _measure(control, triton, model, data, directory, effort, original, row)
-                    say(f"round {number + 1} of {effort.rounds}: {model}: {row.setting}: {shown}")
+                    shown = _measure(served, effort, original, row)
+                    say(f"round {number + 1} of {effort.rounds}: {served.model}: {row.setting}: {shown}")
     finally:
-        control.load(model, original)  # Without a configuration, Triton 2.51 would keep the last one.
+        # Without a configuration, Triton 2.51 would keep the last one.
+        served.control.load(served.model, original)
     return rows
 
 
-def _measure(
-    control: ModelControl,
-    triton: str,
-    model: str,
-    data: Path,
-    directory: Path,
-    effort: Effort,
-    original: Any,
-    row: Row,
-) -> str:
+def _measure(served: Served, effort: Effort, original: Any, row: Row) -> str:
     """Add a round to a row. Returns the result in words."""
     config = type(original)()
     config.CopyFrom(original)
     row.setting.apply(config)
     try:
-        control.load(model, config)
+        served.control.load(served.model, config)
         with suppress(perf_analyzer.PerfAnalyzerFailed):  # The first batches allocate memory, so they do not count.
-            perf_analyzer.measure(triton, model, data, directory, effort.seconds * _WARM_UP, effort.concurrency)
-        loaded = perf_analyzer.measure(triton, model, data, directory, effort.seconds, effort.concurrency)
-        alone = perf_analyzer.measure(triton, model, data, directory, effort.seconds, 1)
+            served.rate(effort.seconds * _WARM_UP, effort.concurrency)
+        row.add(served.rate(effort.seconds, effort.concurrency), served.rate(effort.seconds, 1))
     except (ControlFailed, perf_analyzer.PerfAnalyzerFailed) as error:
         row.refused = " ".join(str(error).split())
         return row.refused
-    row.add(loaded, alone)
     return f"{row.rates[-1]:.1f}/s"
 
 

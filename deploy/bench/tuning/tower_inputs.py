@@ -1,16 +1,12 @@
 """Write the inputs that perf_analyzer sends to a model."""
 
-import io
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
-
-from deploy.bench.harness import load_generator, photographs
+from deploy.bench.harness import load_generator
 from deploy.bench.speed import perf_analyzer
-from deploy.bench.speed.inputs import tokens
-from gateway.images.preprocess import preprocess
+from deploy.bench.speed.inputs import photograph_files, pixels, tokens
 from gateway.triton.models import token_lengths
 
 _TEXTS: Final = 1000
@@ -27,9 +23,7 @@ def write(config: Any, directory: Path) -> Path:
     file = directory / f"{config.name}.json"
     if tensor.name == "image":
         height, width, _ = tensor.dims
-        pictures = [photographs.jpeg(picture, photographs.SMALL) for picture in photographs.photographs()[0]]
-        pixels = [preprocess(Image.open(io.BytesIO(picture)).convert("RGB"), (height, width)) for picture in pictures]
-        return perf_analyzer.input_data("image", pixels, file)
+        return perf_analyzer.input_data("image", pixels(photograph_files(), (height, width)), file)
     lengths = token_lengths(config)
     texts = islice(load_generator.texts(0), _TEXTS)
     return perf_analyzer.input_data("tokens", [tokens(text, lengths) for text in texts], file)
