@@ -66,11 +66,11 @@ def build(job: Job, advance: Advance) -> None:
                     process.stdin.close()
                 error = ""
                 for line in process.stdout:
-                    report = json.loads(line)
-                    if isinstance(report, str):
-                        error = report
+                    told = json.loads(line)
+                    if isinstance(told, str):
+                        error = told
                     else:
-                        advance(report)
+                        advance(told)
                 status = process.wait()
             except BaseException:
                 process.kill()
@@ -89,9 +89,8 @@ def build(job: Job, advance: Advance) -> None:
 
 def main() -> int:
     """Build the plan that standard input describes, and return the process's exit status."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # A terminal sends Ctrl-C to both processes, and the other one reports.
+    # A terminal sends Ctrl-C to both processes, and the other one reports.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fields = json.load(sys.stdin)
     inputs = {
         name: ShapeRange(**{size: tuple(shape) for size, shape in shapes.items()})

@@ -51,8 +51,6 @@ def facts(setting: Setting) -> dict[str, Any]:
         if setting.device == "cuda"
         else "",
         "driver": _driver() if setting.device == "cuda" else "",
-        if setting.device == "cuda"
-        else "",
         "cuda": torch.version.cuda or "none",
         "versions": {name: version for name in _PACKAGES if (version := _version(name))}
         | {"python": platform.python_version(), "commit": processes.commit()},
