@@ -1,5 +1,6 @@
 """Where an embedded Triton listens: on a Unix socket for gRPC alone, or on ports of this machine."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from deploy.embedded.ports import LOOPBACK
 
 _SOCKET_NAME: Final = "t.sock"
 _SOCKET_PORT: Final = 1  # Triton adds `:port` to every address, so this becomes part of the file's name.
+_CONNECT_S: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class SocketEndpoint:
     def grpc(self) -> str:
         """The gRPC target."""
         return f"unix:{self.directory / _SOCKET_NAME}:{_SOCKET_PORT}"
+
+    def all_open(self) -> bool:
+        """Return whether every endpoint beside gRPC accepts connections: there are none."""
+        return True
 
     def arguments(self) -> list[str]:
         """Return Triton's command-line arguments."""
@@ -68,6 +74,10 @@ class PortEndpoints:
         """The metrics endpoint, `host:port`."""
         return f"{LOOPBACK}:{self.metrics_port}"
 
+    def all_open(self) -> bool:
+        """Return whether every endpoint beside gRPC accepts connections. Triton opens gRPC first."""
+        return all(_accepts_connections(port) for port in (self.http_port, self.metrics_port))
+
     def arguments(self) -> list[str]:
         """Return Triton's command-line arguments."""
         return [
@@ -81,6 +91,14 @@ class PortEndpoints:
 
 
 Endpoints = SocketEndpoint | PortEndpoints
+
+
+def _accepts_connections(port: int) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=_CONNECT_S):
+            return True
+    except OSError:
+        return False
 
 
 def on_ports(requested: Sequence[int]) -> PortEndpoints:

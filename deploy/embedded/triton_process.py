@@ -91,7 +91,7 @@ class TritonProcess:
         ]
 
     def wait_until_ready(self, signals: Signals) -> None:
-        """Wait until every model is loaded.
+        """Wait until every model is loaded and every endpoint is open.
 
         Models that fail with an automatically chosen engine are loaded once more, with onnxruntime.
 
@@ -116,7 +116,7 @@ class TritonProcess:
 
     def _wait_until_ready(self, signals: Signals) -> None:
         end = time.monotonic() + _LOAD_S
-        while (states := self._load_states()) is None:
+        while (states := self._load_states()) is None or not self.endpoints.all_open():
             self._child.require_alive()
             if time.monotonic() > end:
                 raise self._child.not_ready(_LOAD_S)
