@@ -17,9 +17,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RELEASE: Final = Path("deploy/triton-release.txt")
 
 # The ways in which files name the release: the tag of Triton's or the exporter's image, the name of a folder of models,
-# and the value of the variable TRITON_RELEASE.
+# and the values of the variable TRITON_RELEASE and of the chart's tritonRelease.
 _MENTION: Final = re.compile(
-    r"(tritonserver:|perception-encoder-export:|newTag: |/repository/|TRITON_RELEASE(?:=|: ?\"?|:-))(\d\d\.\d\d)(?=\D)"
+    r"(tritonserver:|perception-encoder-export:|newTag: |/repository/|TRITON_RELEASE(?:=|: ?\"?|:-)|tritonRelease: \")"
+    r"(\d\d\.\d\d)(?=\D)"
 )
 
 

@@ -52,6 +52,7 @@ def test_a_new_release_reaches_every_form_of_mention(checkout: Path, capsys: pyt
             ("TRITON_RELEASE=", ""),
             ("TRITON_RELEASE: ", ""),
             ('TRITON_RELEASE: "', '"'),
+            ('tritonRelease: "', '"'),
             ("${TRITON_RELEASE:-", "}-py3"),
         )
     ]
