@@ -43,21 +43,21 @@ def test_actionlint_has_nothing_to_say() -> None:
     assert lint(*FILES) == []
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
+def test_actionlint_objects(tmp_path: Path) -> None:
+    text = (FOLDER / "release.yaml").read_text()
+    faults = [
         ("needs.notes.outputs.version", "needs.notes.outputs.versoin", 'property "versoin" is not defined'),
         ("packages: write", "packages: wirte", '"wirte" is invalid'),
         ("needs: [notes, images]", "needs: [notes, image]", 'needs job "image"'),
         ('"$GITHUB_REF_NAME" --links', "${{ github.head_ref }} --links", "potentially untrusted"),
-    ],
-)
-def test_actionlint_objects(old: str, new: str, said: str, tmp_path: Path) -> None:
-    text = (FOLDER / "release.yaml").read_text()
-    assert old in text
-    (tmp_path / "release.yaml").write_text(text.replace(old, new))
-    findings = lint(tmp_path / "release.yaml")
-    assert any(said in finding["message"] for finding in findings), findings
+    ]
+    paths = [tmp_path / f"{number}.yaml" for number in range(len(faults))]
+    for path, (old, new, _) in zip(paths, faults, strict=True):
+        assert old in text
+        path.write_text(text.replace(old, new))
+    findings = lint(*paths)
+    for path, (_, _, said) in zip(paths, faults, strict=True):
+        assert any(said in finding["message"] for finding in findings if finding["file"] == str(path)), said
 
 
 @every_workflow
