@@ -13,6 +13,7 @@ hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
 # Makes the environment of pe-embed and pe-search.
 bulk:   ; @$(setup) bulk && echo "Ready: .venv-bulk/bin/pe-embed and .venv-bulk/bin/pe-search"
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
+	&& .venv/bin/typos && .venv/bin/python -m tests.prose \
 	&& .venv/bin/mypy gateway deploy tests --exclude 'tests/export/|deploy/bulk/' \
 	&& .venv-export/bin/mypy export tests/export && .venv-bulk/bin/mypy deploy/bulk tests/deploy/bulk
 # Three at a time on two cores, because most of them wait for servers to start. The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.

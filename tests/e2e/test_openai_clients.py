@@ -49,9 +49,8 @@ def run(name: str, base_url: str, texts: list[str]) -> Any:
 
 def documented_version(package: str) -> str:
     """The version in the table of clients."""
-    found = re.search(
-        rf"^\| {re.escape(package)} \| ([\d.]+) \|", (ROOT / "gateway/http/compatibility.md").read_text("utf-8"), re.MULTILINE
-    )
+    page = (ROOT / "gateway/http/compatibility.md").read_text("utf-8")
+    found = re.search(rf"^\| {re.escape(package)} \| ([\d.]+) \|", page, re.MULTILINE)
     assert found, f"the table of clients lacks {package}"
     return found[1]
 
