@@ -10,13 +10,18 @@ serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
 bench:  ; @$(setup) bench && .venv/bin/pe-bench speed
 # Measures overload, faults, attack and memory, in a quarter of an hour.
 hold:   ; @$(setup) test && .venv/bin/pe-bench resilience
+# Makes the environment of pe-embed and pe-search.
+bulk:   ; @$(setup) bulk && echo "Ready: .venv-bulk/bin/pe-embed and .venv-bulk/bin/pe-search"
 check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --check . \
-	&& .venv/bin/mypy gateway deploy tests --exclude tests/export/ && .venv-export/bin/mypy export tests/export
+	&& .venv/bin/typos && .venv/bin/python -m tests.prose \
+	&& .venv/bin/mypy gateway deploy tests --exclude 'tests/export/|deploy/bulk/' \
+	&& .venv-export/bin/mypy export tests/export && .venv-bulk/bin/mypy deploy/bulk tests/deploy/bulk
 # Three at a time on two cores, because most of them wait for servers to start. The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
 # Continuous integration runs the container tests too. Elsewhere nobody gets a Docker daemon without asking for it.
 test: check
-	@.venv/bin/pytest -n 3 -m "not export and not containers"
+	@.venv/bin/pytest -n 3 -m "not bulk and not export and not containers"
 	@.venv-export/bin/pytest -m export $$(grep -rlE --include='*.py' "mark\.export" tests)
+	@.venv-bulk/bin/pytest -m bulk tests/deploy/bulk
 	@if [ -n "$$CI" ]; then $(MAKE) --no-print-directory containers; \
 	else echo "Not run: the container tests. They start a Docker daemon where none answers. To run them: make containers"; fi
 # The images, the Compose file and the pod on a real Docker engine: the one that answers, else one that is started and stopped here, which needs root.
@@ -27,4 +32,4 @@ pins:   ; @$(setup) bench && deploy/pins.sh
 audit:  ; @$(setup) bench && for pins in constraints/*.txt; do \
 	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r $$pins || exit; done
 
-.PHONY: serve bench hold check test containers pins audit
+.PHONY: serve bulk bench hold check test containers pins audit

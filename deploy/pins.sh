@@ -31,6 +31,8 @@ compile gateway pyproject.toml --constraint constraints/dev.txt
 compile gateway-image pyproject.toml --extra otel --constraint constraints/dev.txt
 requirements project optional-dependencies export | compile export-dev - --group export-test
 requirements project optional-dependencies export | compile export - --constraint constraints/export-dev.txt
+compile bulk-dev pyproject.toml --extra bulk --extra ray --group bulk-test --constraint constraints/dev.txt
+compile bulk pyproject.toml --extra bulk --extra ray --constraint constraints/bulk-dev.txt
 # Without dependencies: the Python API of nvidia-pytriton has thirty, and the server in its wheel needs none of them.
 compile triton --no-deps deploy/embedded/requirements.txt
 compile triton-openvino --no-deps deploy/embedded/requirements.txt deploy/embedded/requirements-openvino.txt

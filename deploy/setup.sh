@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Bring the environments of this checkout up to date: deploy/setup.sh serve|openvino|cuda|bench|export|test|containers
+# Bring the environments of this checkout up to date: deploy/setup.sh serve|openvino|cuda|bench|export|bulk|test|containers
 #
 # `make` runs this before every target, so an up-to-date checkout costs next to nothing. Each environment is what one
 # hash-pinned file of constraints/ lists, installed by uv. A stamp in the environment says what it was made from and is
@@ -20,9 +20,10 @@ environments_of() {
     cuda)     printf '%s\n' ".venv-triton triton-cuda" ;;
     bench)    printf '%s\n' ".venv dev" ".venv-triton $triton" ".venv-bench bench" ;;
     export)   printf '%s\n' ".venv-export export" ;;
+    bulk)     printf '%s\n' ".venv-bulk bulk" ;;
     containers) printf '%s\n' ".venv dev" ;;
     test)     printf '%s\n' ".venv dev" ".venv-triton triton-openvino" ".venv-bench bench" ".venv-export export-dev" \
-      ".venv-clients clients" ;;
+      ".venv-clients clients" ".venv-bulk bulk-dev" ;;
   esac
 }
 
@@ -32,7 +33,7 @@ environments_of() {
 # editable where its commands are wanted, and then the entry points of pyproject.toml count too.
 stamp_of() {
   local sources="constraints/$2.txt"
-  case $2 in gateway|dev|export*) sources+=" pyproject.toml" ;; esac
+  case $2 in gateway|dev|export*|bulk*) sources+=" pyproject.toml" ;; esac
   { echo "$PWD/$1 $version"; cat $sources; } | sha256sum | cut -c1-64
 }
 
@@ -43,6 +44,7 @@ is_current() {
     gateway) is_made_from "$1" dev ;;
     triton)  is_made_from "$1" triton-openvino || is_made_from "$1" triton-cuda ;;
     triton-openvino) is_made_from "$1" triton-cuda ;;
+    bulk)    is_made_from "$1" bulk-dev ;;
     *)       false ;;
   esac
 }
@@ -123,7 +125,7 @@ could be downloaded. Install one, and name it: make PYTHON=/path/to/python3.12 s
     "${uv[@]}" venv --python "$base" "$environment"
   fi
   "${uv[@]}" pip sync --python "$environment/bin/python" --require-hashes "constraints/$pins.txt"
-  case $pins in gateway|dev|export*)
+  case $pins in gateway|dev|export*|bulk*)
     "${uv[@]}" pip install --python "$environment/bin/python" --no-deps --build-constraints constraints/build.txt -e . ;;
   esac
   stamp_of "$environment" "$pins" >"$environment/.made-from"
@@ -153,7 +155,7 @@ is_complete() {
   [ "$1" != containers ] || deploy/container_tools.sh --check
 }
 
-targets="serve|openvino|cuda|bench|export|test|containers"
+targets="serve|openvino|cuda|bench|export|bulk|test|containers"
 [[ ${1:-} =~ ^($targets)$ ]] || { say "usage: $0 $targets"; exit 2; }
 mkdir -p .tools
 # A named Python is not installed: its name may be wrong.
@@ -165,7 +167,7 @@ case $version in
   *) fail "Python 3.11, 3.12 or 3.13 is needed, and $python is $version. Name another: make PYTHON=python3.12 $1" ;;
 esac
 case $1:$(uname -s):$(uname -m) in
-  export:*|*:Linux:x86_64) ;;
+  export:*|bulk:*|*:Linux:x86_64) ;;
   *) fail "the embedded Triton runs on Linux on x86-64 only; this is $(uname -s) on $(uname -m)." ;;
 esac
 # The engines that are fastest on this CPU, or the one that PE_ONNX_ENGINE names.

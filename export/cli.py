@@ -1,9 +1,9 @@
 """`pe-export`: export a checkpoint to a Triton model repository, and check the repository.
 
-pe-export [VARIANT] [options]      export a variant
-pe-export list                     list the variants and the models in the repository
-pe-export check                    check that every model still matches its certificate
-pe-export preflight                check that Triton can load every TensorRT plan on this machine
+- `pe-export [VARIANT] [options]` exports a variant.
+- `pe-export list` prints the variants and the models in the repository.
+- `pe-export check` checks that every model still matches its certificate.
+- `pe-export preflight` checks that Triton can load every TensorRT plan on this machine.
 """
 
 import argparse

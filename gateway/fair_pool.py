@@ -7,9 +7,9 @@ class FairPool:
     """Units that clients hold: requests, bytes or fetches.
 
     One client may hold up to `limit` units, and all clients together `limit + reserve`. The rule for what lies between
-    is dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998): a client gets more only
-    while it holds less than a multiple of the free units. The multiple is `limit / reserve`. By this rule, a client
-    that is alone gets exactly `limit`, and clients that ask for everything get equal parts.
+    is dynamic thresholds (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998): a client gets further
+    units while it holds less than a multiple of the free units. The multiple is `limit / reserve`. By this rule, a
+    client that is alone gets exactly `limit`, and clients that ask for everything get equal parts.
 
     Args:
         limit: units of one client.

@@ -145,7 +145,7 @@ class RequestReservation(Reservation):
 
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:
-        """Hold bytes beside the request's own for the duration of the block. They start at 0."""
+        """Hold bytes beside the request's own until the block ends. They start at 0."""
         reservation = Reservation(self._limiter, self.client)
         try:
             yield reservation
@@ -291,7 +291,7 @@ class InFlightLimiter:
         return self.byte_budget.total
 
     def admit(self, cancel: Callable[[GatewayError], None], client: Hashable = "") -> RequestReservation:
-        """Admit one request, for the duration of the block that the reservation is the context manager of.
+        """Admit one request. The reservation is a context manager, and holds its place until the block ends.
 
         Args:
             cancel: called with an `Overloaded` if the request is evicted.

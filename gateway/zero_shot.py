@@ -32,8 +32,8 @@ def prompts(
         max_prompts: of all classes together.
 
     Raises:
-        InvalidInput: there are no classes, a class occurs twice or has no prompt, a template has no `{}`, there are
-            templates although the classes have prompts, or there are too many prompts.
+        InvalidInput: there are no classes, a class occurs twice or has no prompt, or a template has no `{}`. Or there
+            are templates although the classes have prompts, or too many prompts.
     """
     if not classes:
         raise InvalidInput("`classes` is empty.")

@@ -1,4 +1,4 @@
-"""README says what is true: its settings, routes and metrics are the code's."""
+"""The pages say what is true: settings, routes, metrics and formats are the code's."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,14 @@ from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "gateway/settings.md").read_text()
+HTTP = (ROOT / "gateway/http/README.md").read_text()
+METRICS = (ROOT / "gateway/observe/README.md").read_text()
+EMBEDDED = (ROOT / "deploy/embedded/README.md").read_text()
 
 
 def row(name: str, field: FieldInfo) -> str:
-    """A setting's line of README's table."""
+    """A setting's line of the table."""
     default = "one a CPU" if field.default_factory else getattr(Settings.model_fields[name], "default", None)
     if isinstance(default, frozenset):
         default = ",".join(sorted(default)) or None
@@ -26,12 +30,12 @@ def row(name: str, field: FieldInfo) -> str:
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_settings_are_documented(name: str) -> None:
-    assert row(name, Settings.model_fields[name]) in README.splitlines()
+    assert row(name, Settings.model_fields[name]) in SETTINGS.splitlines()
 
 
 def test_what_is_documented_is_read_somewhere() -> None:
     code = "".join(path.read_text() for room in ("gateway", "deploy") for path in (ROOT / room).rglob("*.py"))
-    documented = set(re.findall(r"`(PE_[A-Z_]+)`", README))
+    documented = set(re.findall(r"`(PE_[A-Z_]+)`", README + HTTP + METRICS + SETTINGS + EMBEDDED))
     assert len(documented) >= 8
     for name in documented:
         assert f'"{name}"' in code, name
@@ -42,7 +46,7 @@ def test_routes_are_documented() -> None:
     paths = set(app.openapi()["paths"]) | {"/docs", "/openapi.json"}
     assert len(paths) >= 12
     for path in paths:
-        assert f"{path}`" in README, path
+        assert f"{path}`" in HTTP, path
 
 
 def test_metrics_are_documented(exposition: str) -> None:
@@ -50,7 +54,7 @@ def test_metrics_are_documented(exposition: str) -> None:
     assert len(names) >= 6
     for name in names:
         if not name.endswith("_created"):
-            assert f"`{name}`" in README, name
+            assert f"`{name}`" in METRICS, name
 
 
 @pytest.fixture
@@ -67,5 +71,9 @@ def exposition() -> str:
 
 
 def test_formats_of_images_are_documented() -> None:
-    assert f"Images may be {ACCEPTED_TEXT}." in README
+    assert f"Images may be {ACCEPTED_TEXT}." in HTTP
     assert f"\n{ACCEPTED_TEXT}." in (ROOT / "gateway/images/README.md").read_text()
+
+
+def test_the_first_page_is_short() -> None:
+    assert len(README.splitlines()) <= 150

@@ -1,8 +1,8 @@
 """Reconcile the models that Triton serves with the models in the repository, while both change.
 
-Decision: hot reload stays. Triton's own poll mode cannot read the repository itself, because Triton must get other
-configurations than the repository holds (engine choice, warm-up), so something has to publish changes to it anyway.
-Triton's poll mode would also load half-copied models, and name a model that it cannot load only in its log.
+Triton's own poll mode cannot read the repository, because Triton must get other configurations than the repository
+holds (engine choice, warm-up). So something has to publish changes to Triton anyway. Triton's poll mode would also load
+half-copied models, and name a model that it cannot load only in its log.
 
 The supervisor calls `step` once a second. A model or version is published after two scans in a row found it complete
 and unchanged. If Triton cannot load what was published, it is withdrawn, since Triton would retry the load forever,

@@ -1,8 +1,14 @@
 """Admission of requests by their heads, before their bodies are read.
 
-The checks come in this order: the process is not stopping, there is room for one more request and for its body, the
-body is not too long, the API key is known, the body's coding can be undone. What the head does not say is checked while
-the body arrives.
+The checks come in this order:
+
+1. The process is not stopping.
+2. There is room for one more request and for its body.
+3. The body is not too long.
+4. The API key is known.
+5. The body's coding can be undone.
+
+What the head does not say is checked while the body arrives.
 """
 
 import math

@@ -43,8 +43,8 @@ def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _steps(old: tuple[int, int], new: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Yield the sizes to resize to, one direction at a time and in Pillow's order.
 
-    The order matters, because values are rounded to 8 bits in between. Pillow resizes horizontally first, except for a
-    very tall image, whose intermediate result would be huge.
+    The order matters, because values are rounded to 8 bits in between. Pillow resizes horizontally first, except for an
+    image of more than 100 times its width, whose intermediate result would be huge.
     """
     vertical_first = old[1] > 100 * old[0] and new[1] < old[1]
     intermediate = (old[0], new[1]) if vertical_first else (new[0], old[1])

@@ -22,8 +22,8 @@ def load(
         headers: `name=value`, separated by commas.
 
     Raises:
-        ValueError: a file cannot be read or has other contents, the certificate and the key do not belong together,
-            TLS is off and a file is given, or a header is invalid.
+        ValueError: a file cannot be read or has other contents. Or the certificate and the key do not belong together,
+            a file is given although TLS is off, or a header is invalid.
     """
     parsed = _headers(headers)
     files = {"PE_TRITON_CA_FILE": ca, "PE_TRITON_CERTIFICATE_FILE": certificate, "PE_TRITON_KEY_FILE": key}

@@ -41,7 +41,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_new_release_reaches_every_form_of_mention(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mentions = [  # put together here, or the generator would renew this very file
+    mentions = [  # put together here, or the generator would change this file too
         f"{before}{OLD}{after}"
         for before, after in (
             ("FROM nvcr.io/nvidia/tritonserver:", "-py3"),

@@ -76,7 +76,7 @@ def test_says_how_it_is_called(checkout: Path, arguments: tuple[str, ...]) -> No
     status, said = run(checkout, *arguments)
     assert (status, said) == (
         2,
-        f"usage: {checkout}/deploy/setup.sh serve|openvino|cuda|bench|export|test|containers\n",
+        f"usage: {checkout}/deploy/setup.sh serve|openvino|cuda|bench|export|bulk|test|containers\n",
     )
 
 

@@ -1,4 +1,4 @@
-"""README's own commands, word for word, but for the port: 9001 may be taken where the tests run."""
+"""The commands of README and gateway/README.md, word for word, except for the port: 9001 may be taken."""
 
 import json
 import re
@@ -15,11 +15,13 @@ pytestmark = pytest.mark.triton
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(
+    r"^```(\w+)\n(.*?)^```", README + (ROOT / "gateway/README.md").read_text(), re.MULTILINE | re.DOTALL
+)
 
 
 def blocks(language: str, word: str) -> list[str]:
-    """README's blocks in a language that contain a word."""
+    """The pages' blocks in a language that contain a word."""
     return [text for kind, text in BLOCKS if kind == language and word in text]
 
 

@@ -151,7 +151,7 @@ def rounds(rows: Sequence[Row], load: Worker, effort: Effort, say: Say) -> Itera
 
 
 def _length(row: Row, effort: Effort) -> dict[str, Any]:
-    """Return how long to measure: the usual time, longer for a slow server, or a number of very long requests."""
+    """Return how long to measure: the usual time, longer for a slow server, or a number of long requests."""
     if row.alone_s * row.level > effort.seconds:  # The edges of a window would cut through such long requests.
         return {"concurrency": row.level, "seconds": 300.0, "requests": 2 * row.level}
     seconds = max(effort.seconds, min(_FEW * row.alone_s, _LONGEST * effort.seconds))

@@ -57,7 +57,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """The comparison in a word."""
+        """Whether the target is met, as one word."""
         if self.limit is None:
             return ""
         if self.met is None:

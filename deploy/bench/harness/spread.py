@@ -29,7 +29,7 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def paired(f: Callable[[float, float], float], a: Sequence[float], b: Sequence[float]) -> Spread | None:
-    """Summarize `f(a, b)` per round. A machine that slows down slows down the two values of a round alike."""
+    """Summarize `f(a, b)` per round. A slower machine slows both values of a round alike."""
     return spread([f(x, y) for x, y in zip(a, b, strict=False) if x > 0 and y > 0])
 
 

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _region(name: str, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Create a region of system shared memory for the duration of the block. Yields its bytes."""
+    """Create a region of system shared memory, which is removed after the block. Yields its bytes."""
     file = Path("/dev/shm", name)
     try:
         with file.open("xb+") as opened:

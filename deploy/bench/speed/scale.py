@@ -80,7 +80,7 @@ class Site:
     def name(self, *numbers: int) -> None:
         """Let the name resolve to these Tritons from now on."""
         lines = ["127.0.0.1 localhost", *(f"{_address(number)} {NAME}" for number in numbers)]
-        self.hosts.write_text("\n".join(lines) + "\n")  # In place, because the bind mount shows this very file.
+        self.hosts.write_text("\n".join(lines) + "\n")  # In place, because the bind mount shows this inode.
 
     def gateway(self) -> AbstractContextManager[Gateway]:
         """Start a gateway for the name. It fails with StackFailed where namespaces are forbidden."""

@@ -21,7 +21,7 @@ print(tensorrt_library.library_version(tensorrt_library.load_library()))
 """
 
 
-def test_the_version_is_the_librarys_and_not_the_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_is_that_of_the_library_and_not_of_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     trt = import_module("tensorrt_rtx_bindings")
     monkeypatch.setattr(trt, "__version__", "10.0.0.1")
     version = tensorrt_library.library_version(trt)
