@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Write Triton's release into every file that names it: python3 deploy/generate.py [--check]
+"""Write Triton's release and the version into every file that names them: python3 deploy/generate.py [--check]
 
-`deploy/triton-release.txt` holds the release. With `--check` nothing is written, and the exit status is 1 if a file of
-the checkout names another release.
+`deploy/triton-release.txt` holds the release, and `pyproject.toml` the version. With `--check` nothing is written, and
+the exit status is 1 if a file of the checkout names another release or version. This file needs only Python 3.11.
 """
 
 import argparse
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,10 @@ _MENTION: Final = re.compile(
     r"(tritonserver:|perception-encoder-export:|newTag: |/repository/|TRITON_RELEASE(?:=|: ?\"?|:-)|tritonRelease: \")"
     r"(\d\d\.\d\d)(?=\D)"
 )
+# The ways in which files name the version: the tag of the gateway's or the exporter's image.
+_VERSION: Final = re.compile(
+    r"(perception-encoder-gateway:|perception-encoder-export:\d\d\.\d\d-|newTag: (?:\d\d\.\d\d-)?)(\d+\.\d+\.\d+\w*)"
+)
 
 
 def release(root: Path = ROOT) -> str:
@@ -29,12 +34,17 @@ def release(root: Path = ROOT) -> str:
     return (root / RELEASE).read_text("utf-8").strip()
 
 
+def version(root: Path = ROOT) -> str:
+    """Return the project's version."""
+    return str(tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"])
+
+
 def stale(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
-    """Yield each file below `root` that names another release, with the content that it should have."""
-    wanted = release(root)
+    """Yield each file below `root` that names another release or version, with the content that it should have."""
+    triton, own = release(root), version(root)
     for path in files(root):
         text = _text(root / path)
-        renewed = _MENTION.sub(rf"\g<1>{wanted}", text)
+        renewed = _VERSION.sub(rf"\g<1>{own}", _MENTION.sub(rf"\g<1>{triton}", text))
         if renewed != text:
             yield path, renewed
 
@@ -56,7 +66,9 @@ def _text(path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 1 if `--check` finds a difference."""
-    parser = argparse.ArgumentParser(description="Write Triton's release into every file that names it.")
+    parser = argparse.ArgumentParser(
+        description="Write Triton's release and the version into every file that names them."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     check = parser.parse_args(arguments).check
     found = list(stale())

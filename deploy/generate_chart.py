@@ -9,11 +9,11 @@ nothing is written, and the exit status is 1 if a file differs.
 import argparse
 import re
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from deploy.generate import version
 from deploy.yaml_text import Document
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -37,10 +37,9 @@ def generated(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
         yield CHART / "templates" / name, f"{head}\n{{{{- if {condition} }}}}\n{document.edited()}{{{{- end }}}}\n"
     for script in SCRIPTS:
         yield CHART / "files" / f"{script.stem}.txt", (root / script).read_text("utf-8")
-    version = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     chart = (root / CHART / "Chart.yaml").read_text("utf-8")
-    chart = re.sub(r"^version: .*$", f"version: {version}", chart, flags=re.MULTILINE)
-    yield CHART / "Chart.yaml", re.sub(r"^appVersion: .*$", f'appVersion: "{version}"', chart, flags=re.MULTILINE)
+    chart = re.sub(r"^version: .*$", f"version: {version(root)}", chart, flags=re.MULTILINE)
+    yield CHART / "Chart.yaml", re.sub(r"^appVersion: .*$", f'appVersion: "{version(root)}"', chart, flags=re.MULTILINE)
 
 
 def _put_names(document: Document) -> None:

@@ -1,4 +1,4 @@
-"""Every file names the same release of Triton, and the generator knows every form of mention."""
+"""Every file names the same release of Triton and the same version, and the generator knows every form of mention."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ def test_the_release_is_named_nowhere_else() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (generate.RELEASE, Path("deploy/images/export.Dockerfile")):
+    for name in (generate.RELEASE, Path("deploy/images/export.Dockerfile"), Path("pyproject.toml")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(generate.ROOT / name, tmp_path / name)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
@@ -65,4 +65,25 @@ def test_a_new_release_reaches_every_form_of_mention(checkout: Path, capsys: pyt
     written = (checkout / "file").read_text().splitlines()
     assert written == [*(line.replace(OLD, "27.03") for line in mentions), other]
     assert "27.03" in (checkout / "deploy/images/export.Dockerfile").read_text()
+    assert generate.main(["--check"]) == 0
+
+
+def test_a_new_version_reaches_every_form_of_mention(checkout: Path) -> None:
+    old, new = "0.0.1", "1.2.3rc1"
+    release = generate.release()
+    mentions = [  # put together here, or the generator would change this file too
+        f"{before}{old}"
+        for before in (
+            "--tag registry.example.com/perception-encoder-gateway:",
+            f"--tag registry.example.com/perception-encoder-export:{release}-",
+            "newTag: ",
+            f"newTag: {release}-",
+        )
+    ]
+    other = f"newTag: {release}-py3 since {old}"
+    (checkout / "file").write_text("\n".join([*mentions, other]))
+    project = checkout / "pyproject.toml"
+    project.write_text(project.read_text().replace(f'version = "{generate.version()}"', f'version = "{new}"'))
+    assert generate.main([]) == 0
+    assert (checkout / "file").read_text().splitlines() == [*(line.replace(old, new) for line in mentions), other]
     assert generate.main(["--check"]) == 0

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from deploy.generate import version
 from tests.deploy import compose_file
 from tests.deploy.compose_file import ROOT
 from tests.deploy.test_kubernetes import KUSTOMIZE, TOPS, of_kind, render
@@ -104,7 +105,7 @@ def test_the_operators_kustomizations_render(folder: str, tmp_path: Path) -> Non
     own = [image for image in re.findall(r"image: (\S+)\n", run.stdout) if "perception-encoder" in image]
     assert len(own) == (folder != "site/storage")
     for image in own:
-        assert re.fullmatch(r"registry\.example\.com/perception-encoder-\w+:\S*0\.1\.0", image)
+        assert re.fullmatch(rf"registry\.example\.com/perception-encoder-\w+:\S*{re.escape(version())}", image)
 
 
 def test_links_lead_somewhere() -> None:
@@ -141,6 +142,7 @@ def test_the_release_is_changed_as_the_page_says(tmp_path: Path) -> None:
     """Word for word, in a copy of the checkout."""
     (text,) = (text for kind, text in BLOCKS if "deploy/generate.py" in text)
     files = (
+        "pyproject.toml",
         "deploy/generate.py",
         "deploy/triton-release.txt",
         "deploy/compose.yaml",

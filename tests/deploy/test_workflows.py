@@ -46,8 +46,8 @@ def test_actionlint_has_nothing_to_say() -> None:
 def test_actionlint_objects(tmp_path: Path) -> None:
     text = (FOLDER / "release.yaml").read_text()
     faults = [
-        ("needs.notes.outputs.version", "needs.notes.outputs.versoin", 'property "versoin" is not defined'),
-        ("packages: write", "packages: wirte", '"wirte" is invalid'),
+        ("needs.notes.outputs.version", "needs.notes.outputs.number", 'property "number" is not defined'),
+        ("packages: write", "packages: none at all", '"none at all" is invalid'),
         ("needs: [notes, images]", "needs: [notes, image]", 'needs job "image"'),
         ('"$GITHUB_REF_NAME" --links', "${{ github.head_ref }} --links", "potentially untrusted"),
     ]
