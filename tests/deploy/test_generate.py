@@ -47,7 +47,7 @@ def test_a_new_release_reaches_every_form_of_mention(checkout: Path, capsys: pyt
             ("FROM nvcr.io/nvidia/tritonserver:", "-py3"),
             ("image: nvcr.io/nvidia/tritonserver:", "-py3-sdk"),
             ("newTag: ", "-py3"),
-            ("--tag registry.example.com/perception-encoder-export:", "-0.1.0"),
+            ("--tag registry.example.com/perception-encoder-export:", f"-{generate.version()}"),
             ("rm -r /repository/", "-1"),
             ("TRITON_RELEASE=", ""),
             ("TRITON_RELEASE: ", ""),
