@@ -142,16 +142,33 @@ def compare(expected: Embeddings, actual: Embeddings) -> Parity:
     """Compare two arrays of embeddings, float32 [N, D].
 
     Raises:
-        ParityError: the shapes differ, or `actual` is not finite and of unit length.
+        ParityError: the shapes differ, or embeddings of one of them are not finite and of unit length.
     """
     if expected.shape != actual.shape:
         raise ParityError(f"embeddings have shape {list(actual.shape)}, not {list(expected.shape)}")
-    lengths = np.linalg.norm(actual.astype(np.float64), axis=1)
-    if not (np.isfinite(actual).all() and np.allclose(lengths, 1, atol=1e-3)):
-        raise ParityError("embeddings are not finite and of unit length")
+    require_unit_length(expected, "torch's embeddings")
+    require_unit_length(actual, "embeddings")
     products = np.einsum("nd,nd->n", expected.astype(np.float64), actual.astype(np.float64))
-    cosines = products / lengths / np.linalg.norm(expected.astype(np.float64), axis=1)
+    cosines = products / _lengths(expected) / _lengths(actual)
     return Parity(len(expected), float(min(cosines.min(), 1.0)), float(np.abs(expected - actual).max()))
+
+
+def require_unit_length(embeddings: Embeddings, name: str) -> None:
+    """Refuse embeddings, float32 [N, D], that are not finite and of unit length.
+
+    Args:
+        name: what the error calls them.
+
+    Raises:
+        ParityError: one of them is not.
+    """
+    if not (np.isfinite(embeddings).all() and np.allclose(_lengths(embeddings), 1, atol=1e-3)):
+        raise ParityError(f"{name} are not finite and of unit length")
+
+
+def _lengths(embeddings: Embeddings) -> npt.NDArray[np.float64]:
+    lengths: npt.NDArray[np.float64] = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    return lengths
 
 
 def require(parity: Parity, precision: str) -> None:
@@ -160,7 +177,7 @@ def require(parity: Parity, precision: str) -> None:
     Raises:
         ParityError: the smallest cosine is below it.
     """
-    if parity.min_cosine < MIN_COSINE[precision]:
+    if not parity.min_cosine >= MIN_COSINE[precision]:  # also true for NaN
         raise ParityError(
             f"minimum cosine to torch FP32 is {parity.min_cosine:.6f} over {parity.samples} samples, "
             f"below {MIN_COSINE[precision]} for {precision}"

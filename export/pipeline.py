@@ -163,6 +163,7 @@ def _make(
     test_inputs = samples(request.variant, tower)
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
         expected = parity.embed_all(parity.torch_reference(network), test_inputs, advance)
+    parity.require_unit_length(expected, "torch's embeddings with this checkpoint")
     answers = parity.Answers(test_inputs, expected, inputs.token_lengths)
     with progress.step(tower, "export", request.precision):
         typed_network = typed_tower(

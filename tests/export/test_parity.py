@@ -41,9 +41,17 @@ def test_one_wrong_row_of_many_is_found() -> None:
 
 @pytest.mark.parametrize("spoil", [lambda a: a * 2, lambda a: a * np.nan], ids=["length", "nan"])
 def test_embeddings_that_are_no_unit_vectors_are_refused(spoil: object) -> None:
+    """Torch's are among them: finite weights can still overflow."""
     assert callable(spoil)
-    with pytest.raises(ParityError, match="unit length"):
+    with pytest.raises(ParityError, match=r"^embeddings are not finite and of unit length"):
         parity.compare(EXPECTED, spoil(EXPECTED))
+    with pytest.raises(ParityError, match=r"^torch's embeddings are not finite and of unit length"):
+        parity.compare(spoil(EXPECTED), EXPECTED)
+
+
+def test_a_cosine_that_is_no_number_is_below_every_limit() -> None:
+    with pytest.raises(ParityError, match="nan"):
+        parity.require(parity.Parity(1, float("nan"), 0.0), "bf16")
 
 
 def test_a_shape_that_differs_is_refused() -> None:
