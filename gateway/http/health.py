@@ -70,7 +70,7 @@ class Info(BaseModel):
     """The incumbent's three keys, then the loaded variants and the limits."""
 
     name: str = Field(description="Name of this server.", examples=[_NAME])
-    version: str = Field(description="Version of this server.", examples=["0.1.0"])
+    version: str = Field(description="Version of this server.", examples=["0.2.0"])
     uuid: str = Field(description="Identifies this process; new after each start.", examples=["9ce49a"])
     models: dict[str, Variant] = Field(description="The loaded variants, by name.")
     limits: Limits = Field(description="How much one request may hold.")
