@@ -23,9 +23,10 @@ _MENTION: Final = re.compile(
     r"(tritonserver:|perception-encoder-export:|newTag: |/repository/|TRITON_RELEASE(?:=|: ?\"?|:-)|tritonRelease: \")"
     r"(\d\d\.\d\d)(?=\D)"
 )
-# The ways in which files name the version: the tag of the gateway's or the exporter's image.
+# The ways in which files name the version: the tag of the gateway's or the exporter's image, and the chart's version.
 _VERSION: Final = re.compile(
-    r"(perception-encoder-gateway:|perception-encoder-export:\d\d\.\d\d-|newTag: (?:\d\d\.\d\d-)?)(\d+\.\d+\.\d+\w*)"
+    r"(perception-encoder-gateway:|perception-encoder-export:\d\d\.\d\d-|newTag: (?:\d\d\.\d\d-)?"
+    r"|/perception-encoder --version )(\d+\.\d+\.\d+\w*)"
 )
 
 
