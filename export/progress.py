@@ -59,8 +59,8 @@ class Progress:
 
         def draw() -> None:
             while not ended.wait(_REFRESH_SECONDS if terminal else self._log_seconds):
-                line = f"{label} {time.perf_counter() - start:7.1f} s  {part.shown(bar=terminal)}".rstrip()
-                self._stream.write(f"\r\033[K{line}" if terminal else f"{line}\n")
+                line = f"{label} {time.perf_counter() - start:7.1f} s  {part.shown(bar=terminal)}"
+                self._stream.write(f"\r\033[K{line}" if terminal else f"{line}...\n")
                 self._stream.flush()
 
         artist = threading.Thread(target=draw, daemon=True)
@@ -96,4 +96,4 @@ class _Part:
         filled = round(done * _BAR_WIDTH)
         drawn = f"[{'#' * filled}{' ' * (_BAR_WIDTH - filled)}] " if bar else ""
         left = f", about {(1 - done) * (last - first) / (done - before):.0f} s left" if before < done < 1 else ""
-        return f"{drawn}{done:4.0%}{left}"
+        return f"{drawn}{done:4.0%}{left} "

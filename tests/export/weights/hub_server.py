@@ -26,6 +26,10 @@ class Hub:
     """Close the connection after this many bytes of the next body."""
     always_break: bool = False
     """Close the connection in every body."""
+    stall_after: int | None = None
+    """Send this many bytes of the next body, then nothing until the client leaves or the server stops."""
+    stalled: threading.Event = field(default_factory=threading.Event)
+    """Set when a body has stalled."""
     status: int | None = None
     """Answer every request with this status."""
     commit: str = COMMIT
@@ -80,7 +84,14 @@ def serve(hub: Hub) -> Iterator[Hub]:
             if hub.break_after is not None:
                 body, hub.break_after = body[: hub.break_after], hub.break_after if hub.always_break else None
                 self.close_connection = True
-            self.wfile.write(body)
+            if hub.stall_after is None:
+                self.wfile.write(body)
+                return
+            self.wfile.write(body[: hub.stall_after])
+            hub.stall_after, self.close_connection = None, True
+            hub.stalled.set()
+            self.connection.settimeout(120)
+            self.connection.recv(1)  # Returns when the client closes the connection.
 
         def log_message(self, *_: object) -> None:
             pass
