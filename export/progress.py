@@ -92,8 +92,9 @@ class _Part:
         """Return percentage and time left, after a bar if asked; empty before the first report."""
         if not self._reports:
             return ""
-        (first, before), (last, done) = self._reports[0], self._reports[-1]
+        (first, before), (_, done) = self._reports[0], self._reports[-1]
+        elapsed = time.perf_counter() - first  # Until now, not until the last report: that may be long ago.
         filled = round(done * _BAR_WIDTH)
         drawn = f"[{'#' * filled}{' ' * (_BAR_WIDTH - filled)}] " if bar else ""
-        left = f", about {(1 - done) * (last - first) / (done - before):.0f} s left" if before < done < 1 else ""
+        left = f", about {(1 - done) * elapsed / (done - before):.0f} s left" if before < done < 1 else ""
         return f"{drawn}{done:4.0%}{left} "

@@ -140,7 +140,7 @@ def _download(
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     url = hf_hub_url(file.repository, file.name, revision=commit)
-    metadata = get_hf_file_metadata(url)
+    metadata = get_hf_file_metadata(url, retry_on_errors=True)
     if not metadata.etag:  # Without a digest, a partial file may belong to other contents.
         return
     blobs.mkdir(parents=True, exist_ok=True)

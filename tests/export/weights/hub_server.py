@@ -42,6 +42,7 @@ class Hub:
 @contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
     """Serve on a free port of this machine."""
+    digest = hashlib.sha256(hub.content).hexdigest()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -73,7 +74,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
             commit = COMMIT if f"/{COMMIT}/" in self.path else hub.commit
             self.send_response(206 if wanted else 200)
             self.send_header("X-Repo-Commit", commit)
-            self.send_header("ETag", f'"{hashlib.sha256(hub.content).hexdigest()}"')
+            self.send_header("ETag", f'"{digest}"')
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(body)))
             if wanted:
