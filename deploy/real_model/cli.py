@@ -87,9 +87,7 @@ def _require_consistent(wanted: Wanted, held: holding.Holding, digest: str) -> N
         Mistake: they are of another variant or of other weights.
     """
     if wanted.variant not in (None, held.variant):
-        raise Mistake(
-            f"{wanted.checkpoint} is a {held.variant.name} checkpoint: make serve VARIANT={held.variant.name}"
-        )
+        raise Mistake(f"CHECKPOINT={wanted.checkpoint} is a {held.variant.name} checkpoint: omit VARIANT")
     if digest not in ("", held.space.checkpoint_sha256):
         raise Mistake(f"{wanted.models}/checkpoint-{digest[:12]} was made from another file: remove that directory")
 
