@@ -5,7 +5,8 @@ export PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 setup = deploy/setup.sh
 
-serve:  ; @$(setup) serve && exec .venv/bin/pe-serve
+# The models of model_repository/, or a real one: make serve VARIANT=PE-Core-B16-224, or make serve CHECKPOINT=FILE
+serve:  ; @$(setup) serve && exec .venv/bin/python -m deploy.real_model.cli
 # Measures the speed of the demo. `.venv/bin/pe-bench --repository DIR` measures another repository.
 bench:  ; @$(setup) bench && .venv/bin/pe-bench speed
 # Measures overload, faults, attack and memory, in a quarter of an hour.

@@ -11,8 +11,9 @@ python=${PYTHON:-python3}
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "Setup failed: $*"; exit 1; }
 
-# What each target needs: the environment and its pins. `dev` contains `gateway`, `triton-openvino` contains `triton`, and
-# `triton-cuda` contains `triton-openvino`, but for onnxruntime, which it has in another build.
+# What each target needs: the environment and its pins. `dev` contains `gateway`, `export-dev` contains `export`,
+# `triton-openvino` contains `triton`, and `triton-cuda` contains `triton-openvino`, but for onnxruntime, which it has in
+# another build.
 environments_of() {
   case $1 in
     serve)    printf '%s\n' ".venv gateway" ".venv-triton $triton" ;;
@@ -45,6 +46,7 @@ is_current() {
     triton)  is_made_from "$1" triton-openvino || is_made_from "$1" triton-cuda ;;
     triton-openvino) is_made_from "$1" triton-cuda ;;
     bulk)    is_made_from "$1" bulk-dev ;;
+    export)  is_made_from "$1" export-dev ;;
     *)       false ;;
   esac
 }
@@ -173,6 +175,8 @@ esac
 # The engines that are fastest on this CPU, or the one that PE_ONNX_ENGINE names.
 triton=$("$python" -I -S deploy/embedded/hardware.py) || triton=triton
 is_complete "$1" && exit
+# A wrong variable of `make serve` is reported before anything is installed.
+if [ "$1" = serve ] && [ -n "${VARIANT:-}${CHECKPOINT:-}" ]; then "$python" -m deploy.real_model.variables || exit; fi
 exec 9>.tools/lock
 flock --nonblock 9 || { say "Waiting for another run that is setting up this checkout ..."; flock 9; }
 interrupted() {

@@ -13,15 +13,30 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from export.engines import ENGINES
 from export.errors import CheckpointError, ExportError
+from export.gpu_memory import WEIGHT_BYTES
 from export.graph.spec import Precision
 from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, find_variant
 
+if TYPE_CHECKING:
+    from export.progress import Progress
+
 # Modules of the extra `export`. An environment that only serves does not have them.
-_EXTRA: Final = {"numpy", "onnx", "onnx_ir", "onnxruntime", "open_clip", "PIL", "safetensors", "timm", "torch"}
+_EXTRA: Final = {
+    "huggingface_hub",
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "open_clip",
+    "PIL",
+    "safetensors",
+    "timm",
+    "torch",
+}
 
 # Triton infers the largest batch once before a model is ready. A larger batch would exhaust the memory of any GPU.
 _LARGEST_BATCH: Final = 1024
@@ -71,16 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    variant = find_variant(options.variant)
     precision = _precision(options)
+    variant = _variant(options)
     _require_weights(options, variant)
-    from export import pipeline  # Importing torch takes seconds, so the arguments are checked first.
     from export.progress import Progress
+
+    progress = Progress(sys.stderr)
+    checkpoint, source, digest = _weights(options, variant, precision, progress)
+    from export import pipeline  # Importing torch takes seconds, so all that can be checked without it comes first.
 
     # onnxscript logs every node that it does not change.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
-    checkpoint, source, digest = _weights(options, variant)
     pipeline.run(
         pipeline.ExportRequest(
             variant=variant,
@@ -96,7 +113,7 @@ def _export(options: argparse.Namespace) -> int:
             towers=options.towers,
             force=options.force,
         ),
-        Progress(sys.stderr),
+        progress,
     )
     return 0
 
@@ -153,6 +170,25 @@ def _precision(options: argparse.Namespace) -> Precision:
     return precision
 
 
+def _variant(options: argparse.Namespace) -> Variant:
+    """Return the named variant; without a name, that of the checkpoint file, else the default.
+
+    Raises:
+        UnknownVariant: there is no variant of this name.
+        CheckpointError: there is no such file, or it is a checkpoint of no variant.
+    """
+    if options.variant is not None:
+        return find_variant(options.variant)
+    if options.checkpoint is None:
+        return find_variant(DEFAULT_VARIANT)
+    _require_file(options.checkpoint)
+    from export.weights.identify import identify
+
+    variant = identify(options.checkpoint)
+    print(f"{options.checkpoint.name} is a {variant.name} checkpoint", file=sys.stderr, flush=True)
+    return variant
+
+
 def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
     """Check, before slow imports, that the weights have a source.
 
@@ -167,30 +203,47 @@ def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
         raise CheckpointError(
             f"no weights given for {variant.name}: download them with --from hub, or name a file with --checkpoint FILE"
         )
-    elif path.is_dir():
+    else:
+        _require_file(path)
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
         raise CheckpointError(f"{path} is a directory: name the file in it with --checkpoint FILE")
-    elif not path.is_file():
+    if not path.is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
 
 
-def _weights(options: argparse.Namespace, variant: Variant) -> tuple[Path, str, str]:
-    """Find the weights; download them if `--from hub` is given.
+def _weights(
+    options: argparse.Namespace, variant: Variant, precision: Precision, progress: "Progress"
+) -> tuple[Path, str, str]:
+    """Find the weights; download them if `--from hub` is given. Check first that the disk has room for the models.
 
     Returns:
         The file, the name of its source for the certificate, and the SHA-256 that the source publishes or "".
     """
+    from export import free_space
+    from export.repository.store import Repository
+
+    repository = Repository(options.repository)
+    # A tower that has a version may be up to date, and then nothing is written.
+    missing = [tower for tower in options.towers if not repository.latest_version(variant.model_name(tower))]
+    size = sum(variant.parameters[tower] for tower in missing) * WEIGHT_BYTES[precision]
+    models = free_space.Need("the models", options.repository, size, "--repository")
     if options.source == "hub":
-        from export.repository.store import Repository
         from export.weights import hub
 
         revision, why = options.revision or "main", ""
         if not options.revision and not options.force:
-            recorded = hub.recorded_commit(Repository(options.repository), variant)
+            recorded = hub.recorded_commit(repository, variant)
             if recorded:
                 revision, why = recorded, ", as in the last export (--revision main takes the newest)"
         print(f"weights from the hub: {variant.hub_repository} at {revision}{why}", file=sys.stderr, flush=True)
-        download = hub.fetch(hub.HubFile(variant.hub_repository, hub.WEIGHTS), revision)
+        file, meta = hub.HubFile(variant.hub_repository, hub.WEIGHTS), hub.HubFile(*variant.meta_file)
+        download = hub.fetch(file, revision, progress, others=[meta], also_needed=[models])
+        free_space.require([models])
         return download.path, download.source, download.sha256
+    free_space.require([models])
     path = options.checkpoint or variant.bundled_checkpoint
     assert path is not None  # `_require_weights` has checked this.
     return path, path.name, ""
@@ -212,7 +265,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="repository")
     if command:
         return parser
-    parser.add_argument("variant", nargs="?", default=DEFAULT_VARIANT, metavar="VARIANT", help=", ".join(VARIANTS))
+    parser.add_argument(
+        "variant",
+        nargs="?",
+        metavar="VARIANT",
+        help=f"{', '.join(VARIANTS)}; unset, that of the file of --checkpoint, or else {DEFAULT_VARIANT}",
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--checkpoint",

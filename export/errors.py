@@ -6,6 +6,7 @@ ExportError            an option does not fit the engine, or one of:
 +-- GraphError         the ONNX exporter, the checker or an engine's compiler rejects a tower
 +-- TargetError        this machine lacks the hardware or the library that the engine's build needs
 +-- ParityError        the artifact's embeddings differ from torch's, or nothing on this machine can run the artifact
++-- DiskSpaceError     the weights or the models do not fit on the disk
 +-- RepositoryError    the model repository, or a file in it, cannot be read or written
 """
 
@@ -27,6 +28,9 @@ class TargetError(ExportError): ...
 
 
 class ParityError(ExportError): ...
+
+
+class DiskSpaceError(ExportError): ...
 
 
 class RepositoryError(ExportError): ...

@@ -12,7 +12,7 @@ from export.architectures import ARCHITECTURES
 from export.graph.spec import Precision
 from export.variants import Tower, Variant
 
-_BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
+WEIGHT_BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
 _STREAM_BYTES: Final = 4  # The residual stream is FP32 in every precision (export/graph/typed_towers.py).
 _WORKSPACE_BYTES: Final = 2**30
 _STEP_BYTES: Final = 2**28
@@ -52,7 +52,7 @@ class GpuMemory:
 
 def estimate(variant: Variant, tower: Tower, precision: Precision, batch_size: int) -> GpuMemory:
     """Compute the memory of one instance of a tower for batches of up to `batch_size`."""
-    architecture, size = ARCHITECTURES[variant.name], _BYTES[precision]
+    architecture, size = ARCHITECTURES[variant.name], WEIGHT_BYTES[precision]
     if tower == "vision":
         sizes, tokens = architecture.vision, architecture.image_tokens(variant.image_size)
     else:

@@ -14,14 +14,21 @@ Advance = Callable[[float], None]
 """Callback that receives the finished fraction of a step, from 0 to 1."""
 
 _REFRESH_SECONDS: Final = 0.2
+_LOG_SECONDS: Final = 10.0
 _BAR_WIDTH: Final = 24
 
 
 class Progress:
-    """Write progress to a stream, and record the seconds and the peak memory, in bytes, of each step by its name."""
+    """Write progress to a stream, and record the seconds and the peak memory, in bytes, of each step by its name.
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
+    Args:
+        stream: a terminal, which gets a live line, or another file, which gets a line now and then.
+        log_seconds: seconds between the lines of a step in a stream that is no terminal.
+    """
+
+    def __init__(self, stream: TextIO = sys.stderr, log_seconds: float = _LOG_SECONDS) -> None:
         self._stream = stream
+        self._log_seconds = log_seconds
         self.seconds: dict[str, float] = {}
         self.peak_memory_bytes: dict[str, int] = {}
 
@@ -34,7 +41,7 @@ class Progress:
     def step(self, subject: str, name: str, detail: str = "") -> Iterator[Advance]:
         """Show `subject`, `name` and the elapsed time while the step runs, then write one line that remains.
 
-        A progress bar appears when the step first reports progress. A step that raises writes no line.
+        A percentage appears when the step first reports progress. A step that raises writes no last line.
 
         Args:
             subject: what the step works on: a tower, or the weights.
@@ -46,33 +53,48 @@ class Progress:
         """
         label = f"{subject:8} {name:12}"
         start = time.perf_counter()
-        done = 0.0
-
-        def advance(part: float) -> None:
-            nonlocal done
-            done = part
-
+        part = _Part()
+        terminal = self._stream.isatty()
         ended = threading.Event()
 
         def draw() -> None:
-            while not ended.wait(_REFRESH_SECONDS):
-                filled = round(done * _BAR_WIDTH)
-                bar = f"[{'#' * filled}{' ' * (_BAR_WIDTH - filled)}]" if done else ""
-                self._stream.write(f"\r\033[K{label} {time.perf_counter() - start:7.1f} s  {bar}")
+            while not ended.wait(_REFRESH_SECONDS if terminal else self._log_seconds):
+                line = f"{label} {time.perf_counter() - start:7.1f} s  {part.shown(bar=terminal)}"
+                self._stream.write(f"\r\033[K{line}" if terminal else f"{line}...\n")
                 self._stream.flush()
 
-        artist = threading.Thread(target=draw, daemon=True) if self._stream.isatty() else None
+        artist = threading.Thread(target=draw, daemon=True)
         resident_memory.reset_peak()
-        if artist:
-            artist.start()
+        artist.start()
         try:
-            yield advance
+            yield part.advance
         finally:
             ended.set()
-            if artist:
-                artist.join()
+            artist.join()
+            if terminal:
                 self._stream.write("\r\033[K")
         self.seconds[name] = time.perf_counter() - start
         self.peak_memory_bytes[name] = resident_memory.peak_bytes()
         peak = readable_size(self.peak_memory_bytes[name])
         self.say(f"{label} {self.seconds[name]:7.1f} s  {peak} in memory  {detail}".rstrip())
+
+
+class _Part:
+    """The finished fraction of a step, and the rate since its first report: a resumed download starts in the middle."""
+
+    def __init__(self) -> None:
+        self._reports: list[tuple[float, float]] = []  # time and fraction, of the first and of the last report
+
+    def advance(self, done: float) -> None:
+        self._reports = [*self._reports[:1], (time.perf_counter(), done)]
+
+    def shown(self, bar: bool) -> str:
+        """Return percentage and time left, after a bar if asked; empty before the first report."""
+        if not self._reports:
+            return ""
+        (first, before), (_, done) = self._reports[0], self._reports[-1]
+        elapsed = time.perf_counter() - first  # Until now, not until the last report: that may be long ago.
+        filled = round(done * _BAR_WIDTH)
+        drawn = f"[{'#' * filled}{' ' * (_BAR_WIDTH - filled)}] " if bar else ""
+        left = f", about {(1 - done) * elapsed / (done - before):.0f} s left" if before < done < 1 else ""
+        return f"{drawn}{done:4.0%}{left} "

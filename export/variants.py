@@ -4,6 +4,7 @@ The sizes are Meta's (perception_models, core/vision_encoder/config.py). A test 
 configurations. The export writes the sizes as tensor shapes to `config.pbtxt`, from which the gateway reads them.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,14 @@ class Variant:
     """Checkpoint file in this package; None if the package has none."""
     notice: str = ""
     """A warning for users of the embeddings. `config.pbtxt` passes it on to the gateway's `/info`."""
+
+    @property
+    def meta_file(self) -> tuple[str, str]:
+        """Repository and file name of Meta's own checkpoint on the hub; empty if there is none.
+
+        By the rule of Meta's loader (perception_models, core/vision_encoder/config.py, `fetch_pe_checkpoint`).
+        """
+        return (f"facebook/{self.name}", f"{self.name}.pt") if self.hub_repository else ("", "")
 
     def model_name(self, tower: Tower) -> str:
         """Return the name of the Triton model, and of its directory, for a tower."""
@@ -139,10 +148,24 @@ def find_variant(name: str) -> Variant:
     """Find a variant by its name, in any letter case.
 
     Raises:
-        UnknownVariant: there is no variant of this name. The message lists the known names.
+        UnknownVariant: there is no variant of this name. The message lists the known names and suggests one.
     """
-    by_folded_name = {known.casefold(): row for known, row in VARIANTS.items()}
-    try:
-        return by_folded_name[name.casefold()]
-    except KeyError:
-        raise UnknownVariant(f"unknown variant {name!r}: choose from {', '.join(VARIANTS)}") from None
+    for known, row in VARIANTS.items():
+        if known.casefold() == name.casefold():
+            return row
+    nearest = _nearest(name)
+    suggestion = f"; did you mean {nearest}?" if nearest else ""
+    raise UnknownVariant(f"unknown variant {name!r}: choose from {', '.join(VARIANTS)}{suggestion}")
+
+
+def _nearest(name: str) -> str:
+    """Return the known name that is most similar, hyphens apart; empty if none is."""
+    plain = {_plain(known): known for known in VARIANTS}
+    wanted = _plain(name)
+    contained = [known for short, known in plain.items() if len(wanted) >= len("b16") and wanted in short]
+    similar = difflib.get_close_matches(wanted, plain, n=1)
+    return next(iter([*contained, *(plain[short] for short in similar)]), "")
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())

@@ -51,7 +51,14 @@ FORBIDDEN_IN_EXPORT: Final = {
     "repository": {"weights", "pipeline", "cli"},
 }
 # The parts of the exporter that `deploy` may use. Benchmarks measure the whole exporter, so they may import all of it.
-DEPLOY_MAY_IMPORT: Final = ("export.errors", "export.preflight", "export.repository.config_pbtxt")
+DEPLOY_MAY_IMPORT: Final = (
+    "export.errors",
+    "export.files",
+    "export.preflight",
+    "export.repository.config_pbtxt",
+    "export.repository.holding",
+    "export.variants",
+)
 
 # File names that several modules have, because the modules have the same job in different packages.
 SHARED_JOBS: Final = {

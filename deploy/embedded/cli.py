@@ -263,8 +263,12 @@ def event_message(event: ev.Event) -> str:
 
 
 def _command() -> str:
-    """Return the command that started this program, for a person to repeat: .venv/bin/pe-serve after `make serve`."""
-    return sys.argv[0] if Path(sys.argv[0]).name == "pe-serve" else "pe-serve"
+    """Return the command that serves the same models, for a person to repeat: .venv/bin/pe-serve after `make serve`."""
+    program = sys.argv[0] if Path(sys.argv[0]).name == "pe-serve" else "pe-serve"
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--repository")
+    repository = parser.parse_known_args()[0].repository
+    return shlex.join([program, *(("--repository", repository) if repository else ())])
 
 
 def _status(status: int) -> str:

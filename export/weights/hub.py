@@ -1,16 +1,24 @@
 """Download published weights from the Hugging Face hub, or from a mirror with the same protocol.
 
-The download is done by `huggingface_hub`, with its cache and its settings (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`).
-An interrupted download resumes. A cached file needs no network. The certificate records the commit of the file, and
-the next export of the variant into the same repository uses that commit by default.
+`huggingface_hub` does the download, with its cache and its settings (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`,
+`HF_HUB_OFFLINE`). A cached file needs no network. The certificate records the commit of the file, and the next export
+of the variant into the same repository uses that commit by default.
+
+`hf_hub_download` deletes what an interrupted process has downloaded (2.4, `_download_to_tmp_and_move`). So `_download`
+puts the file into the cache first: it keeps a partial file there, and the next process continues it.
 """
 
+import fcntl
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from export import free_space
 from export.errors import CheckpointError, RepositoryError
+from export.files import readable_size
+from export.progress import Advance, Progress
 from export.repository.certificate import Certificate
 from export.repository.store import Repository
 from export.variants import TOWERS, Variant
@@ -27,6 +35,11 @@ class HubFile:
 
     repository: str
     name: str
+
+    @property
+    def page(self) -> str:
+        """Where a browser downloads it."""
+        return f"https://huggingface.co/{self.repository}/resolve/main/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -58,19 +71,34 @@ def recorded_commit(repository: Repository, variant: Variant) -> str:
     return ""
 
 
-def fetch(file: HubFile, revision: str = "main") -> Download:
+def fetch(
+    file: HubFile,
+    revision: str = "main",
+    progress: Progress | None = None,
+    others: Sequence[HubFile] = (),
+    also_needed: Sequence[free_space.Need] = (),
+) -> Download:
     """Download a file, or find it in the cache.
 
     Args:
         revision: a commit, branch or tag.
+        progress: what to show the progress on.
+        others: files with the same weights, which the message for a machine without a network names too.
+        also_needed: disk space that is needed besides that of the file.
 
     Raises:
         CheckpointError: the file is neither in the cache nor available from the hub. The message gives the reason.
+        DiskSpaceError: the file and `also_needed` do not fit on the disk.
     """
     from huggingface_hub import errors, hf_hub_download
 
     where = f"{file.repository}/{file.name} at {revision}"
     try:
+        planned = hf_hub_download(file.repository, file.name, revision=revision, dry_run=True)
+        if planned.will_download:
+            # <cache>/snapshots/<commit>/<file>, beside <cache>/blobs/<etag>
+            blobs = Path(planned.local_path).parents[2] / "blobs"
+            _download(file, planned.commit_hash, blobs, progress or Progress(), also_needed)
         path = Path(hf_hub_download(file.repository, file.name, revision=revision))
     except errors.GatedRepoError as error:
         raise CheckpointError(f"{where} is gated: accept its terms on the hub, then `hf auth login`") from error
@@ -79,9 +107,10 @@ def fetch(file: HubFile, revision: str = "main") -> Download:
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"the hub has no revision {revision} of {file.repository}") from error
     except errors.LocalEntryNotFoundError as error:  # Its cause is the failed request to the hub.
+        pages = " or ".join(known.page for known in (file, *others))
         raise CheckpointError(
-            f"{where} is not in the local cache, and {_what_happened(error.__cause__)}: "
-            "pass --checkpoint FILE, or set HF_ENDPOINT to a mirror"
+            f"{where} is not in the local cache, and {_what_happened(error.__cause__)}: set HF_ENDPOINT to a mirror, "
+            f"or bring {pages} from another machine and pass --checkpoint FILE (make serve CHECKPOINT=FILE)"
         ) from error
     except errors.EntryNotFoundError as error:
         raise CheckpointError(f"the hub has no {where}") from error
@@ -97,6 +126,66 @@ def fetch(file: HubFile, revision: str = "main") -> Download:
     # The cache links <cache>/snapshots/<commit>/<file> to <cache>/blobs/<etag>. A large file's etag is its SHA-256.
     commit, etag = path.parent.name, path.resolve().name
     return Download(path, f"{file.repository}@{commit}/{file.name}", etag if _SHA256.fullmatch(etag) else "")
+
+
+def _download(
+    file: HubFile, commit: str, blobs: Path, progress: Progress, also_needed: Sequence[free_space.Need]
+) -> None:
+    """Download a file into the cache's directory of contents, from where an interrupted download stopped.
+
+    The download is plain HTTP with byte ranges. The hub's other protocol, of `hf_xet`, always begins anew.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(file.repository, file.name, revision=commit)
+    metadata = get_hf_file_metadata(url, retry_on_errors=True)
+    if not metadata.etag:  # Without a digest, a partial file may belong to other contents.
+        return
+    blobs.mkdir(parents=True, exist_ok=True)
+    complete = blobs / metadata.etag
+    partial = blobs / f"{metadata.etag}.partial"
+    with partial.open("ab") as output:
+        fcntl.flock(output, fcntl.LOCK_EX)
+        if complete.exists():  # Another process completed it while this one waited for the lock.
+            return
+        start, size = output.seek(0, 2), metadata.size
+        if size is not None:
+            need = free_space.Need("the weights", blobs, max(0, size - start), "HF_HOME")
+            free_space.require([need, *also_needed])
+        detail = f"{file.name}, {readable_size(size or 0)}" + (f", resumed at {readable_size(start)}" if start else "")
+        with progress.step("weights", "download", detail) as advance:
+            http_get(
+                url,
+                output,
+                resume_size=start,
+                headers=build_hf_headers(),
+                expected_size=size,
+                tqdm_class=_bar(advance),
+            )
+        partial.rename(complete)
+
+
+def _bar(advance: Advance) -> Any:
+    """Return a class with the part of tqdm's interface that `http_get` uses. It reports to `advance`."""
+
+    class Bar:
+        def __init__(self, total: int | None = None, initial: int = 0, **_: Any) -> None:
+            self._total, self._done = total, initial
+            self.update(0)
+
+        def update(self, received: int) -> None:
+            self._done += received
+            if self._total:
+                advance(self._done / self._total)
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    return Bar
 
 
 def _what_happened(error: BaseException | None) -> str:

@@ -183,6 +183,28 @@ def test_what_was_added_stays(without_uv: Path) -> None:
         assert set_up(without_uv, target, engine) == []
 
 
+def test_a_wrong_variable_is_reported_before_anything_is_installed(checkout: Path) -> None:
+    for name in ("deploy/__init__.py", "export/__init__.py", "export/variants.py", "export/errors.py"):
+        shutil.copy(ROOT / name, checkout / name)
+    shutil.copytree(ROOT / "deploy/real_model", checkout / "deploy/real_model")
+    status, said = run(checkout, "serve", VARIANT="PE-Core-B16", PYTHON=sys.executable)
+    assert status == 2
+    assert said.startswith("make serve: VARIANT=PE-Core-B16: unknown variant ")
+    assert not (checkout / ".tools/uv").exists()
+
+
+def test_the_environment_of_the_exporters_tests_also_exports(checkout: Path) -> None:
+    """Or `make serve VARIANT=...` and `make test` would install and remove in turn."""
+    environment = checkout / ".venv-export"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/python").symlink_to(sys.executable)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    sources = [checkout / "constraints/export-dev.txt", checkout / "pyproject.toml"]
+    made_from = f"{environment} {version}\n".encode() + b"".join(source.read_bytes() for source in sources)
+    (environment / ".made-from").write_text(hashlib.sha256(made_from).hexdigest())
+    assert run(checkout, "export", PYTHON=sys.executable) == (0, "")
+
+
 def test_a_second_run_waits_for_the_first(checkout: Path) -> None:
     (checkout / ".tools").mkdir()
     with (checkout / ".tools/lock").open("w") as first:

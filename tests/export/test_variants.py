@@ -54,3 +54,23 @@ def test_an_unknown_name_is_told_what_there_is() -> None:
 def test_the_table_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         find_variant(DEFAULT_VARIANT).image_size = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("PE-Core-B-16-224", "PE-Core-B16-224"),
+        ("pe-core-l14", "PE-Core-L14-336"),
+        ("B16", "PE-Core-B16-224"),
+        ("PE_Core_bigG_14_448", "PE-Core-G14-448"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_corrected(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownVariant, match=f"; did you mean {nearest}\\?$"):
+        find_variant(name)
+
+
+def test_a_name_that_is_like_none_is_not() -> None:
+    with pytest.raises(UnknownVariant) as caught:
+        find_variant("clip")
+    assert str(caught.value) == f"unknown variant 'clip': choose from {', '.join(VARIANTS)}"

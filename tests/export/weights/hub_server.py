@@ -26,6 +26,10 @@ class Hub:
     """Close the connection after this many bytes of the next body."""
     always_break: bool = False
     """Close the connection in every body."""
+    stall_after: int | None = None
+    """Send this many bytes of the next body, then nothing until the client leaves or the server stops."""
+    stalled: threading.Event = field(default_factory=threading.Event)
+    """Set when a body has stalled."""
     status: int | None = None
     """Answer every request with this status."""
     commit: str = COMMIT
@@ -38,6 +42,7 @@ class Hub:
 @contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
     """Serve on a free port of this machine."""
+    digest = hashlib.sha256(hub.content).hexdigest()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -69,7 +74,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
             commit = COMMIT if f"/{COMMIT}/" in self.path else hub.commit
             self.send_response(206 if wanted else 200)
             self.send_header("X-Repo-Commit", commit)
-            self.send_header("ETag", f'"{hashlib.sha256(hub.content).hexdigest()}"')
+            self.send_header("ETag", f'"{digest}"')
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(body)))
             if wanted:
@@ -80,7 +85,14 @@ def serve(hub: Hub) -> Iterator[Hub]:
             if hub.break_after is not None:
                 body, hub.break_after = body[: hub.break_after], hub.break_after if hub.always_break else None
                 self.close_connection = True
-            self.wfile.write(body)
+            if hub.stall_after is None:
+                self.wfile.write(body)
+                return
+            self.wfile.write(body[: hub.stall_after])
+            hub.stall_after, self.close_connection = None, True
+            hub.stalled.set()
+            self.connection.settimeout(120)
+            self.connection.recv(1)  # Returns when the client closes the connection.
 
         def log_message(self, *_: object) -> None:
             pass

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.export.weights.hub_server import COMMIT, Hub, serve
 
 pytestmark = pytest.mark.export
 
+ROOT = Path(__file__).parents[3]
 REPOSITORY, FILE = "timm/PE-Core-T-16-384", "open_clip_model.safetensors"
 
 FETCH = """
@@ -52,7 +55,7 @@ def client(code: str, *arguments: str, home: Path, **environment: str) -> subpro
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, "HF_HOME": str(home), **environment},
-        cwd=Path(__file__).parents[3],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -85,6 +88,70 @@ def test_a_broken_download_is_resumed(hub: Hub, tmp_path: Path) -> None:
     assert any(request.startswith("GET") and "bytes=1" in request for request in hub.requests), hub.requests
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_a_download_whose_process_ended_is_resumed_by_the_next_one(
+    hub: Hub, tmp_path: Path, ending: signal.Signals
+) -> None:
+    hub.stall_after = 11_000_000
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
+    command = [sys.executable, "-c", FETCH, REPOSITORY, FILE, "main"]
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert hub.stalled.wait(60)
+        (partial,) = wait_for(lambda: [path for path in tmp_path.rglob("*.partial") if path.stat().st_size])
+        process.send_signal(ending)
+        process.communicate(timeout=60)
+    kept = partial.stat().st_size
+    assert 10_000_000 <= kept <= 11_000_000
+    hub.requests.clear()
+    result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url)
+    path, _, digest = fetched(result)
+    assert path.read_bytes() == hub.content
+    assert path.resolve().name == digest == hashlib.sha256(hub.content).hexdigest()
+    (get,) = downloads(hub)
+    assert get.endswith(f" bytes={kept}-")
+    assert "open_clip_model.safetensors, 12.0 MB, resumed at 10.5 MB" in result.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def downloads(hub: Hub) -> list[str]:
+    return [request for request in hub.requests if request.startswith(f"GET /{REPOSITORY}/")]
+
+
+def wait_for(found: Callable[[], list[Path]]) -> list[Path]:
+    end = time.monotonic() + 60
+    while not (paths := found()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return paths
+
+
+def test_two_processes_that_want_the_same_file_download_it_once(hub: Hub, tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
+    command = [sys.executable, "-c", FETCH, REPOSITORY, FILE, "main"]
+    both = [subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    paths = {process.communicate(timeout=120)[0].splitlines()[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    (path,) = paths
+    assert Path(path).read_bytes() == hub.content
+    assert len(downloads(hub)) == 1
+
+
+def test_a_disk_without_room_is_noticed_before_the_download(hub: Hub, tmp_path: Path) -> None:
+    code = FETCH.replace(
+        "sys.argv[3])", "sys.argv[3], also_needed=[Need('the models', Path('/'), 10**18, '--repository')])"
+    )
+    code = code.replace("CheckpointError", "ExportError").replace("import sys", IMPORTS)
+    result = client(code, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url)
+    assert result.returncode == 1
+    assert "too little disk space: " in result.stderr
+    assert not downloads(hub)
+
+
+IMPORTS = """import sys
+from pathlib import Path
+from export.free_space import Need"""
+
+
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {}], ids=["told to be offline", "hub gone"])
 def test_the_cache_needs_no_network(hub: Hub, tmp_path: Path, environment: dict[str, str]) -> None:
     fetched(client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url))
@@ -113,9 +180,9 @@ def test_what_the_hub_lacks_is_one_line(
     ("status", "message"),
     [
         (401, "cannot be downloaded: the hub answers 401 (`hf auth login` helps where an account is needed)"),
-        (403, "is not in the local cache, and the hub answers 403: pass --checkpoint FILE"),
-        (404, "is not in the local cache, and the hub answers 404: pass --checkpoint FILE"),
-        (501, "is not in the local cache, and the hub answers 501: pass --checkpoint FILE"),
+        (403, "is not in the local cache, and the hub answers 403: set HF_ENDPOINT to a mirror, or bring "),
+        (404, "is not in the local cache, and the hub answers 404: set HF_ENDPOINT to a mirror, or bring "),
+        (501, "is not in the local cache, and the hub answers 501: set HF_ENDPOINT to a mirror, or bring "),
     ],
 )
 def test_a_refusal_is_told_by_its_number(hub: Hub, tmp_path: Path, status: int, message: str) -> None:
@@ -139,7 +206,10 @@ def test_a_download_that_never_arrives_whole_is_one_line(hub: Hub, tmp_path: Pat
 def test_no_network_and_no_cache_is_one_line(tmp_path: Path) -> None:
     result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_HUB_OFFLINE="1")
     assert result.returncode == 1
-    assert "is not in the local cache, and the hub cannot be reached" in result.stderr.splitlines()[-1]
+    said = result.stderr.splitlines()[-1]
+    assert "is not in the local cache, and the hub cannot be reached" in said
+    bring = f"bring https://huggingface.co/{REPOSITORY}/resolve/main/{FILE} from another machine and pass --checkpoint"
+    assert bring in said
 
 
 def commits(models: Path) -> list[str]:
