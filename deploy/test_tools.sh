@@ -14,7 +14,7 @@ kustomize_sha256=cb0449d245f0a48b654c61b7c57f40281c6ce3b9e52e2dae4bf9bca9d0dfb43
 clients=tests/e2e/openai_clients
 
 missing=()
-for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:prometheus; do
+for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:prometheus prometheus-node-exporter:prometheus-node-exporter; do
   command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
 done
 if [ "${1:-}" = --check ]; then
