@@ -3,16 +3,14 @@
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gateway.cpus import usable_cpus
 
-_PROCESSES: Final = Path("/proc")
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
-_SECONDS_BETWEEN_READINGS: Final = 1.0
+_SECONDS_BETWEEN_READINGS: Final = 5.0  # Prometheus asks every 15
 
 
 class CpuMetrics:
@@ -37,7 +35,7 @@ class CpuMetrics:
         self._next_reading = 0.0
 
     def update(self) -> None:
-        """Read the CPU time, at most once a second."""
+        """Read the CPU time, at most once in five seconds."""
         if (now := time.monotonic()) < self._next_reading:
             return
         self._next_reading = now + _SECONDS_BETWEEN_READINGS
@@ -57,11 +55,20 @@ def _seconds_below(parent: int) -> float:
     """Return the CPU seconds of a process's living descendants, and of those whose end these have seen."""
     seconds = 0.0
     with suppress(OSError):  # the parent ended
-        for thread in (_PROCESSES / str(parent) / "task").iterdir():
-            for child in map(int, (thread / "children").read_text().split()):
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            for child in map(int, _read(f"/proc/{parent}/task/{thread}/children").split()):
                 with suppress(OSError):  # the child ended
                     # The name of the program, in brackets, may have spaces. See proc_pid_stat(5).
-                    fields = (_PROCESSES / str(child) / "stat").read_text().rpartition(")")[2].split()
+                    fields = _read(f"/proc/{child}/stat").rpartition(b")")[2].split()
                     seconds += sum(map(int, fields[11:15])) / _TICKS_PER_SECOND  # utime, stime, cutime, cstime
                 seconds += _seconds_below(child)
     return seconds
+
+
+def _read(path: str) -> bytes:
+    """Return the first bytes of a file, in half the time of `Path.read_text`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 65536)
+    finally:
+        os.close(descriptor)

@@ -59,7 +59,7 @@ def test_counts_this_process(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("pe_cpus") == usable_cpus()
 
 
-def test_reads_once_a_second(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readings_are_far_apart(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_metrics, "_SECONDS_BETWEEN_READINGS", 1000.0)
     metrics = CpuMetrics(registry)
     metrics.update()
