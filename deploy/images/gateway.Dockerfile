@@ -1,5 +1,6 @@
 # The gateway: docker build --file deploy/images/gateway.Dockerfile --tag perception-encoder-gateway .
 # The gateway needs a Triton at PE_TRITON_URL. It runs as an unprivileged user on a read-only root with a writable /tmp.
+# It can be built for x86-64 and for ARM64: see deploy/platforms.md.
 FROM docker.io/library/python:3.11.14-slim-bookworm AS python
 
 FROM python AS build

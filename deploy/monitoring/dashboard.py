@@ -3,7 +3,8 @@
 
 With `--check` nothing is written, and the exit status is 1 if the file differs. The form is Grafana's dashboard model
 (https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/); the metrics are the
-gateway's (README.md) and Triton's (docs/user_guide/metrics.md of triton-inference-server/server).
+gateway's (README.md), Triton's (docs/user_guide/metrics.md of triton-inference-server/server), those of DCGM's exporter
+that dcgm-counters.csv lists, node exporter's, and the kubelet's (its kubelet_volume_stats_*).
 """
 
 import json
@@ -30,7 +31,7 @@ class Panel:
     width: int = 8
     height: int = 7
     stacked: bool = False
-    gpu: bool = False  # whether the panel is empty if Triton sees no GPU
+    needs_gpu: bool = False  # whether the panel is empty if Triton sees no GPU
 
 
 def _per_request(part: str) -> str:
@@ -39,6 +40,11 @@ def _per_request(part: str) -> str:
         f"sum by (model) (rate(nv_inference_{part}_duration_us[$__rate_interval])) / 1e6"
         " / (sum by (model) (rate(nv_inference_request_success[$__rate_interval])) > 0)"
     )
+
+
+def _slowest_percent(part: str) -> str:
+    """Return PromQL for the seconds that 99 of 100 requests spend at most in one part of the slowest Triton."""
+    return f'max by (model) (nv_inference_{part}_summary_us{{quantile="0.99"}}) / 1e6'
 
 
 def _quantile(q: float, *by: str) -> str:
@@ -50,6 +56,9 @@ _INFERENCE: Final = "/perception_encoder/.*|/v1/embeddings"
 _REQUESTS: Final = (
     'pe_requests_total{route!~"/healthz|/readiness|/metrics"}'  # a request that is refused unread has no route
 )
+_DCGM_MEMORY: Final = "DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE"
+_DISKS: Final = '{fstype!~"tmpfs|ramfs|squashfs|fuse.*"}'
+_FREE_ON_DISKS: Final = f"node_filesystem_avail_bytes{_DISKS} / node_filesystem_size_bytes{_DISKS}"
 
 ROWS: Final[Mapping[str, list[Panel]]] = {
     "At a glance": [
@@ -150,6 +159,16 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="cps",
         ),
         Panel(
+            "CPUs in use",
+            {
+                "{{instance}} {{process}}": "sum by (instance, process) (rate(pe_cpu_seconds_total[$__rate_interval]))",
+                "{{instance}}, event loops": "sum by (instance) (pe_workers)",
+                "{{instance}}, usable": "max by (instance) (pe_cpus)",
+            },
+            "`server`: the event loops, each at most about one CPU (NUM_WORKERS). `decoder`: the processes that decode "
+            "images (PE_DECODE_WORKERS). Together they have no more than is usable.",
+        ),
+        Panel(
             "Connections",
             {"{{instance}}": "sum by (instance) (pe_connections)"},
             "Open connections of clients, of at most PE_MAX_CONNECTIONS for each worker.",
@@ -210,6 +229,19 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="s",
         ),
         Panel(
+            "Slowest in a hundred, in the queue",
+            {"{{model}}": _slowest_percent("queue")},
+            "Of Triton's last requests, in the Triton where it is longest. Triton counts it by itself: "
+            "`summary_latencies`.",
+            unit="s",
+        ),
+        Panel(
+            "Slowest in a hundred, in the model",
+            {"{{model}}": _slowest_percent("compute_infer")},
+            "As before, in the engine. A batch's whole time counts for each request in it.",
+            unit="s",
+        ),
+        Panel(
             "Failed in Triton",
             {"{{model}} {{reason}}": "sum by (model, reason) (rate(nv_inference_request_failure[$__rate_interval]))"},
             "BACKEND: the engine failed. CANCELED: the client left, or its deadline passed. REJECTED: a full queue.",
@@ -256,8 +288,8 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="percentunit",
         ),
     ],
-    "GPU": [
-        Panel("In use", {"{{instance}} {{gpu_uuid}}": "nv_gpu_utilization"}, unit="percentunit", gpu=True),
+    "GPU, as Triton sees it": [
+        Panel("In use", {"{{instance}} {{gpu_uuid}}": "nv_gpu_utilization"}, unit="percentunit", needs_gpu=True),
         Panel(
             "Memory",
             {
@@ -265,7 +297,7 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
                 "{{instance}} {{gpu_uuid}}, all": "nv_gpu_memory_total_bytes",
             },
             unit="bytes",
-            gpu=True,
+            needs_gpu=True,
         ),
         Panel(
             "Power",
@@ -275,7 +307,79 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             },
             "At its limit the GPU lowers its clock: L4 and T4 do so under this load.",
             unit="watt",
-            gpu=True,
+            needs_gpu=True,
+        ),
+    ],
+    "GPU, by DCGM's exporter": [
+        Panel(
+            "Busy",
+            {"{{instance}} {{gpu}}": "DCGM_FI_DEV_GPU_UTIL / 100"},
+            "The part of the time in which some kernel ran. It says nothing of how much of the GPU that kernel used.",
+            unit="percentunit",
+        ),
+        Panel(
+            "Memory of all programs",
+            {
+                "{{instance}} {{gpu}}": "DCGM_FI_DEV_FB_USED * 2^20",
+                "{{instance}} {{gpu}}, all": f"({_DCGM_MEMORY}) * 2^20",
+            },
+            unit="bytes",
+        ),
+        Panel(
+            "Slowed down",
+            {
+                "{{instance}} {{gpu}}, heat": "rate(DCGM_FI_DEV_THERMAL_VIOLATION[$__rate_interval]) / 1e9",
+                "{{instance}} {{gpu}}, power": "rate(DCGM_FI_DEV_POWER_VIOLATION[$__rate_interval]) / 1e9",
+            },
+            "The part of the time in which the clock was lowered. Power: usual at full load on cards with a low limit. "
+            "Heat: look at the cooling.",
+            unit="percentunit",
+        ),
+        Panel(
+            "Temperature",
+            {
+                "{{instance}} {{gpu}}": "DCGM_FI_DEV_GPU_TEMP",
+                "{{instance}} {{gpu}}, memory": "DCGM_FI_DEV_MEMORY_TEMP",
+            },
+            unit="celsius",
+        ),
+        Panel(
+            "Power and clock",
+            {
+                "{{instance}} {{gpu}}, watts": "DCGM_FI_DEV_POWER_USAGE",
+                "{{instance}} {{gpu}}, MHz": "DCGM_FI_DEV_SM_CLOCK",
+            },
+        ),
+        Panel(
+            "Faults",
+            {
+                "{{instance}} {{gpu}}, Xid {{xid}}": 'DCGM_EXP_XID_ERRORS_COUNT{xid!~"|0"}',
+                "{{instance}} {{gpu}}, double-bit errors": "increase(DCGM_FI_DEV_ECC_DBE_VOL_TOTAL[$__rate_interval])",
+                "{{instance}} {{gpu}}, rows remapped": "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS",
+            },
+            "Xids: of the last five minutes. Any of them is worth a look at the kernel's log.",
+        ),
+    ],
+    "Machines": [
+        Panel(
+            "CPU",
+            {"{{instance}}": '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[$__rate_interval]))'},
+            unit="percentunit",
+        ),
+        Panel(
+            "Free on disks",
+            {"{{instance}} {{mountpoint}}": _FREE_ON_DISKS},
+            "Models, logs and Prometheus' own data are on them.",
+            unit="percentunit",
+        ),
+        Panel(
+            "Free on volumes",
+            {
+                "{{namespace}} {{persistentvolumeclaim}}": "kubelet_volume_stats_available_bytes"
+                " / kubelet_volume_stats_capacity_bytes"
+            },
+            "In Kubernetes.",
+            unit="percentunit",
         ),
     ],
 }

@@ -27,9 +27,11 @@ _MAX_URL: Final = 64 * 2**10
 _BYTES_PER_CHARACTER: Final = 12
 
 # From outside a string: everything up to a string that may be long, has many escapes or does not end here.
-_SHORT_STRINGS: Final = re.compile(rb'(?:[^"]++|"[^"\\]{0,1024}+(?:\\.[^"\\]{0,62}+){0,16}+")*+', re.DOTALL)
-_SHORT_STRINGS_AT_LAST: Final = re.compile(rb'(?:[^"]++|"[^"\\]{0,64}+(?:\\.[^"\\]{0,14}+){0,2}+")*+', re.DOTALL)
-_TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+# Groups are atomic: before CPython 3.11.5, and so in Debian 12, a possessive quantifier of a group keeps what its last,
+# unsuccessful attempt has read (https://github.com/python/cpython/issues/106052).
+_SHORT_STRINGS: Final = re.compile(rb'(?>(?:[^"]++|"[^"\\]{0,1024}+(?>(?:\\.[^"\\]{0,62}+){0,16})")*)', re.DOTALL)
+_SHORT_STRINGS_AT_LAST: Final = re.compile(rb'(?>(?:[^"]++|"[^"\\]{0,64}+(?>(?:\\.[^"\\]{0,14}+){0,2})")*)', re.DOTALL)
+_TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?>(?:\\.[^"\\]*+)*)', re.DOTALL)
 
 
 class LongStrings:

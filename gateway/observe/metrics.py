@@ -18,6 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from gateway.in_flight import InFlightLimiter
 from gateway.observe.access_log import FinishedRequest
+from gateway.observe.cpu_metrics import CpuMetrics
 
 # Upper bounds in seconds, from the time to tokenise a text to the default deadline.
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -54,6 +55,7 @@ class Metrics:
         if not self._multiprocess:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)
+        self._cpu = CpuMetrics(registry)
         requests = Counter("pe_requests_total", "Requests answered.", ["route", "status"], registry=registry)
         duration = Histogram(
             "pe_request_seconds", "Duration of a request.", ["route"], buckets=_BUCKETS, registry=registry
@@ -117,6 +119,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The metrics of all workers, added up, in Prometheus' text format."""
+        self._cpu.update()
         if not self._multiprocess:
             return generate_latest(self._registry)
         all_workers = CollectorRegistry()
@@ -156,6 +159,7 @@ class Metrics:
             if request.error in _REFUSALS:
                 self._refused(request.error).inc()
         self._update_cache_metrics()
+        self._cpu.update()
 
     def _update_cache_metrics(self) -> None:
         if (hits := self._cache.hits) != self._known_hits:

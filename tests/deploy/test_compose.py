@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.serving import decode_limits
 from gateway.settings import Settings
@@ -15,7 +16,7 @@ from tests.deploy import compose_file
 from tests.deploy.compose_file import ROOT, UnsetVariableError, seconds
 from tests.deploy.images.dockerfile import stages
 
-PROFILES = ("gpu", "cpu")
+PROFILES = ("gpu,dcgm", "cpu")
 
 
 @pytest.fixture(params=PROFILES)
@@ -71,6 +72,17 @@ def test_each_gpu_can_have_a_triton() -> None:
 def test_one_gpu_can_be_chosen() -> None:
     services = compose_file.load({"COMPOSE_PROFILES": "gpu", "PE_GPU": "GPU-1"})["services"]
     assert gpus(services["export"]) == gpus(services["triton"]) == ["GPU-1"]
+
+
+def test_dcgms_exporter_has_our_counters_and_prometheus_asks_it() -> None:
+    services = compose_file.load({**compose_file.defaults(), "COMPOSE_PROFILES": "gpu,dcgm"})["services"]
+    exporter = services["dcgm-exporter"]
+    (mounted,) = exporter["volumes"]
+    assert mounted == f"./monitoring/dcgm-counters.csv:{exporter['environment']['DCGM_EXPORTER_COLLECTORS']}:ro,z"
+    assert exporter["networks"] == ["inside"]
+    config = yaml.safe_load((ROOT / "deploy/monitoring/prometheus.yaml").read_text())
+    (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "dcgm")
+    assert job["dns_sd_configs"][0]["names"] == ["dcgm-exporter"]
 
 
 def gpus(service: dict[str, Any]) -> list[str]:

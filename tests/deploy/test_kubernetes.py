@@ -29,6 +29,7 @@ COLORS = ("blue-green/blue", "blue-green/green")
 TOPS = (*SERVING, *EXPORTING, *COLORS, "blue-green/front", "kserve", "storage")
 # Of other projects, whose schemas no package that the tests can have carries: README.md lists them as not validated.
 CUSTOM = {"monitoring.coreos.com/v1", "serving.kserve.io/v1beta1"}
+GATEWAY_API = "gateway.networking.k8s.io/v1"  # gateway_api/ has its schemas
 
 Manifest = dict[str, Any]
 
@@ -345,15 +346,19 @@ def with_component(name: str, component: str, folder: Path) -> list[Manifest]:
     manifests = list(yaml.safe_load_all(run.stdout))
     for manifest in manifests:
         assert manifest["metadata"]["namespace"] == "perception-encoder", manifest["metadata"]
-        if manifest["apiVersion"] not in CUSTOM:
+        if manifest["apiVersion"] not in {*CUSTOM, GATEWAY_API}:
             kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
     return manifests
 
 
+def environment(path: str) -> dict[str, str]:
+    lines = (FOLDER / "components" / path).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
 @pytest.mark.parametrize("name", ["overlays/one-gpu", "export/gpu", *COLORS, "kserve"])
 def test_placement_ties_pods_to_one_gpu_product_and_zone(name: str, tmp_path: Path) -> None:
-    lines = (FOLDER / "components/placement/placement.env").read_text().splitlines()
-    values = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    values = environment("placement/placement.env")
     manifests = with_component(name, "placement", tmp_path)
     (spec,) = (
         manifest["spec"]["predictor"]

@@ -1,6 +1,7 @@
 """The files in constraints/: all that an environment installs, each file by its hash."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -93,3 +94,36 @@ def test_the_gateway_stays_small() -> None:
     """What takes gigabytes, or must not share an environment with numpy 2, is in others."""
     assert not pinned("gateway").keys() & {"torch", "onnx", "onnxruntime", "openvino", "nvidia-pytriton", "tensorrt"}
     assert len(pinned("gateway")) < 60
+
+
+# The gateway's image is for both. cykooz-resizer has wheels for x86-64 only, and a marker that says so.
+WITHOUT_WHEELS: Final = {"x86_64": set[str](), "aarch64": {"cykooz-resizer"}}
+
+
+def install(machine: str, path: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """Resolve what the image's Dockerfile installs, for another machine than this one. Nothing is installed."""
+    command: list[str | Path] = [ROOT / ".tools/uv/bin/uv", "pip", "install", "--dry-run", "--target", target]
+    command += ["--python-version", "3.11", "--python-platform", f"{machine}-manylinux_2_36"]  # Debian 12's glibc
+    command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", path]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["build", "gateway", "gateway-image"])
+@pytest.mark.parametrize("machine", WITHOUT_WHEELS)
+def test_the_gateways_packages_have_wheels_for_both_machines(machine: str, name: str, tmp_path: Path) -> None:
+    run = install(machine, ROOT / f"constraints/{name}.txt", tmp_path)
+    assert run.returncode == 0, run.stderr
+    found = {canonicalize_name(line.split()[1].split("==")[0]) for line in run.stderr.splitlines() if " + " in line}
+    assert set(pinned(name)) - found == (WITHOUT_WHEELS[machine] & set(pinned(name)))
+
+
+@pytest.mark.slow
+def test_a_package_without_a_wheel_is_noticed(tmp_path: Path) -> None:
+    text = (ROOT / "constraints/gateway-image.txt").read_text("utf-8")
+    unmarked = text.replace(" ; platform_machine == 'x86_64'", "")
+    assert unmarked != text
+    (tmp_path / "pins.txt").write_text(unmarked)
+    run = install("aarch64", tmp_path / "pins.txt", tmp_path)
+    assert run.returncode != 0
+    assert "cykooz-resizer" in run.stderr

@@ -1,5 +1,6 @@
 """Where an embedded Triton listens, and when it is open."""
 
+import re
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,3 +22,11 @@ def test_all_is_open_when_http_and_metrics_both_accept_connections(tmp_path: Pat
         metrics.listen()
         assert listening.all_open()
     assert SocketEndpoint(tmp_path).all_open()
+
+
+def test_its_quantiles_are_those_of_every_triton() -> None:
+    """The dashboard shows them."""
+    script = (Path(__file__).parents[3] / "deploy/triton/start.sh").read_text()
+    started = re.findall(r"--metrics-config=\S+", script)
+    assert len(started) == 2
+    assert [argument for argument in PortEndpoints(1, 2, 3).arguments() if "metrics-config" in argument] == started

@@ -1,4 +1,4 @@
-"""Prometheus's own tools, of Debian's package."""
+"""Prometheus's own tools, of Debian's packages."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ from tests.tools import find_tool
 
 @pytest.fixture(scope="session")
 def tool() -> dict[str, Path]:
-    """`promtool` and `prometheus`."""
-    return {name: find_tool(name) for name in ("promtool", "prometheus")}
+    """`promtool`, `prometheus` and `prometheus-node-exporter`."""
+    return {name: find_tool(name) for name in ("promtool", "prometheus", "prometheus-node-exporter")}

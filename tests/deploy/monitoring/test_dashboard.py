@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import yaml
 
 from deploy.bench.harness import stack
 from deploy.monitoring import dashboard
+from tests.deploy.monitoring import stand_ins
 from tests.pictures import PHOTOGRAPHS, base64_image, flat
 from tests.running import free_port
 
@@ -68,13 +70,18 @@ class Prometheus:
 
     at = 0.0  # seconds since 1970
 
-    def __init__(self, program: Path, folder: Path, targets: dict[str, str]) -> None:
+    def __init__(self, program: Path, folder: Path, targets: dict[str, list[str]]) -> None:
         config = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
         config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(FOLDER / name) for name in config["rule_files"]]
         for job in config["scrape_configs"]:
-            assert job.pop("dns_sd_configs")
-            job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
+            assert len(found := [job.pop(way) for way in ("dns_sd_configs", "file_sd_configs") if way in job]) == 1, (
+                found
+            )
+            job["static_configs"] = [{"targets": targets.get(job["job_name"], [])}]
+        config["scrape_configs"].append(
+            {"job_name": "kubelet", "static_configs": [{"targets": targets.get("kubelet", [])}]}
+        )
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
         self._url = f"http://127.0.0.1:{(port := free_port())}"
         self._log = (folder / "prometheus.log").open("wb")
@@ -114,26 +121,51 @@ class Prometheus:
 
 
 @contextmanager
-def running(program: Path, folder: Path, served: stack.Stack) -> Iterator[Prometheus]:
-    prometheus = Prometheus(
-        program, folder, {"gateway": served.url.removeprefix("http://"), "triton": served.triton_metrics}
-    )
+def running(program: Path, folder: Path, targets: dict[str, list[str]]) -> Iterator[Prometheus]:
+    prometheus = Prometheus(program, folder, targets)
     try:
         yield prometheus
     finally:
         prometheus.stop()
 
 
+@contextmanager
+def node_exporter(program: Path, folder: Path) -> Iterator[str]:
+    """A real one, of this machine; its address."""
+    address = f"127.0.0.1:{free_port()}"
+    with (folder / "node-exporter.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, f"--web.listen-address={address}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 @pytest.fixture(scope="module")
 def prometheus(tool: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """It has watched the real stack answer, refuse and fail for some seconds."""
+    """It has watched the real stack answer, refuse and fail for some seconds, and the machine."""
     folder = tmp_path_factory.mktemp("monitored")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PE_MAX_IN_FLIGHT", "4")
         patch.setenv("PE_MAX_BODY_BYTES", "1000000")
         with (
             stack.start(ROOT / "model_repository", folder, None) as served,
-            running(tool["prometheus"], folder, served) as prometheus,
+            node_exporter(tool["prometheus-node-exporter"], folder) as node,
+            stand_ins.serving(FOLDER / "dcgm-counters.csv") as (dcgm, kubelet),
+            running(
+                tool["prometheus"],
+                folder,
+                {
+                    "gateway": [served.url.removeprefix("http://")],
+                    "triton": [served.triton_metrics],
+                    "node": [node],
+                    "dcgm": [dcgm],
+                    "kubelet": [kubelet],
+                },
+            ) as prometheus,
         ):
             asyncio.run(traffic(served.url, 9))
             prometheus.at = time.time()
@@ -168,7 +200,7 @@ async def traffic(url: str, seconds: float) -> None:
 @pytest.mark.parametrize(("panel", "expr"), QUERIES, ids=[f"{panel.title}-{expr[:20]}" for panel, expr in QUERIES])
 def test_every_query_returns_what_the_stack_exposes(prometheus: Prometheus, panel: dashboard.Panel, expr: str) -> None:
     samples = prometheus.query(expr)
-    if panel.gpu:
+    if panel.needs_gpu:
         assert samples == []  # this Triton sees none; that the query can be parsed is all there is to test
         return
     assert samples, "no data"
@@ -184,6 +216,14 @@ def test_legends_name_labels_that_are_there(prometheus: Prometheus) -> None:
             names = {part.split("}}")[0] for part in legend.split("{{")[1:]}
             for sample in prometheus.query(expr):
                 assert names <= set(sample["metric"]), panel.title
+
+
+@pytest.mark.triton
+def test_what_alerts_ask_for_is_exposed(prometheus: Prometheus) -> None:
+    names = set(re.findall(r"\b(?:pe|nv|node|kubelet|DCGM)_[a-zA-Z_]+", (FOLDER / "alerts.yaml").read_text()))
+    assert {"pe_cpus", "nv_inference_count", "node_filesystem_readonly"} <= names
+    missing = {name for name in names if not prometheus.query(name)}
+    assert missing == {name for name in names if name.startswith("nv_gpu_")}
 
 
 @pytest.mark.triton
@@ -209,6 +249,13 @@ def test_it_shows_what_happened(prometheus: Prometheus) -> None:
     assert value("Tritons that each gateway uses") == 1
     assert value("Calls to Triton by result", result="Ok") > 0
     assert value("Calls made again") == 0
+    assert value("CPUs in use", process="server") > 0
+    assert value("CPUs in use", process="decoder") > 0
+    assert 0 < value("CPU") <= 1
+    assert value("Memory of all programs", gpu="1") == 50 * 2**20
+    assert 0 < value("Slowed down", gpu="0") < 1
+    assert value("Free on volumes") == 0.6
+    assert 0 < value("Slowest in a hundred, in the queue", model="PE-Demo-T8-64-vision") < 30
 
 
 @pytest.mark.triton
@@ -218,4 +265,8 @@ def test_the_rules_run_and_none_is_wrong(prometheus: Prometheus) -> None:
     active = {rule["name"] for rule in group["rules"] if rule["state"] != "inactive"}
     assert "Refusing" in active
     # On a busy machine it may well be slow and saturated, and late for a scrape.
-    assert active <= {"Refusing", "Slow", "Saturated", "GatewayDown", "TritonDown"}
+    assert active <= {
+        *("Refusing", "Slow", "Saturated", "GatewayDown", "TritonDown"),
+        *("GatewayCpuFull", "MachineCpuFull", "DiskFull", "ExporterDown"),
+        *("GpuBroken", "GpuXid"),  # which the stand-in has
+    }

@@ -69,3 +69,15 @@ def test_the_gateways_metrics_are_those_that_are_shown() -> None:
     assert len(shown) >= 6
     assert shown == exposed
     assert set(re.findall(r"\bpe_\w+(?<!_bucket)\b", (FOLDER / "alerts.yaml").read_text())) <= exposed
+
+
+def test_dcgms_exporter_counts_what_is_shown_and_no_more() -> None:
+    lines = (FOLDER / "dcgm-counters.csv").read_text().splitlines()
+    counters = [[field.strip() for field in line.split(",")] for line in lines if not line.startswith("#")]
+    assert {len(fields) for fields in counters} == {3}, "the exporter refuses any other number of fields"
+    assert {kind for _, kind, _ in counters} == {"counter", "gauge"}
+    names = [name for name, _, _ in counters]
+    used = re.findall(r"\bDCGM_\w+", FILE.read_text() + (FOLDER / "alerts.yaml").read_text())
+    assert len(names) == len(set(names)) > 6
+    assert set(names) == set(used)
+    assert not any(name.startswith("DCGM_FI_PROF_") for name in names), "profiling needs CAP_SYS_ADMIN"
