@@ -21,15 +21,16 @@ const FIRST = {
 };
 
 /**
- * @typedef {{id: string, name: string, source: File | string | null, embedding: Float32Array | null, image: string | null,
+ * @typedef {{id: string, place: number, name: string, source: File | string | null, embedding: Float32Array | null, image: string | null,
  * error: string | null, found: object[] | null}} Item
- * `source`: a file or an address; null: its embedding comes from the search. `image`: the URL of a small copy.
- * `found`: null until the classes are known.
+ * `place`: among all that were chosen, since requests are not done in their order. `source`: a file or an address; null:
+ * its embedding comes from the search. `image`: the URL of a small copy. `found`: null until the classes are known.
  */
 
 let variant = null; // {name, logitScale, kind}
 let limits = { max_items: 16, max_texts: 16, max_body_bytes: Infinity };
-let items = []; // done, in the order they came
+let items = []; // done, in the order of their places
+let places = 0; // that were given
 let cleared = []; // those of the last "Clear", until others are added
 let known = new Map(); // prompt -> embedding, of this variant
 let tooLong = new Set(); // prompts that the model does not read to their end
@@ -133,7 +134,7 @@ async function addSearched() {
     return showTrouble("classify-trouble", said);
   }
   showTrouble("classify-trouble", null);
-  for (const picture of wanted) keep({ id: picture.id, name: picture.name, source: null }, picture.embedding, picture.thumbnail);
+  for (const { id, name, embedding, thumbnail } of wanted) keep({ id, place: places++, name, source: null }, embedding, thumbnail);
   render();
 }
 
@@ -141,7 +142,7 @@ async function add(wanted) {
   if (!variant || wanted.length === 0) return;
   if (adding) return showTrouble("classify-trouble", "Pictures are being added. Wait for them, or cancel.");
   const have = new Set(items.map(({ id }) => id));
-  const fresh = wanted.filter(({ id }) => !have.has(id) && have.add(id));
+  const fresh = wanted.filter(({ id }) => !have.has(id) && have.add(id)).map((item) => ({ ...item, place: places++ }));
   if (fresh.length === 0) return showTrouble("classify-trouble", "These pictures are all here already.");
   showTrouble("classify-trouble", null);
   const controller = (adding = new AbortController());
@@ -285,6 +286,7 @@ function render() {
   $("classify-clear").hidden = !some;
   $("classify-undo").hidden = cleared.length === 0;
   $("classified").hidden = !some;
+  items.sort((a, b) => a.place - b.place);
   for (const item of items) item.found ??= item.embedding && classes.length ? classify(item.embedding, classes, variant.logitScale) : null;
   const rows = items.map(({ name, image, error, found }) => ({ name, image, error, found: found ?? [] }));
   table.show(rows, classes.map(({ name }) => name));
