@@ -1,7 +1,8 @@
 // Comma-separated values (RFC 4180) that a spreadsheet opens without running what a file's name says.
 
 const BYTE_ORDER_MARK = "\ufeff"; // without it, Excel does not read UTF-8
-const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/; // https://owasp.org/www-community/attacks/CSV_Injection
+// https://owasp.org/www-community/attacks/CSV_Injection
+const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;
 const TO_QUOTE = /[",;\t\r\n]/; // spreadsheets in some languages separate by semicolons
 
 /**
