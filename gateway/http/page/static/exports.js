@@ -37,6 +37,11 @@ export function startExport(current) {
     "export-csv": ["embeddings.csv", ({ pictures }) => embeddingsCsv(pictures)],
     "export-ranking": ["ranking.csv", ({ ranked }) => rankingCsv(ranked)],
   };
+  $("export").addEventListener("click", () => {
+    const open = $("export").getAttribute("aria-expanded") !== "true";
+    $("export").setAttribute("aria-expanded", String(open));
+    $("export-files").hidden = !open;
+  });
   for (const [id, [name, make]] of Object.entries(offers)) {
     $(id).addEventListener("click", () => {
       const now = current();
