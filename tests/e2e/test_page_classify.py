@@ -209,7 +209,8 @@ def test_counts_filter_and_columns_sort(page: Page) -> None:
     expect(page.locator("#classified-text")).to_have_text(f"{found['star']} of 36 pictures")
     star.click()  # again: all
     classified(page, 36)
-    for column, of in {"file": str, "class": str, "probability": number, "similarity": number}.items():
+    columns: dict[str, Callable[[str], Any]] = {"file": str, "class": str, "probability": number, "similarity": number}
+    for column, of in columns.items():
         head = page.locator(f"th.{column}")
         head.get_by_role("button").click()
         first = "descending" if of is number else "ascending"
