@@ -37,8 +37,23 @@ from gateway.texts.embedder import TextEmbedder
 
 _DESCRIPTION: Final = (
     "Image and text embeddings by Meta's Perception Encoder, compatible with Roboflow Inference. "
-    f"Images may be {ACCEPTED_TEXT.replace(' and ', ' or ')}; of an animation, the first frame is embedded."
+    "Both are vectors of unit length in one space, so the dot product of two is their cosine similarity.\n\n"
+    f"Images may be {ACCEPTED_TEXT.replace(' and ', ' or ')}; of an animation, the first frame is embedded. "
+    "An image is sent as base64 or as a URL in JSON, as a file in a form, or as the body. "
+    "`GET /info` lists the loaded variants and the limits of one request."
 )
+_TAGS: Final = [
+    {
+        "name": "Roboflow",
+        "description": "The requests and answers of Roboflow Inference. `inference-sdk` works unchanged.",
+    },
+    {"name": "Zero-shot classification", "description": "This project's own endpoint."},
+    {
+        "name": "OpenAI",
+        "description": "OpenAI's embeddings interface, for texts and images. Its clients take `/v1` as their base URL.",
+    },
+    {"name": "Operation", "description": "Health, information and metrics, for operators and orchestrators."},
+]
 _EXPOSED_HEADERS: Final = (
     "Server-Timing",
     "X-Request-Id",
@@ -81,6 +96,7 @@ def create_app(
         title="Perception Encoder Server",
         version=health.gateway_version(),
         description=_DESCRIPTION,
+        openapi_tags=_TAGS,
         lifespan=lifespan,
         # FastAPI's own telemetry is off, because gateway/observe/ measures the same.
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -94,11 +110,11 @@ def create_app(
     # `include_router` would build these routes again, during the first request: 40 ms of CPU.
     for router in (roboflow.router, classify.router, openai.router, health.router):
         app.router.routes += router.routes
-    docs.install(app)
+    docs.install(app, settings.playground)
     if settings.playground:
         page.install(app)
     error_responses.install(app)
-    openapi.install(app)
+    openapi.install(app, context.keys)
     # The middleware that is added last is the first to see a request.
     app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *classify.router.routes, *openai.router.routes])
     app.add_middleware(Admission, context=context)

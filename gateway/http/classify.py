@@ -45,6 +45,7 @@ router = APIRouter(
 
 @router.post(
     "/classify",
+    summary="Find the most probable of given classes for each image",
     response_model=ClassifyResponse,
     responses=NOT_ACCEPTABLE,
     openapi_extra=body(
@@ -68,7 +69,7 @@ router = APIRouter(
     ),
 )
 async def classify(request: Request) -> Response:
-    """Find the most probable of given classes for each image.
+    """Send images, and classes as names or with prompts of their own. No training is needed.
 
     The embedding of a class is the mean of the embeddings of its prompts. Probabilities are the softmax over all given
     classes, so they say nothing about classes that were not given. `X-Truncated` lists the indices of classes with a

@@ -99,27 +99,28 @@ class Registry(BaseModel):
 router = APIRouter(tags=["Operation"])
 
 
-@router.get("/healthz", response_model=Health)
+@router.get("/healthz", summary="Check that the process is alive", response_model=Health)
 async def healthz() -> Response:
-    """Report that the process is alive. The models do not matter, because restarting the gateway cannot repair them."""
+    """A liveness probe. The models do not matter, because restarting the gateway cannot repair them."""
     return json_response({"status": "healthy"})
 
 
 @router.get(
     "/readiness",
+    summary="Check that every model answers",
     response_model=Readiness,
     responses={503: {"model": Readiness, "description": "A model does not answer, or the server is stopping."}},
 )
 async def readiness(request: Request) -> Response:
-    """Report whether every model answers now. Load makes no difference."""
+    """A readiness probe. An idle model is asked now. Load makes no difference."""
     context = context_of(request.app)
     ready = not context.drain.begun and await context.encoder.ready()
     return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
 
-@router.get("/info", response_model=Info)
+@router.get("/info", summary="Describe the loaded variants and the limits", response_model=Info)
 async def info(request: Request) -> Response:
-    """Report name and version as the incumbent does, the loaded variants, and the limits of one request."""
+    """Name and version as Roboflow's server reports them, the loaded variants, and the limits of one request."""
     context = context_of(request.app)
     return json_response(
         {
@@ -136,15 +137,15 @@ async def info(request: Request) -> Response:
     )
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", summary="Read the metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Report the metrics of all workers, in Prometheus text format."""
+    """The metrics of all workers, in Prometheus text format."""
     return Response(context_of(request.app).metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-@router.get("/model/registry", response_model=Registry)
+@router.get("/model/registry", summary="List the loaded variants", response_model=Registry)
 async def registry(request: Request) -> Response:
-    """Report the loaded variants in the incumbent's form. Triton's own metrics report GPU memory."""
+    """The loaded variants in the form of Roboflow's server. Triton's own metrics report GPU memory."""
     models = [
         {
             "model_id": f"perception_encoder/{name}",

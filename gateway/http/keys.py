@@ -38,6 +38,11 @@ class ApiKeys:
         self._open_paths = _OPEN_PATHS | {_METRICS} if open_metrics else _OPEN_PATHS
 
     @property
+    def configured(self) -> bool:
+        """Whether this server has keys, or a file for them."""
+        return bool(self._fixed) or self._file is not None
+
+    @property
     def _digests(self) -> list[bytes]:
         return self._fixed if self._file is None else self._fixed + self._file.digests
 
@@ -50,7 +55,7 @@ class ApiKeys:
         Raises:
             Unauthorized: the request has no key, or a wrong one.
         """
-        if not self._digests or self._is_open(scope):
+        if not self._digests or self.is_open(scope["method"], scope["path"]):
             return True
         if (key := _in_query(scope) or _in_header(scope)) is not None:
             self._require(key)
@@ -88,9 +93,9 @@ class ApiKeys:
         matches = [hmac.compare_digest(asked, known) for known in self._digests]
         return asked if any(matches) else None
 
-    def _is_open(self, scope: Scope) -> bool:
-        path: str = scope["path"]
-        return scope["method"] in ("GET", "HEAD") and (path in self._open_paths or path.startswith(_OPEN_PREFIXES))
+    def is_open(self, method: str, path: str) -> bool:
+        """Whether a request needs no key although the server has keys."""
+        return method in ("GET", "HEAD") and (path in self._open_paths or path.startswith(_OPEN_PREFIXES))
 
 
 def _in_query(scope: Scope) -> str | None:

@@ -148,6 +148,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS, route
 
 @router.post(
     "/embeddings",
+    summary="Embed texts and images",
     response_model=EmbeddingsResponse,
     openapi_extra=body(
         EmbeddingsRequest,
@@ -158,7 +159,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_ERRORS, route
     ),
 )
 async def embeddings(request: Request) -> Response:
-    """Embed texts and images, in the order of the input.
+    """Send one item or a list. An image is a `data:` URL, or an object with `image`. Embeddings are in order.
 
     `X-Truncated` lists the indices of texts that were longer than the model's context.
     """
@@ -184,17 +185,17 @@ def _embedding(index: int, row: object) -> dict[str, object]:
     return {"object": "embedding", "index": index, "embedding": row}
 
 
-@router.get("/models", response_model=ModelList)
+@router.get("/models", summary="List the loaded variants", response_model=ModelList)
 async def models(request: Request) -> Response:
-    """List the loaded variants."""
+    """The loaded variants as OpenAI's clients list models. Each name is a value for `model`."""
     context = context_of(request.app)
     data = [_model(spec, context.started_at) for spec in context.encoder.specs.values()]
     return json_response({"object": "list", "data": data})
 
 
-@router.get("/models/{model}", response_model=Model)
+@router.get("/models/{model}", summary="Describe one loaded variant", response_model=Model)
 async def model(request: Request, model: str) -> Response:
-    """Report one loaded variant."""
+    """One variant as OpenAI's clients retrieve a model. A variant that is not loaded is a 404."""
     context = context_of(request.app)
     return json_response(_model(context.service.select(model), context.started_at))
 

@@ -8,6 +8,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from gateway.http.keys import ApiKeys
+
 _REFERENCE: Final = "#/components/schemas/{model}"
 FILE: Final = {"type": "string", "format": "binary"}
 FILES: Final = {"type": "array", "items": FILE}
@@ -19,6 +21,13 @@ PICTURE: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQMAAADaua+7AAAABlBMVEX////cHh7/Hx2WAAAAOElEQVR42mXMsQ2AMBAEwdGZgJASqNS14U5cAiEB0pOblSZd1jpK"
     "mivI5szuCH4ed14zoDQ11tsHZXMJG8EbxRYAAAAASUVORK5CYII="
 )
+
+
+_API_KEY: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "One of this server's keys. It is also read from the query or the body, as `api_key`.",
+}
 
 
 class ErrorMessage(BaseModel):
@@ -161,11 +170,7 @@ def body(
         content[media_type] = {"schema": FILE}
     for media_type, parts in (forms or {}).items():
         content[media_type] = {"schema": _form(wire, parts)}
-    # Both are documented, because only servers with keys need one.
-    extra: dict[str, Any] = {
-        "requestBody": {"required": True, "content": content},
-        "security": [{}, {"ApiKey": []}],
-    }
+    extra: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
     if answers:
         extra["responses"] = {"200": {"content": {answers: {"schema": FILE}}}}
     return extra
@@ -184,8 +189,8 @@ def _form(wire: type[BaseModel], parts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Add the schemas of the bodies to the app's OpenAPI document."""
+def install(app: FastAPI, keys: ApiKeys) -> None:
+    """Add to the app's OpenAPI document: the schemas of the bodies, and what needs a key of this server."""
     generate = app.openapi
 
     @cache  # Generating the document takes 10 ms of the event loop.
@@ -198,7 +203,12 @@ def install(app: FastAPI) -> None:
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
         components.setdefault("schemas", {}).update(definitions["$defs"])
-        components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer"}}
+        if keys.configured:
+            components["securitySchemes"] = {"ApiKey": _API_KEY}
+            for path, methods in document["paths"].items():
+                for method, operation in methods.items():
+                    if not keys.is_open(method.upper(), path):
+                        operation["security"] = [{"ApiKey": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # as in FastAPI's documentation

@@ -73,6 +73,7 @@ router = APIRouter(
 
 @router.post(
     "/embed_image",
+    summary="Embed images",
     response_model=EmbeddingResponse,
     dependencies=[DOCUMENTED_VARIANT],
     openapi_extra=body(
@@ -88,7 +89,11 @@ router = APIRouter(
     ),
 )
 async def embed_image(request: Request) -> Response:
-    """Embed images: from JSON, from an image file as the body, or from a form's parts named `image`."""
+    """Send images in JSON, as an image file that is the body, or as a form's parts named `image`.
+
+    The answer has one embedding of unit length for each image, in order. With `Accept: application/x-npy` it is one
+    array file of float32 [N, D] for `numpy.load`. `Server-Timing` has the milliseconds of each stage.
+    """
     start = time.perf_counter()
     check_incumbent_query(request)
     variant, encoding_format, images = await _images(request)
@@ -100,6 +105,7 @@ async def embed_image(request: Request) -> Response:
 
 @router.post(
     "/embed_text",
+    summary="Embed texts",
     response_model=EmbeddingResponse,
     openapi_extra=body(
         EmbedTextRequest,
@@ -109,7 +115,11 @@ async def embed_image(request: Request) -> Response:
     ),
 )
 async def embed_text(request: Request) -> Response:
-    """Embed texts. `X-Truncated` lists the indices of texts that were longer than the model's context."""
+    """Send one text or a list. The answer has one embedding of unit length for each text, in order.
+
+    `X-Truncated` lists the indices of texts that were longer than the model's context. With
+    `Accept: application/x-npy` the answer is one array file of float32 [N, D] for `numpy.load`.
+    """
     start = time.perf_counter()
     check_incumbent_query(request)
     form, request = await has_form(request)
@@ -126,6 +136,7 @@ async def embed_text(request: Request) -> Response:
 
 @router.post(
     "/compare",
+    summary="Compare one image or text with others",
     response_model=CompareResponse,
     responses=NOT_ACCEPTABLE,
     openapi_extra=body(
@@ -144,7 +155,7 @@ async def embed_text(request: Request) -> Response:
     ),
 )
 async def compare(request: Request) -> Response:
-    """Compare one image or text with others by cosine similarity.
+    """The answer has the cosine similarity of `subject` to each `prompt`, in order, or by name if prompts are named.
 
     `X-Truncated` lists the texts that were longer than the model's context: `subject`, and indices of prompts.
     """

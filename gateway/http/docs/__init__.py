@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from gateway.http.static import secured, serve
 
 _FILES: Final = Path(__file__).parent / "static"
+_LINK: Final = b'<a href="./">Try it in the browser</a>'
 _SWAGGER: Final = Path(fastapi_offline.__file__).parent / "static"
 
 # Swagger UI shows small pictures as data: URLs. The rest is as strict as the playground's policy.
@@ -19,10 +20,16 @@ _POLICY: Final = (
 )
 
 
-def install(app: FastAPI) -> None:
-    """Add the page, and its files below `/docs/`."""
+def install(app: FastAPI, playground: bool) -> None:
+    """Add the page, and its files below `/docs/`.
+
+    Args:
+        playground: whether there is a playground for the page to link to.
+    """
 
     page = (_FILES / "index.html").read_bytes()  # Opening a file takes a thread, and three times as long.
+    if not playground:
+        page = page.replace(_LINK, b"")
 
     @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
     async def docs(request: Request) -> Response:

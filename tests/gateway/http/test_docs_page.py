@@ -17,10 +17,15 @@ def test_the_page_and_all_that_it_names_are_served(make_client: MakeClient, pref
     assert page.status_code == 200
     assert "unsafe" not in page.headers["content-security-policy"]
     named = re.findall(r'(?:href|src)="([^"]+)"', page.text)
-    assert len(named) == 6
+    assert len(named) == 8
     for path in named:
         assert client.get(f"{prefix}/{path}").status_code == 200, path
         assert "://" not in path
+
+
+def test_it_links_to_the_playground_where_there_is_one(make_client: MakeClient) -> None:
+    assert '<a href="./">' in make_client().get("/docs").text
+    assert '<a href="./">' not in make_client(playground=False).get("/docs").text
 
 
 def test_it_is_one_of_two_pages_at_most(client: TestClient) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from gateway import errors
@@ -48,6 +50,34 @@ def test_every_operation_says_what_it_does_and_what_it_answers(document: dict[st
             assert response["description"], (name, status)
             for kind, content in response["content"].items():
                 assert content["schema"], (name, status, kind)
+
+
+def test_every_operation_has_a_summary_of_its_own_and_every_tag_is_described(document: dict[str, Any]) -> None:
+    described = {tag["name"] for tag in document["tags"] if tag["description"]}
+    for name, operation in operations(document):
+        assert set(operation["tags"]) <= described, name
+        of_the_function = (
+            operation["operationId"].split("_perception_encoder")[0].split("_v1")[0].replace("_", " ").title()
+        )
+        assert operation["summary"] != of_the_function, name
+        assert not operation["summary"].istitle(), f"{name}: FastAPI's own summary is the function's name"
+
+
+def test_what_needs_a_key_is_locked_where_there_are_keys(
+    document: dict[str, Any], make_client: MakeClient, tmp_path: Path
+) -> None:
+    assert "securitySchemes" not in document["components"]
+    assert not any("security" in operation for _, operation in operations(document))
+    (tmp_path / "keys").write_text("a-key\n")
+    for keys in ({"api_keys": frozenset({SecretStr("a-key")})}, {"api_keys_file": tmp_path / "keys"}):
+        for metrics_open in (True, False):
+            client = make_client(**keys, metrics_open=metrics_open)
+            locked = client.get("/openapi.json").json()
+            validate(locked)
+            for name, operation in operations(locked):
+                method, path = name.split()
+                refused = client.request(method, path).status_code == 401
+                assert ("security" in operation) is refused, name
 
 
 def test_every_field_has_a_description_and_an_example_that_fits(document: dict[str, Any]) -> None:

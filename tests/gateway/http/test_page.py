@@ -24,7 +24,7 @@ def test_the_page_is_served_under_a_policy_that_allows_this_server_alone(client:
 
 def test_all_that_it_names_is_served(client: TestClient) -> None:
     named = set(re.findall(r'(?:href|src)="(page/[^"]+)"', client.get("/").text))
-    assert named == {"page/icon.svg", "page/style.css", "page/app.js"}
+    assert named == {"page/icon.svg", "page/style.css", "page/classify.css", "page/export.css", "page/app.js"}
     for script in STATIC.glob("*.js"):
         named |= {f"page/{name}" for name in re.findall(r'from "\./([\w.]+)"', script.read_text())}
     named |= {

@@ -4,12 +4,16 @@ const TRIES = 5; // where the server says that another try makes sense; each tim
 const LONGEST_WAIT = 30; // seconds
 const KEY = "api-key"; // in sessionStorage: this tab alone, until it is closed
 
-/** What went wrong, as a sentence to show. `index`: the picture at fault, where several were sent. */
+/**
+ * What went wrong, as a sentence to show. `index`: the picture at fault, where several were sent. `said`: the server's
+ * own words.
+ */
 export class ApiError extends Error {
-  constructor(message, { status = 0, index = null } = {}) {
+  constructor(message, { status = 0, index = null, said = null } = {}) {
     super(message);
     this.status = status;
     this.index = index;
+    this.said = said;
   }
 }
 
@@ -30,12 +34,15 @@ export async function info(signal) {
 
 /**
  * Embeddings of pictures, in order: [{rows: Float32Array[], timing}].
- * @param {Blob[]} files sent as they are
+ * @param {(Blob | string)[]} files sent as they are; an address is read by the server
  * @param {{variant: string, signal?: AbortSignal, onWait?: (seconds: number) => void, tries?: number}} options
  */
 export async function embedPictures(files, options) {
   const form = new FormData();
-  for (const file of files) form.append("image", file, file.name || "picture");
+  for (const file of files) {
+    if (typeof file === "string") form.append("image", file);
+    else form.append("image", file, file.name || "picture");
+  }
   const query = new URLSearchParams({ perception_encoder_version_id: options.variant });
   return embeddings(`perception_encoder/embed_image?${query}`, { body: form, ...options });
 }
@@ -105,7 +112,7 @@ async function inWords(response) {
   } catch {
     // a proxy's page, say
   }
-  const said = body.message ?? (typeof body.detail === "string" ? body.detail : body.detail?.[0]?.msg);
+  const said = body.message ?? (typeof body.detail === "string" ? body.detail : body.detail?.[0]?.msg) ?? null;
   const index = body.index ?? null;
   const words = {
     413: "That is more than this server takes in one request.",
@@ -115,8 +122,8 @@ async function inWords(response) {
     504: "The answer took too long.",
   }[status];
   const picture = status === 400 && said?.startsWith("Could not load input image.");
-  if (picture) return new ApiError("This file is not a picture that the server can read.", { status, index });
-  return new ApiError(words ?? said ?? `The server answered with an error (${status}).`, { status, index });
+  if (picture) return new ApiError("This file is not a picture that the server can read.", { status, index, said });
+  return new ApiError(words ?? said ?? `The server answered with an error (${status}).`, { status, index, said });
 }
 
 /** Seconds, from `Retry-After`'s seconds or date. */
@@ -144,7 +151,8 @@ export function readNpy(buffer) {
   if (!header.includes("'<f4'") || !shape) throw new ApiError("The server's answer is not an array of embeddings.");
   const [rows, columns] = [Number(shape[1]), Number(shape[2])];
   const values = new Float32Array(buffer.slice(start + length));
-  return Array.from({ length: rows }, (_, row) => values.subarray(row * columns, (row + 1) * columns));
+  // Each a copy: where a view is kept in the browser's database, the whole array is kept with it.
+  return Array.from({ length: rows }, (_, row) => values.slice(row * columns, (row + 1) * columns));
 }
 
 function pause(seconds, signal) {

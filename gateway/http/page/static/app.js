@@ -1,11 +1,12 @@
-// The playground: one page, two parts, and what they share: the model, the key, what is dropped and pasted.
+// The playground: one page, three parts, and what they share: the model, the key, what is dropped and pasted.
 
 import * as api from "./api.js";
+import * as classify from "./classify.js";
 import * as compare from "./compare.js";
 import { $, element, showTrouble } from "./dom.js";
 import * as search from "./search.js";
 
-const PARTS = { compare, search };
+const PARTS = { compare, search, classify };
 let part = "compare";
 let model = null; // that was chosen
 const told = {}; // by part, the model that it knows of
@@ -34,7 +35,8 @@ function startTabs() {
       $(`tab-${next}`).focus();
     });
   }
-  show(location.hash === "#search" ? "search" : "compare");
+  const asked = location.hash.slice(1);
+  show(Object.hasOwn(PARTS, asked) ? asked : "compare");
 }
 
 function startDropping() {
@@ -54,7 +56,7 @@ function startDropping() {
     PARTS[part].drop(event.dataTransfer);
   });
   addEventListener("paste", (event) => {
-    if (part === "compare" && event.clipboardData && compare.paste(event.clipboardData)) event.preventDefault();
+    if (event.clipboardData && PARTS[part].paste?.(event.clipboardData, event.target)) event.preventDefault();
   });
 }
 
@@ -95,7 +97,7 @@ function use(chosen) {
   tell();
 }
 
-/** The part that is shown, of the model. The other one learns of it when it is shown: it need not ask anything before. */
+/** The part that is shown, of the model. The others learn of it when they are shown: they need not ask anything before. */
 function tell() {
   if (model === null || told[part] === model) return;
   told[part] = model;
@@ -110,6 +112,7 @@ async function connect() {
     loaded = models(info);
     if (loaded.length === 0) throw new Error("The server is there, but no model is ready yet.");
     search.limit(info.limits);
+    classify.limit(info.limits);
   } catch (error) {
     showTrouble("trouble", error.message, connect);
     return;
@@ -126,4 +129,5 @@ startDropping();
 startKey();
 compare.start();
 search.start();
+classify.start();
 connect();

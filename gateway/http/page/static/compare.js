@@ -2,6 +2,8 @@
 
 import { embedPictures, embedTexts, hasKey } from "./api.js";
 import { $, chosen, element, onChosen, picker, showTrouble } from "./dom.js";
+import { download } from "./download.js";
+import { comparisonCsv } from "./exports.js";
 import { dot, softmax } from "./maths.js";
 import { droppedFiles, fetchSample, isPicture } from "./pictures.js";
 import { SAMPLES } from "./samples.js";
@@ -31,6 +33,7 @@ export function start() {
   picker("shoot", "shoot-file", ([file]) => setPicture(file));
   $("add-label").addEventListener("click", () => addRow("", null).focus());
   $("copy").addEventListener("click", copy);
+  $("compare-csv").addEventListener("click", () => download(comparisonCsv(results()), "comparison.csv"));
   onChosen("scores", render);
   onChosen("language", renderSnippet);
   renderSnippet();
@@ -259,6 +262,17 @@ function render() {
   announcement = setTimeout(() => {
     $("best").textContent = winner ? `Best: ${textOf(winner.row)}, ${winner.row.querySelector(".value").textContent}` : "";
   }, ANNOUNCE);
+}
+
+/** What is shown, as numbers: of labels with a score. */
+function results() {
+  const found = texts().flatMap((label) => {
+    const embedding = known.get(label);
+    return embedding && picture?.embedding ? [{ label, similarity: dot(picture.embedding, embedding) }] : [];
+  });
+  const cosines = found.map(({ similarity }) => similarity);
+  const probabilities = variant?.logitScale && found.length ? softmax(cosines, variant.logitScale) : [];
+  return found.map((one, i) => ({ ...one, probability: probabilities[i] ?? null }));
 }
 
 const signed = (value) => value.toFixed(3).replace("-", "−");

@@ -2,6 +2,7 @@
 
 import { embedPictures, embedTexts } from "./api.js";
 import { $, chosen, element, onChosen, picker, plural, showTrouble } from "./dom.js";
+import { startExport } from "./exports.js";
 import { PictureMap } from "./map.js";
 import { dot } from "./maths.js";
 import { droppedFiles, fetchSample, isPicture, thumbnail } from "./pictures.js";
@@ -40,6 +41,7 @@ export function start() {
     debounce = setTimeout(askByText, DEBOUNCE);
   });
   onChosen("view", render);
+  startExport(() => ({ model: variant.name, pictures, ranked: query && ranking() }));
   map = new PictureMap($("map"), $("map-here"), askLike);
 }
 
@@ -272,10 +274,9 @@ function render() {
   const names = new Set(pictures.map(({ name }) => name));
   $("use-samples").hidden = samples().every(({ file }) => names.has(file));
   $("found").hidden = !some;
+  $("export-ranking").hidden = query === null;
   if (!some) return;
-  const ranked = query
-    ? pictures.map((picture) => ({ picture, score: dot(query.embedding, picture.embedding) })).sort((a, b) => b.score - a.score)
-    : pictures.map((picture) => ({ picture, score: null }));
+  const ranked = query ? ranking() : pictures.map((picture) => ({ picture, score: null }));
   const asMap = chosen("view") === "map";
   renderLike();
   $("found-text").textContent = said();
@@ -284,6 +285,11 @@ function render() {
   $("more").hidden = asMap || ranked.length <= shown;
   if (asMap) map.show(pictures, query ? ranked : null, urlOf);
   else $("results").replaceChildren(...ranked.slice(0, shown).map(result));
+}
+
+function ranking() {
+  const scored = pictures.map((picture) => ({ picture, score: dot(query.embedding, picture.embedding) }));
+  return scored.sort((a, b) => b.score - a.score);
 }
 
 function said() {
