@@ -1,4 +1,4 @@
-"""Check for free disk space before a long download or export begins."""
+"""Check that the disk has enough space before a long download or export begins."""
 
 import os
 import shutil

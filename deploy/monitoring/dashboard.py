@@ -2,9 +2,11 @@
 """Write grafana/dashboard.json from the table below: python3 deploy/monitoring/dashboard.py [--check]
 
 With `--check` nothing is written, and the exit status is 1 if the file differs. The form is Grafana's dashboard model
-(https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/); the metrics are the
-gateway's (README.md), Triton's (docs/user_guide/metrics.md of triton-inference-server/server), those of DCGM's exporter
-that dcgm-counters.csv lists, node exporter's, and the kubelet's (its kubelet_volume_stats_*).
+(https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/).
+
+The metrics are the gateway's (gateway/observe/README.md), Triton's (docs/user_guide/metrics.md of
+triton-inference-server/server), DCGM's exporter's (dcgm-counters.csv), node exporter's, and the kubelet's
+(kubelet_volume_stats_*).
 """
 
 import json
