@@ -2,6 +2,7 @@
 
 BulkError
 ├── UsageError        an argument, a source or an output that cannot be used; nothing was done
+├── OutputError       an output fails during a run; finished rows are kept
 ├── ServerError       the server cannot be used, or was gone for too long; finished rows are kept
 │   └── SpaceChanged  the server's embeddings can no longer be compared with those of this run
 └── ItemError         one picture, text or video has no embedding; the run goes on
@@ -14,6 +15,10 @@ class BulkError(Exception):
 
 class UsageError(BulkError):
     """An argument, a source or an output that cannot be used."""
+
+
+class OutputError(BulkError):
+    """An output fails during a run: a database is gone, a disk is full, a value does not fit into its column."""
 
 
 class ServerError(BulkError):
