@@ -223,8 +223,8 @@ class Embedder:
         space = response.headers.get("X-Embedding-Space")
         if space != self.space.name:
             raise SpaceChanged(
-                f"The run began with embeddings of {self.space.name}, and {self.url} now answers with those of {space}: "
-                "they cannot be compared. Finished rows are kept."
+                f"The run began with embeddings of {self.space.name}, and {self.url} now answers with those of "
+                f"{space}: they cannot be compared. Finished rows are kept."
             )
         try:
             array = np.load(io.BytesIO(response.content), allow_pickle=False)

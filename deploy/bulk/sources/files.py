@@ -13,8 +13,9 @@ from deploy.bulk.sources.item import Content
 
 # The formats that the gateway reads.
 IMAGE_SUFFIXES: Final = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jp2 .j2k .jpx .jpf .pnm .ppm .pgm .pbm".split()
-)
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".heic",
+     ".heif", ".jp2", ".j2k", ".jpx", ".jpf", ".pnm", ".ppm", ".pgm", ".pbm")
+)  # fmt: skip
 TEXT_SUFFIXES: Final = frozenset((".txt",))
 _URL: Final = re.compile(r"https?://", re.IGNORECASE)
 _URL_SECONDS: Final = 20.0

@@ -37,8 +37,8 @@ def open_source(arguments: Namespace) -> Source:
         return Listed(names, f"pictures {' '.join(files.printable(name) for name in names)}", Path())
     if len(names) > 1:
         raise UsageError(
-            f"{files.printable(names[1])}: only pictures, URLs and tar files may be several. Run pe-embed for each source, "
-            "or give a list of the files."
+            f"{files.printable(names[1])}: only pictures, URLs and tar files may be several. Run pe-embed for each "
+            "source, or give a list of the files."
         )
     if first != STANDARD_INPUT and Path(first).is_dir():
         return Folder(Path(first), text=text, all_files=arguments.all_files)

@@ -25,8 +25,8 @@ class Table:
 
     Args:
         path: of a Parquet file, or of a CSV file with a head.
-        column: of the values. Binary ones are image files, and so are those in a struct's field `bytes`, as Hugging Face's
-            datasets have them. Strings are paths or URLs.
+        column: of the values. Binary ones are image files, and so are those in a struct's field `bytes`, as Hugging
+            Face's datasets have them. Strings are paths or URLs.
         id_column: of the ids. Default: the values if they are strings, else the numbers of the rows, from 0.
         columns: further columns to keep.
         root: the folder that relative paths begin in.
