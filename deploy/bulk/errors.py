@@ -2,7 +2,7 @@
 
 BulkError
 ├── UsageError        an argument, a source or an output that cannot be used; nothing was done
-├── OutputError       an output fails during a run; finished rows are kept
+├── OutputError       rows could not be written; those written before are kept
 ├── ServerError       the server cannot be used, or was gone for too long; finished rows are kept
 │   └── SpaceChanged  the server's embeddings can no longer be compared with those of this run
 └── ItemError         one picture, text or video has no embedding; the run goes on
@@ -18,7 +18,7 @@ class UsageError(BulkError):
 
 
 class OutputError(BulkError):
-    """An output fails during a run: a database is gone, a disk is full, a value does not fit into its column."""
+    """Rows could not be written, such as on a full disk."""
 
 
 class ServerError(BulkError):
@@ -31,3 +31,8 @@ class SpaceChanged(ServerError):
 
 class ItemError(BulkError):
     """One picture, text or video has no embedding. The message becomes the `error` of its row."""
+
+
+def too_long(size: int, most: int) -> ItemError:
+    """The error of a file with more bytes than the server reads."""
+    return ItemError(f"The file has {size} bytes. The server reads at most {most}.")
