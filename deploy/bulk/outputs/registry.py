@@ -13,7 +13,11 @@ Dtype = Literal["float32", "float16"]
 # Modules by what `--out` ends with, and by what `--into` begins with. Each has a function `open_output`, as `Opener`.
 # They are imported when they are needed: a database's client takes seconds.
 FILES: Final = {".parquet": "deploy.bulk.outputs.parquet", ".npy": "deploy.bulk.outputs.npy"}
-DATABASES: Final[dict[str, str]] = {}
+DATABASES: Final = {
+    "lancedb": "deploy.bulk.outputs.lance_table",
+    "postgresql": "deploy.bulk.outputs.postgres_table",
+    "postgres": "deploy.bulk.outputs.postgres_table",
+}
 
 
 @dataclass(frozen=True, slots=True)
