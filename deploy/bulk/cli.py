@@ -12,7 +12,7 @@ from typing import Final
 from deploy.bulk import plan
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import BulkError, UsageError
-from deploy.bulk.outputs.registry import Run, check_destination, open_output
+from deploy.bulk.outputs.registry import Run, check_destination, open_output, without_password
 from deploy.bulk.pipeline import Counts, Pipeline
 from deploy.bulk.progress import Progress
 from deploy.bulk.shard import Shard
@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     add("source", nargs="+", metavar="SOURCE", help="what to embed")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", metavar="FILE", help="FILE.parquet, or FILE.npy with FILE.ids.parquet beside it")
-    where.add_argument("--into", metavar="DATABASE", help="a database")
+    where.add_argument(
+        "--into", metavar="DATABASE", help="lancedb:PATH[#TABLE], or postgresql://USER@HOST/NAME?table=NAME"
+    )
     add("--url", default="http://127.0.0.1:9001", help="the server (default: %(default)s)")
     add("--api-key", default=os.environ.get("PE_API_KEY"), help="if the server wants one (default: PE_API_KEY)")
     add("--variant", help="if the server serves several")
@@ -152,7 +154,7 @@ def _summarize(arguments: Namespace, counts: Counts, before: int, removed: int, 
     errors = f", {counts.failed} rows with an error" if counts.failed else ""
     earlier = f", {before} done before" if before else ""
     gone = f", {removed} removed" if removed else ""
-    where = arguments.out or arguments.into
+    where = arguments.out or without_password(arguments.into)
     print(f"{counts.embedded} embeddings{errors}{earlier}{gone}, {rate:.1f}/s: {where}", file=sys.stderr)
 
 

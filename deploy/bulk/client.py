@@ -117,8 +117,9 @@ class Embedder:
                 (self._variant,) = models
             if self._variant not in models:
                 served = ", ".join(sorted(models)) or "none yet"
-                wrong = f"does not serve {self._variant}" if self._variant else "serves several variants or none"
-                raise ServerError(f"{self.url} {wrong}. Name one with --variant. Served: {served}.")
+                if self._variant:
+                    raise ServerError(f"{self.url} does not serve {self._variant}. Served: {served}.")
+                raise ServerError(f"{self.url} serves several variants or none. Name one with --variant: {served}.")
             chosen = models[self._variant]
             self.space = EmbeddingSpace(chosen["embedding_space"], chosen["embed_dim"])
             self.max_bytes = int(limits["max_body_bytes"])

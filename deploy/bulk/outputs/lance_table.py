@@ -130,7 +130,9 @@ class LanceTable:
     def _kinds(self) -> dict[str, Kind | None]:
         """The kinds of the further columns."""
         by_type = {kind: name for name, kind in _TYPES.items()}
-        return {field.name: by_type.get(field.type) for field in self._table.schema if field.name not in table_columns.OWN}
+        return {
+            field.name: by_type.get(field.type) for field in self._table.schema if field.name not in table_columns.OWN
+        }
 
     def _ids(self, where: str | None) -> set[str]:
         with lance_errors(OutputError, self._shown):

@@ -16,7 +16,7 @@ TABLE: Final = "embeddings"
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _USER_AND_PASSWORD: Final = re.compile(r"[^:/?#@\s]*(:[^:/?#@\s]*)?")
 _CONNECT_SECONDS: Final = "10"
-# The first release with HNSW is pgvector 0.5.0, which needs PostgreSQL 11. The oldest that its makers still build for is 13.
+# pgvector has HNSW since 0.5.0. Its present release needs PostgreSQL 13.
 _OLDEST_SERVER: Final = 130000
 _OLDEST_EXTENSION: Final = {"vector": (0, 5), "halfvec": (0, 7)}
 
@@ -46,22 +46,25 @@ class PostgresAddress:
         """
         scheme, _, rest = destination.partition("://")
         if not rest:
-            raise UsageError("The address of PostgreSQL is incomplete. Expected postgresql://USER@HOST/DATABASE?table=NAME.")
+            raise UsageError(
+                "The address of PostgreSQL is incomplete. Expected postgresql://USER@HOST/DATABASE?table=NAME."
+            )
         before, at, _ = rest.rpartition("@")
         if at and not _USER_AND_PASSWORD.fullmatch(before):
             raise UsageError(
-                "The address of PostgreSQL has a special character before its last @. Write / as %2F, @ as %40, : as %3A, "
-                "# as %23 and ? as %3F, or leave the password out and set PGPASSWORD."
+                "The address of PostgreSQL has a special character before its last @. Write / as %2F, @ as %40, "
+                ": as %3A, # as %23 and ? as %3F, or leave the password out and set PGPASSWORD."
             )
         address, _, query = rest.partition("?")
-        tables, others = [], []
+        tables: list[str] = []
+        others: list[str] = []
         for part in filter(None, query.split("&")):
             (tables if part.startswith("table=") else others).append(part)
         names = unquote_plus(tables[0].removeprefix("table=")).split(".") if tables else [TABLE]
         if len(tables) > 1 or len(names) > 2 or not all(_NAME.fullmatch(name) for name in names):
             raise UsageError(
-                f"{'&'.join(tables)} is no name of a table. Expected table=NAME or table=SCHEMA.NAME, each of up to 63 lower-case "
-                "letters, digits and `_`, and no digit first."
+                f"{'&'.join(tables)} is no name of a table. Expected table=NAME or table=SCHEMA.NAME, each of up to 63 "
+                "lower-case letters, digits and `_`, and no digit first."
             )
         whole = f"{scheme}://{address}{'?' if others else ''}{'&'.join(others)}"
         try:
@@ -99,9 +102,11 @@ def connect(address: PostgresAddress, *, create_extension: bool) -> psycopg.Conn
     """
     with postgres_errors(UsageError, address):
         parts = conninfo.conninfo_to_dict(address.conninfo)
-        more = {} if "connect_timeout" in parts else {"connect_timeout": _CONNECT_SECONDS}
         connection: psycopg.Connection[Any] = psycopg.connect(
-            address.conninfo, autocommit=True, fallback_application_name="pe-embed", **more
+            address.conninfo,
+            autocommit=True,
+            fallback_application_name="pe-embed",
+            connect_timeout=parts.get("connect_timeout", _CONNECT_SECONDS),
         )
         try:
             check_server(connection.info.server_version)
@@ -140,8 +145,8 @@ def check_extension(version: str, kind: str) -> None:
     oldest = _OLDEST_EXTENSION[kind]
     if extension_version(version) < oldest:
         raise UsageError(
-            f"The database has pgvector {version}, and an index of {kind} needs {'.'.join(map(str, oldest))} or later. Install a "
-            "newer one on the server, and run ALTER EXTENSION vector UPDATE."
+            f"The database has pgvector {version}, and an index of {kind} needs {'.'.join(map(str, oldest))} or later. "
+            "Install a newer one on the server, and run ALTER EXTENSION vector UPDATE."
         )
 
 
@@ -156,7 +161,9 @@ def installed_extension(connection: psycopg.Connection[Any]) -> str | None:
     return row[0] if row else None
 
 
-def table_columns_of(connection: psycopg.Connection[Any], address: PostgresAddress) -> dict[str, tuple[str, str | None]]:
+def table_columns_of(
+    connection: psycopg.Connection[Any], address: PostgresAddress
+) -> dict[str, tuple[str, str | None]]:
     """The type and the comment of each column of the table, in order. Empty if there is no such table."""
     rows = connection.execute(
         "SELECT attname, format_type(atttypid, atttypmod), col_description(attrelid, attnum) FROM pg_attribute "
@@ -192,11 +199,12 @@ def _create_extension(connection: psycopg.Connection[Any], address: PostgresAddr
     except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile):
         major = connection.info.server_version // 10000
         raise UsageError(
-            f"The server has no pgvector. Install it there (Debian's and PostgreSQL's packages: postgresql-{major}-pgvector)."
+            "The server has no pgvector. Install it there (Debian's and PostgreSQL's packages: "
+            f"postgresql-{major}-pgvector)."
         ) from None
     except psycopg.errors.InsufficientPrivilege:
         database = connection.info.dbname
         raise UsageError(
-            f"The database {database} has no pgvector, and {connection.info.user} may not create it. Ask its owner to run "
-            "CREATE EXTENSION vector there."
+            f"The database {database} has no pgvector, and {connection.info.user} may not create it. Ask its owner to "
+            "run CREATE EXTENSION vector there."
         ) from None

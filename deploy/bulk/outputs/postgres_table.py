@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -39,7 +39,7 @@ _KINDS: Final[dict[str, Kind]] = {
 _MOST_NUMBERS: Final = {"vector": 2000, "halfvec": 4000}
 # A database that restarts is back after such a time.
 _RECONNECT_SECONDS: Final = (1, 2, 4, 8, 15)
-# pgvector builds an index several times as fast if its graph fits into this memory. Each vector has neighbours and a head.
+# pgvector builds an index faster if its graph fits into this memory. Each vector has neighbours and a head.
 _GRAPH_BYTES: Final = 700
 _MOST_BUILD_KB: Final = 2**20
 
@@ -89,10 +89,11 @@ class PostgresTable:
             try:
                 with postgres_errors(OutputError, self._address):
                     self._upsert(rows)
-                return
             except OutputError:
                 if seconds is None or not self._connection.broken:
                     raise
+            else:
+                return
             time.sleep(seconds)
             with contextlib.suppress(UsageError):
                 self._connection = self._connect()
@@ -112,8 +113,8 @@ class PostgresTable:
             return deleted.rowcount
 
     def close(self) -> None:
-        """Make the index if there is none. A shard leaves it to the last run, without --shard: rows are added to an index
-        more slowly than an index is made of rows.
+        """Make the index if there is none. A shard leaves it to a last run without --shard, because rows are added to
+        an index more slowly than an index is made of rows.
 
         Raises:
             OutputError: the database is gone or full.
@@ -148,17 +149,15 @@ class PostgresTable:
                 self._connection.execute(
                     sql.SQL("CREATE TABLE {table} (id text PRIMARY KEY, embedding {type}, error text)").format(**parts)
                 )
-                self._connection.execute(
-                    sql.SQL("COMMENT ON COLUMN {table}.embedding IS {space}").format(**parts)
-                )
+                self._connection.execute(sql.SQL("COMMENT ON COLUMN {table}.embedding IS {space}").format(**parts))
                 return
         shown = self._address.shown
         table_columns.check_space(shown, space_of(columns), self._run.space)
         if columns["embedding"][0] != wanted:
             other = next(dtype for dtype in _VECTOR_TYPES if dtype != self._run.dtype)
             raise UsageError(
-                f"{shown} holds embeddings as {columns['embedding'][0]}, and this run makes {wanted}. Give --dtype {other}, or "
-                "name another table."
+                f"{shown} holds embeddings as {columns['embedding'][0]}, and this run makes {wanted}. Give --dtype "
+                f"{other}, or name another table."
             )
 
     def _upsert(self, rows: Sequence[Row]) -> None:
@@ -168,7 +167,9 @@ class PostgresTable:
                 self._add_columns(missing)
                 kinds = self._kinds()
             names = [name for name in kinds if any(name in row.columns for row in rows)]
-            cursor.executemany(_upsert_statement(self._address, names), [self._values(row, names, kinds) for row in rows])
+            cursor.executemany(
+                _upsert_statement(self._address, names), [self._values(row, names, kinds) for row in rows]
+            )
 
     def _values(self, row: Row, names: Sequence[str], kinds: dict[str, Kind | None]) -> list[Any]:
         embedding = row.embedding
@@ -192,9 +193,7 @@ class PostgresTable:
     def _kinds(self) -> dict[str, Kind | None]:
         """The kinds of the further columns."""
         columns = table_columns_of(self._connection, self._address)
-        return {
-            name: _KINDS.get(kind) for name, (kind, _) in columns.items() if name not in table_columns.OWN
-        }
+        return {name: _KINDS.get(kind) for name, (kind, _) in columns.items() if name not in table_columns.OWN}
 
     def _ids(self, where: str) -> set[str]:
         with postgres_errors(OutputError, self._address):
@@ -208,8 +207,9 @@ class PostgresTable:
 
     def _has_index(self) -> bool:
         found = self._connection.execute(
-            "SELECT EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = "
-            "c.relam WHERE i.indrelid = to_regclass(%s) AND i.indisvalid AND m.amname IN ('hnsw', 'ivfflat'))",
+            "SELECT EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid "
+            "JOIN pg_am AS m ON m.oid = c.relam WHERE i.indrelid = to_regclass(%s) "
+            "AND i.indisvalid AND m.amname IN ('hnsw', 'ivfflat'))",
             [self._address.identifier.as_string(self._connection)],
         ).fetchone()
         return bool(found and found[0])
@@ -221,8 +221,8 @@ class PostgresTable:
         number_bytes = 4 if self._type == "vector" else 2
         needed = count[0] * (self._run.space.dimension * number_bytes + _GRAPH_BYTES) // 1024 if count else 0
         self._connection.execute(
-            "SELECT set_config('maintenance_work_mem', greatest(setting::bigint, %s)::text || 'kB', true) FROM pg_settings "
-            "WHERE name = 'maintenance_work_mem'",
+            "SELECT set_config('maintenance_work_mem', greatest(setting::bigint, %s)::text || 'kB', true) "
+            "FROM pg_settings WHERE name = 'maintenance_work_mem'",
             [min(needed, _MOST_BUILD_KB)],
         )
         operators = sql.SQL(f"{self._type}_cosine_ops")

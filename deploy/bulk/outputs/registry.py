@@ -1,5 +1,6 @@
 """Choose the output that a command line names."""
 
+import re
 from argparse import Namespace
 from dataclasses import dataclass
 from importlib import import_module
@@ -64,12 +65,18 @@ def check_destination(arguments: Namespace) -> tuple[str, str]:
         scheme = arguments.into.partition(":")[0]
         if scheme not in DATABASES:
             known = ", ".join(f"{name}:..." for name in DATABASES) or "nothing yet"
-            raise UsageError(f"--into {arguments.into}: this is no database that is known. Known: {known}.")
+            raise UsageError(f"--into {scheme}:...: this is no database that is known. Known: {known}.")
         return arguments.into, DATABASES[scheme]
     suffix = Path(arguments.out).suffix
     if suffix not in FILES:
         raise UsageError(f"--out {arguments.out}: the name must end with {' or '.join(FILES)}.")
     return arguments.out, FILES[suffix]
+
+
+def without_password(destination: str) -> str:
+    """The destination as a message may show it."""
+    shown = re.sub(r"(://[^:/?#@]*:)[^@]*@", r"\1***@", destination)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", shown)
 
 
 def open_output(arguments: Namespace, run: Run) -> Output:

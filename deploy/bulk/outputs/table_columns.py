@@ -41,8 +41,9 @@ def new_columns(rows: Sequence[Row], existing: Mapping[str, Kind | None]) -> dic
                 kinds.setdefault(name, set()).add(kind_of(value))
                 if name in existing and not _fits(kind_of(value), existing[name]):
                     raise OutputError(
-                        f"{row.id}: {name} is {value!r}, and the table's column {name} holds {existing[name] or 'another type'}. "
-                        "Finished rows are kept. Give the column one type, or name another table."
+                        f"{row.id}: {name} is {value!r}, and the table's column {name} holds "
+                        f"{existing[name] or 'another type'}. Finished rows are kept. Give the column one type, or "
+                        "name another table."
                     )
     return {name: _common(found) for name, found in kinds.items() if name not in existing}
 
@@ -90,7 +91,7 @@ def check_ids(rows: Sequence[Row]) -> None:
 
 
 def last_of_each_id(rows: Sequence[Row]) -> list[Row]:
-    """Drop rows whose id comes again later. Sort by id: two runs that lock rows in one order do not wait for each other."""
+    """Drop rows whose id comes again later, and sort by id: two runs that lock rows in one order cannot deadlock."""
     return [row for _, row in sorted({row.id: row for row in rows}.items())]
 
 
@@ -110,8 +111,8 @@ def check_space(table: str, found: EmbeddingSpace | None, expected: EmbeddingSpa
     if found != expected:
         raise UsageError(
             f"{table} holds embeddings of {found.name} ({found.dimension} numbers). The server makes those of "
-            f"{expected.name} ({expected.dimension} numbers). The two cannot be compared. Name another table, drop this "
-            f"one and embed again, or use a server of {found.name}."
+            f"{expected.name} ({expected.dimension} numbers). The two cannot be compared. Name another table, drop "
+            f"this one and embed again, or use a server of {found.name}."
         )
 
 
