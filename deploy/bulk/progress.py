@@ -15,15 +15,15 @@ class Progress:
     Args:
         total: items of the source.
         done: how many of them were done before.
-        stream: to write to.
+        stream: to write to. Default: stderr.
     """
 
-    def __init__(self, total: int, done: int, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, total: int, done: int, stream: TextIO | None = None) -> None:
         self._total = total
         self._first = done
         self._done = done
         self._errors = 0
-        self._stream = stream
+        self._stream = stream = stream or sys.stderr
         self._begun = self._written = time.monotonic()
         self._bar = None
         if stream.isatty():
