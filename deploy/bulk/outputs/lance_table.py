@@ -208,12 +208,12 @@ def lance_errors(kind: type[UsageError] | type[OutputError], shown: str) -> Iter
     try:
         yield
     except (OSError, RuntimeError, ValueError, pa.ArrowException) as error:
-        raise kind(f"{shown} cannot be used: {first_line(error)}") from error
+        raise kind(f"{shown} cannot be used: {reason(error)}") from error
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error of LanceDB, without the places in its source."""
-    return re.sub(r",? ?\S*/src/\S+\.rs:\d+(:\d+)?", "", str(error).partition("\n")[0]).strip()
+def reason(error: Exception) -> str:
+    """The message of an error of LanceDB in one line, without the places in its source."""
+    return re.sub(r",? ?\S*/src/\S+\.rs:\d+(:\d+)?", "", " ".join(str(error).split())).strip(" .") + "."
 
 
 def _literal(text: str) -> str:

@@ -7,14 +7,13 @@ from typing import Any, Final
 import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import table_columns
-from deploy.bulk.outputs.lance_table import first_line
 from deploy.bulk.rows import EmbeddingSpace
+from deploy.bulk.search.lance_search import check_filter
 from deploy.bulk.search.match import Match, Place
 
 _ROWS_AT_ONCE: Final = 8192
@@ -99,13 +98,10 @@ class FileSearch:
         if not columns.num_rows:
             return np.zeros(0, bool)
         table = lancedb.connect("memory://").create_table("columns", numbered)
-        try:
-            found = table.search().where(f"({where}\n)").select([_NUMBER]).to_arrow()
-        except (RuntimeError, ValueError) as error:
-            names = ", ".join(["id", *self._names])
-            raise UsageError(f"--where {where}: {first_line(error)} The file's columns: {names}.") from None
+        check_filter(table, where, self._names)
+        found = table.search().where(where).select([_NUMBER]).to_arrow()
         mask = np.zeros(columns.num_rows, bool)
-        mask[pc.unique(found.column(_NUMBER)).to_numpy()] = True
+        mask[found.column(_NUMBER).to_numpy()] = True
         return mask
 
 

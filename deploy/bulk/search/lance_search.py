@@ -1,5 +1,6 @@
 """Search in a table of LanceDB."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import table_columns
-from deploy.bulk.outputs.lance_table import first_line, lance_errors, parse, space_of, table_names
+from deploy.bulk.outputs.lance_table import lance_errors, parse, reason, space_of, table_names
 from deploy.bulk.search.match import Match, Place
 
 # The index holds a byte for each number. So many times the rows are compared again by their whole embeddings.
@@ -47,25 +48,42 @@ class LanceSearch:
 
     def search(self, query: NDArray[np.float32], top: int, where: str | None) -> list[Match]:
         """See `Place`. The expression is DataFusion's SQL."""
+        if where:
+            check_filter(self._table, where, self._names)
         search: Any = self._table.search(query, vector_column_name="embedding")
         search = search.distance_type("cosine").minimum_nprobes(_PARTS).maximum_nprobes(0).refine_factor(_REFINE)
         # A row has either an error or an embedding, and the errors are read faster. The line's end ends a comment.
         condition = f"error IS NULL AND ({where}\n)" if where else "error IS NULL"
         search = search.where(condition, prefilter=True).select(["id", *self._names, "_distance"]).limit(top)
         with lance_errors(OutputError, self._shown):
-            try:
-                found = search.to_arrow().to_pylist()
-            except (RuntimeError, ValueError) as error:
-                if where is None:
-                    raise
-                columns = ", ".join(self._names) or "none"
-                raise UsageError(f"--where {where}: {first_line(error)} The table's columns: {columns}.") from None
+            found = search.to_arrow().to_pylist()
         return [
             Match(row.pop("id"), 1 - row.pop("_distance"), {name: row[name] for name in self._names}) for row in found
         ]
 
     def close(self) -> None:
         """See `Place`."""
+
+
+def check_filter(table: Any, where: str, names: Sequence[str]) -> None:
+    """Evaluate an expression by itself: a message about a longer one would say what the user did not write.
+
+    Args:
+        names: the columns that a user knows of.
+
+    Raises:
+        UsageError: it is wrong.
+    """
+    columns = ", ".join(names) or "none"
+    try:
+        table.search().where(where).select(["id"]).limit(1).to_arrow()
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"--where {where}: {reason(error)} Further columns: {columns}.") from None
+    try:
+        # LanceDB leaves out what follows a complete expression. In the place of an argument, it has to read all of it.
+        table.search().where(f"coalesce({where}\n, false)").select(["id"]).limit(1).to_arrow()
+    except (RuntimeError, ValueError):
+        raise UsageError(f"--where {where}: the end is not part of the expression. Expected one expression.") from None
 
 
 def open_place(name: str) -> Place:

@@ -99,13 +99,17 @@ class PostgresSearch:
                 if self._iterative:
                     self._set("hnsw.iterative_scan", "strict_order")
             try:
+                if where:
+                    # By itself, too: a message about a longer expression would say what the user did not write.
+                    alone = sql.SQL("EXPLAIN SELECT FROM {} WHERE ").format(self._address.identifier)
+                    self._connection.execute(alone + sql.SQL(where.replace("%", "%%")), {})
                 return self._connection.execute(statement, {"query": vector, "top": top}).fetchall()
             except _WRONG_FILTER as error:
                 if where is None:
                     raise
                 columns = ", ".join(self._names) or "none"
-                reason = error.diag.message_primary or " ".join(str(error).split())
-                raise UsageError(f"--where {where}: {reason}. The table's columns: {columns}.") from None
+                reason = " ".join((error.diag.message_primary or str(error)).split())
+                raise UsageError(f"--where {where}: {reason}. Further columns: {columns}.") from None
 
     def _set(self, name: str, value: str) -> None:
         self._connection.execute("SELECT set_config(%s, %s, true)", [name, value])
