@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -22,7 +22,7 @@ from tests.running import PeServe
 pytestmark = pytest.mark.bulk
 
 
-async def embed(url: str, contents: list[Content], **options: Any) -> list[Any]:
+async def embed(url: str, contents: Sequence[Content], **options: Any) -> list[Any]:
     async with Embedder(url, **options) as embedder:
         return await embedder.embed(contents)
 
@@ -41,6 +41,7 @@ async def test_each_picture_has_the_embedding_that_it_has_alone(server: str) -> 
             answer = await client.post(
                 "/perception_encoder/embed_image", content=file, headers={"Content-Type": "image/png"}
             )
+            assert not isinstance(embedding, ItemError)
             np.testing.assert_allclose(embedding, answer.json()["embeddings"][0], atol=1e-5)
 
 
