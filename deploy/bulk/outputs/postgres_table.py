@@ -65,8 +65,12 @@ class PostgresTable:
                 f"{run.space.name} has {run.space.dimension}."
             )
         self._connection = self._connect()
-        with postgres_errors(UsageError, self._address):
-            self._make_table()
+        try:
+            with postgres_errors(UsageError, self._address):
+                self._make_table()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def finished(self) -> Collection[str]:
         """See `Output`."""
@@ -129,6 +133,15 @@ class PostgresTable:
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = connect(self._address, create_extension=True)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        """Check the extension, and let the connection know its types."""
         with postgres_errors(UsageError, self._address):
             check_extension(installed_extension(connection) or "0", self._type)
             if connection.execute("SELECT to_regtype('vector')").fetchone() == (None,):
@@ -137,7 +150,6 @@ class PostgresTable:
                     "&options=-csearch_path%3Dpublic,extensions."
                 )
             register_vector(connection)
-        return connection
 
     def _make_table(self) -> None:
         """Make the table, or check that it is one of the same embeddings."""

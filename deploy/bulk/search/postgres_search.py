@@ -49,14 +49,23 @@ class PostgresSearch:
     def __init__(self, name: str) -> None:
         self._address = address = PostgresAddress.parse(name)
         self._connection = connection = connect(address, create_extension=False)
-        with postgres_errors(UsageError, address):
-            version, columns = installed_extension(connection), table_columns_of(connection, address)
-            if not columns:
-                raise UsageError(f"{address.shown} does not exist. Fill it with pe-embed --into.")
-            space = space_of(columns)
-            if version is None or space is None:
-                raise UsageError(f"{address.shown} was not made by pe-embed, so its embeddings are unknown.")
-            register_vector(connection)
+        try:
+            with postgres_errors(UsageError, address):
+                self._open()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _open(self) -> None:
+        """Check the table, and learn its columns."""
+        connection, shown = self._connection, self._address.shown
+        version, columns = installed_extension(connection), table_columns_of(connection, self._address)
+        if not columns:
+            raise UsageError(f"{shown} does not exist. Fill it with pe-embed --into.")
+        space = space_of(columns)
+        if version is None or space is None:
+            raise UsageError(f"{shown} was not made by pe-embed, so its embeddings are unknown.")
+        register_vector(connection)
         self.space = space
         self._half = columns["embedding"][0].startswith("halfvec")
         self._iterative = extension_version(version) >= _ITERATIVE

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.deploy.bulk.postgres_server import PostgresServer
 from tests.deploy.bulk.scripted_gateway import ScriptedGateway
 from tests.running import PeServe
 
@@ -83,3 +84,24 @@ def pe_embed(*arguments: str | Path, timeout: float = 120, **environment: str) -
         timeout=timeout,
         check=False,
     )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL 18 with pgvector."""
+    with PostgresServer() as running:
+        yield running
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> str:
+    """The address of an empty database."""
+    return postgres.new_database()
+
+
+@pytest.fixture(params=("lancedb", "postgresql"))
+def destination(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A table of each kind of database, which does not exist yet."""
+    if request.param == "lancedb":
+        return f"lancedb:{tmp_path / 'db.lance'}#pictures"
+    return f"{request.getfixturevalue('database')}?table=pictures"
