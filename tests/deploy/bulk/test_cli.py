@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -51,10 +52,10 @@ def slow(items: list[bytes]) -> Answer:
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """A folder of 2,000 files that are no pictures, for a scripted gateway."""
+    """A folder of 600 files that are no pictures, for a scripted gateway."""
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(2000):
+    for number in range(600):
         (folder / f"{number:04}.jpg").write_text(f"picture {number}")
     return folder
 
@@ -134,7 +135,7 @@ def test_sixteen_shards_are_the_whole(gateway: ScriptedGateway, many: Path, tmp_
         out = tmp_path / f"{number}.parquet"
         assert main([str(many), "--shard", f"{number}/16", "--out", str(out), "--url", gateway.url]) == 0
         found += list(rows(out))
-    assert sorted(found) == [f"{number:04}.jpg" for number in range(2000)]
+    assert sorted(found) == [f"{number:04}.jpg" for number in range(600)]
 
 
 # -- stopping and continuing
@@ -150,16 +151,16 @@ def test_a_killed_run_continues_where_it_stopped(gateway: ScriptedGateway, many:
     killed.kill()
     killed.communicate()
     kept = [item for part in sorted(tmp_path.glob("rows.parquet.parts/part-*")) for item in rows(part)]
-    assert 0 < len(kept) < 2000
+    assert 0 < len(kept) < 600
     gateway.requests.clear()
     again = pe_embed(*arguments)
     assert again.returncode == 0, again.stderr
     assert f"{len(kept)} of them done before" in again.stderr
     sent = [item for items in gateway.requests for item in items]
-    assert len(sent) == 2000 - len(kept)
+    assert len(sent) == 600 - len(kept)
     assert b"bad" not in sent
     found = rows(out)
-    assert list(found) == [f"{number:04}.jpg" for number in range(2000)]
+    assert list(found) == [f"{number:04}.jpg" for number in range(600)]
     assert [item for item, row in found.items() if row["error"]] == ["0003.jpg"]
 
 
@@ -171,7 +172,7 @@ def test_a_stopped_run_keeps_its_rows(
     arguments = (many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
     stopped = start(*arguments)
     end = time.monotonic() + 60
-    while len(gateway.requests) < 40:
+    while len(gateway.requests) < 20:
         assert time.monotonic() < end
         time.sleep(0.01)
     begun = time.monotonic()
@@ -182,9 +183,9 @@ def test_a_stopped_run_keeps_its_rows(
     assert "Traceback" not in output
     kept = [item for part in tmp_path.glob("rows.parquet.parts/part-*") for item in rows(part)]
     assert kept  # although the next write was due after 20 s
-    assert f"Stopped: {len(kept)} of 2000 rows are kept. The same command continues." in output
+    assert f"Stopped: {len(kept)} of 600 rows are kept. The same command continues." in output
     assert pe_embed(*arguments).returncode == 0
-    assert len(rows(tmp_path / "rows.parquet")) == 2000
+    assert len(rows(tmp_path / "rows.parquet")) == 600
 
 
 def test_ctrl_c_before_anything_is_embedded(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_ctrl_c_before_anything_is_embedded(tmp_path: Path) -> None:
 def test_a_server_that_is_gone_for_good(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
     def answer(items: list[bytes]) -> Answer:
         time.sleep(0.01)
-        return embeddings(len(items)) if len(gateway.requests) < 100 else Answer(0)
+        return embeddings(len(items)) if len(gateway.requests) < 40 else Answer(0)
 
     gateway.answer = answer
     arguments = (many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
@@ -210,16 +211,16 @@ def test_a_server_that_is_gone_for_good(gateway: ScriptedGateway, many: Path, tm
     assert "gave no embedding for 3 s, at last no answer (" in result.stderr
     assert "Traceback" not in result.stderr
     kept = sum(len(rows(part)) for part in tmp_path.glob("rows.parquet.parts/part-*"))
-    assert kept > 500
+    assert kept > 100
     gateway.answer = lambda items: embeddings(len(items))
     again = pe_embed(*arguments)
     assert f"{kept} of them done before" in again.stderr
-    assert len(rows(tmp_path / "rows.parquet")) == 2000
+    assert len(rows(tmp_path / "rows.parquet")) == 600
 
 
 def test_a_server_that_changes_its_weights(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
     gateway.answer = lambda items: (
-        embeddings(len(items)) if len(gateway.requests) < 50 else embeddings(len(items), "PE-Test@ffffffffffff")
+        embeddings(len(items)) if len(gateway.requests) < 30 else embeddings(len(items), "PE-Test@ffffffffffff")
     )
     result = pe_embed(many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
     assert result.returncode == 1
@@ -389,22 +390,22 @@ def test_sources_that_cannot_be_embedded(
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_a_folder_with_a_folder_that_cannot_be_read(gateway: ScriptedGateway, tmp_path: Path) -> None:
-    locked = tmp_path / "pictures/locked"
-    locked.mkdir(parents=True)
-    (tmp_path / "pictures/a.jpg").write_text("a")
-    locked.chmod(0)
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents:
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o755)
-    command = [*PE_EMBED, str(tmp_path / "pictures"), "--out", str(tmp_path / "rows.parquet"), "--url", gateway.url]
-    # Root reads everything, so another user runs it.
-    user: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, **user)
-    locked.chmod(0o755)
-    assert result.returncode == 2
-    assert "locked: this folder cannot be read: Permission denied. Make it readable, or move it." in result.stderr
+def test_a_folder_with_a_folder_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        (folder / "locked").mkdir(mode=0)
+        folder.chmod(0o755)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)  # Root reads everything.
+        try:
+            assert main([str(folder), "--out", str(folder / "rows.parquet")]) == 2
+        finally:
+            if root:
+                os.seteuid(0)
+            (folder / "locked").chmod(0o755)
+    message = "locked: this folder cannot be read: Permission denied. Make it readable, or move it."
+    assert message in capsys.readouterr().err
 
 
 def test_no_server(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
