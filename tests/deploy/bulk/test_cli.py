@@ -24,6 +24,8 @@ from tests.running import PeServe
 
 pytestmark = pytest.mark.bulk
 
+_ONE_AT_A_TIME = threading.Lock()
+
 
 def rows(path: Path) -> dict[str, dict[str, Any]]:
     found = pq.read_table(path).to_pylist()
@@ -46,7 +48,9 @@ def wait_for_parts(path: Path, count: int) -> None:
 
 
 def slow(items: list[bytes]) -> Answer:
-    time.sleep(0.05)
+    """Answer one request after the other, each in 50 ms, so that 600 items take seconds."""
+    with _ONE_AT_A_TIME:
+        time.sleep(0.05)
     return error(400, "no picture", items.index(b"bad")) if b"bad" in items else embeddings(len(items))
 
 
@@ -145,9 +149,9 @@ def test_a_killed_run_continues_where_it_stopped(gateway: ScriptedGateway, many:
     gateway.answer = slow
     (many / "0003.jpg").write_text("bad")
     out = tmp_path / "rows.parquet"
-    arguments = (many, "--out", out, "--url", gateway.url, "--write-every", "0.3")
+    arguments = (many, "--out", out, "--url", gateway.url, "--write-every", "0.2")
     killed = start(*arguments)
-    wait_for_parts(tmp_path / "rows.parquet.parts", 2)
+    wait_for_parts(tmp_path / "rows.parquet.parts", 1)
     killed.kill()
     killed.communicate()
     kept = [item for part in sorted(tmp_path.glob("rows.parquet.parts/part-*")) for item in rows(part)]
@@ -281,6 +285,7 @@ def test_another_run_is_not_continued(
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.jpg").write_text("a")
+    (folder / "a.txt").write_text("a")
     arguments = (folder, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
     assert pe_embed(*arguments).returncode == 0
     other = pe_embed(*arguments, *change)
