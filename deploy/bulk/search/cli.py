@@ -21,6 +21,7 @@ _DESCRIPTION: Final = """\
 Find what is most similar to a text or a picture, among embeddings that pe-embed wrote.
 
 The query is embedded by a Perception Encoder Server, which must have the variant and the weights of the embeddings."""
+_URL: Final = "http://127.0.0.1:9001"
 _EPILOG: Final = """\
 exit status: 0 the search ran, even if nothing matches; 1 the server, or the place that is searched, failed; 2 wrong
 arguments"""
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--where", metavar="SQL", help="search only rows of which this is true, as in \"folder = 'cats' AND size > 10\""
     )
     add("--format", choices=("table", "json"), default="table", help="of the answer (default: %(default)s)")
-    add("--url", default="http://127.0.0.1:9001", help="the server (default: %(default)s)")
+    add("--url", default=os.environ.get("PE_URL", _URL), help=f"the server (default: PE_URL, else {_URL})")
     add("--api-key", default=os.environ.get("PE_API_KEY"), help="if the server wants one (default: PE_API_KEY)")
     return parser
 
