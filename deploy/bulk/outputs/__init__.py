@@ -1,0 +1,1 @@
+"""Where `pe-embed` writes. Each module has a `deploy.bulk.rows.Output`."""

@@ -1,0 +1,86 @@
+"""Choose the output that a command line names."""
+
+import re
+from argparse import Namespace
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Literal, Protocol, cast
+
+from deploy.bulk.errors import UsageError
+from deploy.bulk.rows import EmbeddingSpace, Output
+
+Dtype = Literal["float32", "float16"]
+# Modules by what `--out` ends with, and by what `--into` begins with. Each has a function `open_output`, as `Opener`.
+# They are imported when they are needed: a database's client takes seconds.
+FILES: Final = {".parquet": "deploy.bulk.outputs.parquet", ".npy": "deploy.bulk.outputs.npy"}
+DATABASES: Final = {
+    "lancedb": "deploy.bulk.outputs.lance_table",
+    "postgresql": "deploy.bulk.outputs.postgres_table",
+    "postgres": "deploy.bulk.outputs.postgres_table",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What has to be the same when a run continues.
+
+    Args:
+        space: of the embeddings.
+        dtype: in which embeddings are written.
+        source: `Source.description`.
+        shard: `3/16`, or `1/1` for all of the source.
+    """
+
+    space: EmbeddingSpace
+    dtype: Dtype
+    source: str
+    shard: str
+
+
+class Opener(Protocol):
+    """The function `open_output` of an output's module."""
+
+    def __call__(self, destination: str, run: Run) -> Output:
+        """Open it for a new run, or to continue one.
+
+        Args:
+            destination: what the user gave as `--out` or `--into`.
+
+        Raises:
+            UsageError: it cannot be written, or has rows of another run.
+        """
+
+
+def check_destination(arguments: Namespace) -> tuple[str, str]:
+    """Return the destination and its module.
+
+    Args:
+        arguments: with `out` or `into`, of which one is None.
+
+    Raises:
+        UsageError: no output has this name.
+    """
+    if arguments.into is not None:
+        scheme = arguments.into.partition(":")[0]
+        if scheme not in DATABASES:
+            known = ", ".join(f"{name}:..." for name in DATABASES) or "nothing yet"
+            raise UsageError(f"--into {scheme}:...: this is no database that is known. Known: {known}.")
+        return arguments.into, DATABASES[scheme]
+    suffix = Path(arguments.out).suffix
+    if suffix not in FILES:
+        raise UsageError(f"--out {arguments.out}: the name must end with {' or '.join(FILES)}.")
+    return arguments.out, FILES[suffix]
+
+
+def without_password(destination: str) -> str:
+    """The destination as a message may show it."""
+    shown = re.sub(r"(://[^:/?#@]*:)[^@]*@", r"\1***@", destination)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", shown)
+
+
+def open_output(arguments: Namespace, run: Run) -> Output:
+    """Open the output of a command line. `arguments` and errors: as for `check_destination` and `Opener`."""
+    destination, module = check_destination(arguments)
+    opener = cast(Opener, import_module(module).open_output)
+    return opener(destination, run)
