@@ -26,3 +26,8 @@ class SpaceChanged(ServerError):
 
 class ItemError(BulkError):
     """One picture, text or video has no embedding. The message becomes the `error` of its row."""
+
+
+def too_long(size: int, most: int) -> ItemError:
+    """The error of a file with more bytes than the server reads."""
+    return ItemError(f"The file has {size} bytes. The server reads at most {most}.")

@@ -46,6 +46,10 @@ class Output(Protocol):
     def finished(self) -> Collection[str]:
         """Return the ids that have an embedding, so that a killed run continues where it stopped."""
 
+    def failed(self) -> Collection[str]:
+        """Return the ids of the rows with an error, which are tried again only if the user asks for it. An output that
+        keeps no such rows returns none, and they are tried in every run."""
+
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows. They are on disk, or committed, when this returns."""
 

@@ -1,0 +1,120 @@
+"""Read one file or URL, and tell pictures from other files by their names."""
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+import httpx2
+
+from deploy.bulk.errors import ItemError, too_long
+from deploy.bulk.sources.item import Content
+
+# The formats that the gateway reads.
+IMAGE_SUFFIXES: Final = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".heic",
+     ".heif", ".jp2", ".j2k", ".jpx", ".jpf", ".pnm", ".ppm", ".pgm", ".pbm")
+)  # fmt: skip
+TEXT_SUFFIXES: Final = frozenset((".txt",))
+_URL: Final = re.compile(r"https?://", re.IGNORECASE)
+_URL_SECONDS: Final = 20.0
+_URL_ATTEMPTS: Final = 3
+
+_client: httpx2.Client | None = None
+
+
+def is_url(value: str) -> bool:
+    """Whether a value of a list or a table is a URL, and not a path."""
+    return _URL.match(value) is not None
+
+
+def suffix(name: str) -> str:
+    """The end of a name in lower case: `.jpg`."""
+    return os.path.splitext(name)[1].lower()
+
+
+def is_wanted(name: str, text: bool) -> bool:
+    """Whether a file is a picture by its name; with `text`, whether it is a text."""
+    return suffix(name) in (TEXT_SUFFIXES if text else IMAGE_SUFFIXES)
+
+
+def printable(path: str) -> str:
+    """The path as an id. Bytes that are not UTF-8 are written as `\\xff`, because ids are texts everywhere."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def load(path: str | Path, max_bytes: int, text: bool = False) -> Content:
+    """Read a file.
+
+    Raises:
+        ItemError: it cannot be read, is no regular file, is too long, or is no text.
+    """
+    try:
+        # Without this flag, opening a named pipe waits for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ItemError("This is no regular file.")
+            if status.st_size > max_bytes:
+                raise too_long(status.st_size, max_bytes)
+            return content(file.read(max_bytes + 1), max_bytes, text)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise ItemError(f"The file cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def content(data: bytes, max_bytes: int, text: bool) -> Content:
+    """An image file, or the text in UTF-8 that the bytes are.
+
+    Raises:
+        ItemError: they are too many, or no UTF-8.
+    """
+    if len(data) > max_bytes:
+        raise too_long(len(data), max_bytes)
+    if not text:
+        return data
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ItemError(f"The text is not UTF-8: {error.reason} at byte {error.start}.") from None
+
+
+def fetch(url: str, max_bytes: int, text: bool = False) -> Content:
+    """Fetch what is at a URL, from this machine: up to three times, if its server fails.
+
+    Raises:
+        ItemError: there is nothing to be had, or it is too long.
+    """
+    trouble = ""
+    for _ in range(_URL_ATTEMPTS):
+        data = bytearray()
+        try:
+            with _http().stream("GET", url) as response:
+                if response.status_code >= 500:
+                    trouble = f"status {response.status_code}"
+                    continue
+                if response.status_code != 200:
+                    raise ItemError(f"The URL has status {response.status_code}.")
+                for piece in response.iter_bytes():
+                    data += piece
+                    if len(data) > max_bytes:
+                        raise ItemError(f"The URL has more than {max_bytes} bytes, the most that the server reads.")
+        except httpx2.TransportError as error:
+            trouble = f"{type(error).__name__}: {error}"
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            raise ItemError(f"The URL cannot be fetched: {error}") from None
+        else:
+            return content(bytes(data), max_bytes, text)
+    raise ItemError(f"The URL cannot be fetched: {trouble}.")
+
+
+def _http() -> httpx2.Client:
+    global _client
+    if _client is None:
+        limits = httpx2.Limits(max_connections=64)
+        headers = {"User-Agent": "pe-embed", "Accept": "*/*"}
+        _client = httpx2.Client(
+            timeout=_URL_SECONDS, follow_redirects=True, max_redirects=5, limits=limits, headers=headers
+        )
+    return _client
