@@ -9,19 +9,17 @@ A frame is resized here, by the reference's own filter, because a frame of 1920x
 largest models read. The files are PPM: lossless, nothing to compress, and every gateway reads them.
 """
 
-import io
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -71,13 +69,13 @@ def is_video(head: bytes) -> bool:
     return head.startswith(_MAGIC) or head[4:8] in (b"moov", b"mdat", b"wide") or is_transport_stream
 
 
-def read_frames(source: Path | bytes, count: int, image_size: tuple[int, int]) -> Frames:
+def read_frames(file: BinaryIO, count: int, image_size: tuple[int, int]) -> Frames:
     """Read frames of a video: the first, the last, and others between them at equal distances in their number.
 
     A frame of a video that has fewer than `count` is taken several times. Of one frame, the middle one is taken.
 
     Args:
-        source: a video file, or its bytes.
+        file: a video, which can be searched.
         count: how many frames, at least 1.
         image_size: H, W of the model.
 
@@ -85,9 +83,9 @@ def read_frames(source: Path | bytes, count: int, image_size: tuple[int, int]) -
         `count` PPM files of [H, W], upright.
 
     Raises:
-        ItemError: there is no such file, it has no video, is damaged, ends early, or is too large.
+        ItemError: the file has no video, is damaged, ends early, or is too large.
     """
-    with _errors(), _open(source) as container:
+    with _errors(), _open(file) as container:
         stream = _video_stream(container)
         index = _read_index(container, stream)
         times = [index.shown[number] for number in _uniform(len(index.shown), count)]
@@ -99,22 +97,22 @@ def read_frames(source: Path | bytes, count: int, image_size: tuple[int, int]) -
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Raise FFmpeg's errors as `ItemError`."""
+    """Raise what FFmpeg and PyAV raise as `ItemError`."""
     try:
         yield
-    except FileNotFoundError:
-        raise ItemError("There is no such file.") from None
     except av.FFmpegError as error:
-        raise ItemError(f"The video cannot be read: {error.strerror}.") from None
+        raise ItemError(f"The file is damaged, or no video that can be read ({error.strerror}).") from None
+    except (ValueError, OverflowError) as error:  # numbers and names in a damaged file that PyAV does not expect
+        raise ItemError(f"The video is damaged ({error}).") from None
+    except OSError as error:
+        raise ItemError(f"The file cannot be read: {error.strerror}.") from None
     except MemoryError:
         raise ItemError("The video does not fit into memory.") from None
 
 
-def _open(source: Path | bytes) -> InputContainer:
-    # Without the prefix, FFmpeg takes a name such as `concat:a|b` for a protocol.
-    file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(_MAX_PIXELS)}
-    return av.open(file, "r", options=options)
+def _open(file: BinaryIO) -> InputContainer:
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(_MAX_PIXELS)}
+    return av.open(file, "r", options=options, metadata_errors="replace")
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
@@ -129,8 +127,9 @@ def _video_stream(container: InputContainer) -> VideoStream:
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
-    if stream.width * stream.height > _MAX_PIXELS:
-        raise ItemError(f"The video has {stream.width}x{stream.height} pixels, more than the {_MAX_PIXELS} allowed.")
+    if not 0 < stream.width * stream.height <= _MAX_PIXELS:  # FFmpeg may know no size where it exceeds the limit
+        size = f"is {stream.width}x{stream.height}" if stream.width else "has no size"
+        raise ItemError(f"The video {size}, or its pictures are damaged. At most {_MAX_PIXELS} pixels are read.")
     stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
     stream.codec_context.thread_count = 1  # several videos are read at a time
     return stream
@@ -161,6 +160,8 @@ def _read_index(container: InputContainer, stream: VideoStream) -> _Index:
     for packet in container.demux(stream):
         if not packet.size:
             continue
+        if packet.is_corrupt and container.format.name != "mpegts":  # which says so of the last before any gap
+            raise ItemError(f"The video ends early, or is damaged, at frame {packets}.")
         packets += 1
         if packet.dts is not None:
             decoded.append(packet.dts)
@@ -170,8 +171,10 @@ def _read_index(container: InputContainer, stream: VideoStream) -> _Index:
             keyframes.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
     if not shown:
         raise ItemError("The video has no frames.")
-    if packets < stream.frames:
-        raise ItemError(f"The video ends early: it has {packets} of {stream.frames} frames.")
+    # The header of an MP4 counts frames, too, that its edit list cuts away. Other headers say nothing, which is 0.
+    expected = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
+    if packets < expected:
+        raise ItemError(f"The video ends early: it has {packets} of {expected} frames.")
     times = [time for time in shown if time is not None]
     start = min(decoded[:1] + times[:1], default=0)
     if len(times) < len(shown) or decoded != sorted(decoded):  # old AVI; recordings that were joined
@@ -204,10 +207,14 @@ class _Decoder:
             last = bisect_right(self._index.keyframes, (self._wanted, inf)) - 1
             if frame is None or (last >= 0 and self._index.keyframes[last][0] > now):
                 now, frame = self._seek(last)
+            before = frame
             while frame is not None and now < self._wanted:
+                before = frame
                 now, frame = next(self._frames, _NOTHING)
+            if (frame is None or frame.is_corrupt) and self._wanted == self._index.shown[-1]:
+                frame = before  # a recording may have been stopped within its last frame
             if frame is None or frame.is_corrupt:
-                raise ItemError("The video is damaged or ends early: a frame cannot be decoded.")
+                raise ItemError("The video is damaged: a frame cannot be decoded.")
             yield frame
 
     def _seek(self, last: int) -> tuple[int, VideoFrame | None]:
@@ -246,13 +253,14 @@ def _ppm(frame: VideoFrame, image_size: tuple[int, int]) -> bytes:
 def _upright(frame: VideoFrame, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn and mirror pixels [H, W, 3] by the display matrix of the frame: a phone stores how it was held."""
     try:
-        matrices = [side for side in frame.side_data if side.type is Type.DISPLAYMATRIX]
+        # PyAV's type is that of a mapping, which it is not.
+        matrices = [side for side in cast(Iterable[SideData], frame.side_data) if side.type is Type.DISPLAYMATRIX]
     except ValueError:  # PyAV 18 has no name for the EXIF of a frame; it knows the rotation, not the mirror
         return np.rot90(pixels, round(frame.rotation / 90))
     if not matrices:
         return pixels
     # x' = a x + c y, y' = b x + d y: https://ffmpeg.org/doxygen/trunk/group__lavu__video__display.html
-    a, b, _, c, d = np.frombuffer(matrices[0], np.int32)[:5].tolist()
+    a, b, _, c, d = np.frombuffer(bytes(matrices[0]), np.int32)[:5].tolist()
     if abs(b) > abs(a):  # x and y change places
         pixels, a, d = pixels.swapaxes(0, 1), c, b
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
