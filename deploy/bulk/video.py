@@ -88,11 +88,14 @@ def read_frames(file: BinaryIO, count: int, image_size: tuple[int, int]) -> Fram
     with _errors(), _open(file) as container:
         stream = _video_stream(container)
         index = _read_index(container, stream)
-        times = [index.shown[number] for number in _uniform(len(index.shown), count)]
-        unique = sorted(set(times))
-        frames = _Decoder(container, stream, index).decode(unique)
-        files = {time: _ppm(frame, image_size) for time, frame in zip(unique, frames, strict=True)}
-    return Frames([files[time] for time in times])
+        decoder = _Decoder(container, stream, index)
+        try:
+            return _sample(decoder, index.shown, count, image_size)
+        except ItemError:
+            if len(index.shown) == 1:
+                raise
+        # A recording may have been stopped within its last frame.
+        return _sample(decoder, index.shown[:-1], count, image_size)
 
 
 @contextmanager
@@ -102,7 +105,7 @@ def _errors() -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise ItemError(f"The file is damaged, or no video that can be read ({error.strerror}).") from None
-    except (ValueError, OverflowError) as error:  # numbers and names in a damaged file that PyAV does not expect
+    except (LookupError, OverflowError, ValueError) as error:  # what PyAV does not expect in a damaged file
         raise ItemError(f"The video is damaged ({error}).") from None
     except OSError as error:
         raise ItemError(f"The file cannot be read: {error.strerror}.") from None
@@ -182,12 +185,6 @@ def _read_index(container: InputContainer, stream: VideoStream) -> _Index:
     return _Index(sorted(set(times)), sorted(keyframes), start)
 
 
-def _uniform(length: int, count: int) -> list[int]:
-    if count == 1:
-        return [length // 2]
-    return [number * (length - 1) // (count - 1) for number in range(count)]
-
-
 class _Decoder:
     """Decodes the frames that are shown at given times, each from the last keyframe before it."""
 
@@ -207,12 +204,8 @@ class _Decoder:
             last = bisect_right(self._index.keyframes, (self._wanted, inf)) - 1
             if frame is None or (last >= 0 and self._index.keyframes[last][0] > now):
                 now, frame = self._seek(last)
-            before = frame
             while frame is not None and now < self._wanted:
-                before = frame
                 now, frame = next(self._frames, _NOTHING)
-            if (frame is None or frame.is_corrupt) and self._wanted == self._index.shown[-1]:
-                frame = before  # a recording may have been stopped within its last frame
             if frame is None or frame.is_corrupt:
                 raise ItemError("The video is damaged: a frame cannot be decoded.")
             yield frame
@@ -240,6 +233,15 @@ class _Decoder:
             skip = self._index.keyframes and packet.pts is not None and packet.pts < self._wanted
             codec.skip_frame = "NONREF" if skip else "DEFAULT"
             yield from packet.decode()
+
+
+def _sample(decoder: _Decoder, shown: Sequence[int], count: int, image_size: tuple[int, int]) -> Frames:
+    last = len(shown) - 1
+    numbers = [number * last // (count - 1) for number in range(count)] if count > 1 else [len(shown) // 2]
+    times = [shown[number] for number in numbers]
+    unique = sorted(set(times))
+    files = {time: _ppm(frame, image_size) for time, frame in zip(unique, decoder.decode(unique), strict=True)}
+    return Frames([files[time] for time in times])
 
 
 def _ppm(frame: VideoFrame, image_size: tuple[int, int]) -> bytes:

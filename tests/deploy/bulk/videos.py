@@ -62,6 +62,7 @@ def encode(
 
 
 def decode(video: bytes) -> list[Pixels]:
-    """Decode all frames of a video, one after the other, as they are stored: uint8 [H, W, 3]."""
+    """Decode all whole frames of a video, one after the other, as they are stored: uint8 [H, W, 3]."""
     with av.open(io.BytesIO(video), "r") as container:
-        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
+        whole = (frame for frame in container.decode(video=0) if not frame.is_corrupt)
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in whole]
