@@ -92,17 +92,16 @@ class Embedder:
         self._max_texts = TEXTS_AT_ONCE
         self.limit = AdaptiveLimit()
         self.sent_again = 0
-        headers = {"Accept": "application/x-npy", "User-Agent": "pe-embed"}
+        # One client for each request in flight, because the pool of a client looks at all of its connections for each
+        # request. The one that was used last is used next.
+        self._idle: list[httpx2.AsyncClient] = []
+        self._all: list[httpx2.AsyncClient] = []
+        self._tls = httpx2.create_ssl_context()
+        self._headers = {"Accept": "application/x-npy", "User-Agent": "pe-embed"}
         if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
+            self._headers["Authorization"] = f"Bearer {api_key}"
         # No proxy leads to this machine, whatever the environment says.
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        self._client = httpx2.AsyncClient(
-            headers=headers,
-            timeout=_TIMEOUT,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-            trust_env=not local,
-        )
+        self._use_proxy = parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
     async def __aenter__(self) -> Self:
         """Ask the server what it serves.
@@ -126,17 +125,17 @@ class Embedder:
             self._max_images = min(IMAGES_AT_ONCE, int(limits["max_items"]))
             self._max_texts = min(TEXTS_AT_ONCE, int(limits["max_texts"]))
         except (KeyError, TypeError, AttributeError) as error:
-            await self._client.aclose()
+            await self._close()
             raise ServerError(f"{self.url} is no Perception Encoder Server: /info has no {error}.") from None
         except BaseException:
-            await self._client.aclose()
+            await self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._close()
 
     async def embed(
         self, contents: Sequence[Content], started: Callable[[], None] = lambda: None
@@ -242,6 +241,7 @@ class Embedder:
             ServerError: the server is.
         """
         await self.limit.acquire()
+        client = self._idle.pop() if self._idle else self._new_client()
         started()
         begun = time.monotonic()
         attempt = 0
@@ -250,7 +250,7 @@ class Embedder:
                 sent = time.monotonic()
                 response = trouble = None
                 try:
-                    response = await self._client.post(self.url + path, content=body, headers={"Content-Type": kind})
+                    response = await client.post(self.url + path, content=body, headers={"Content-Type": kind})
                 except httpx2.TransportError as error:
                     trouble = f"no answer ({type(error).__name__}{f': {error}' if str(error) else ''})"
                 now = time.monotonic()
@@ -281,6 +281,7 @@ class Embedder:
                 asked = retry_after.seconds(response.headers.get("Retry-After")) if response is not None else None
                 await asyncio.sleep(_delay(attempt, asked))
         finally:
+            self._idle.append(client)
             self.limit.release()
 
     def _refusal(self, response: httpx2.Response) -> Exception:
@@ -303,9 +304,22 @@ class Embedder:
             self._silent = True
             self._say(f"{self.url}: {trouble}. Trying again for {self._give_up_seconds:g} s ...")
 
+    def _new_client(self) -> httpx2.AsyncClient:
+        client = httpx2.AsyncClient(
+            headers=self._headers, timeout=_TIMEOUT, verify=self._tls, trust_env=self._use_proxy
+        )
+        self._all.append(client)
+        return client
+
+    async def _close(self) -> None:
+        for client in self._all:
+            await client.aclose()
+
     async def _info(self) -> Any:
         try:
-            response = await self._client.get(f"{self.url}/info", headers={"Accept": "application/json"})
+            client = self._new_client()
+            self._idle.append(client)
+            response = await client.get(f"{self.url}/info", headers={"Accept": "application/json"})
         except httpx2.TransportError as error:
             raise ServerError(
                 f"No server answers at {self.url} ({type(error).__name__}: {error}). Start one with `make serve`, or "

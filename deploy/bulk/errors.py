@@ -2,6 +2,7 @@
 
 BulkError
 ├── UsageError        an argument, a source or an output that cannot be used; nothing was done
+├── OutputError       rows could not be written; those written before are kept
 ├── ServerError       the server cannot be used, or was gone for too long; finished rows are kept
 │   └── SpaceChanged  the server's embeddings can no longer be compared with those of this run
 └── ItemError         one picture, text or video has no embedding; the run goes on
@@ -14,6 +15,10 @@ class BulkError(Exception):
 
 class UsageError(BulkError):
     """An argument, a source or an output that cannot be used."""
+
+
+class OutputError(BulkError):
+    """Rows could not be written, such as on a full disk."""
 
 
 class ServerError(BulkError):

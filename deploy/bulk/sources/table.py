@@ -56,9 +56,7 @@ class Table:
         self._strings = pa.types.is_string(kind) or pa.types.is_large_string(kind) or self._delimiter is not None
         binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
         if not self._strings and not binary:
-            raise UsageError(
-                f"{path}: the column {column!r} has values of type {kind}. Expected strings or binary values."
-            )
+            raise UsageError(f"{path}: the column {column!r} is of type {kind}. Expected strings or binary values.")
 
     @property
     def description(self) -> str:

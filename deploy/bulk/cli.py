@@ -1,0 +1,177 @@
+"""`pe-embed`: embed a folder, a list, a table or tar files, and write the embeddings to a file or a database."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Final
+
+from deploy.bulk import plan
+from deploy.bulk.client import Embedder
+from deploy.bulk.errors import BulkError, UsageError
+from deploy.bulk.outputs.registry import Run, check_destination, open_output
+from deploy.bulk.pipeline import Counts, Pipeline
+from deploy.bulk.progress import Progress
+from deploy.bulk.shard import Shard
+from deploy.bulk.sources.item import Source
+from deploy.bulk.sources.opening import open_source
+
+_DESCRIPTION: Final = """\
+Embed pictures or texts by a Perception Encoder Server, and write the embeddings to a file or a database.
+
+SOURCE is a folder; pictures, or their URLs; a list of paths or URLs, one a line (FILE.txt, or - for the standard
+input); a column of a table (FILE.parquet, FILE.csv, FILE.tsv); or WebDataset tar files.
+
+What cannot be embedded gets a row with its error. A run that was stopped or killed continues with the same command."""
+_EPILOG: Final = """\
+exit status: 0 done, though some rows may have errors; 1 every row has an error, or the server or the output failed;
+2 wrong arguments; 130 stopped by Ctrl-C, 143 by SIGTERM"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command, and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        check_destination(arguments)
+        shard = Shard.parse(arguments.shard)
+        if arguments.remove_gone and shard.count > 1:
+            raise UsageError("--remove-gone needs the whole source, so it cannot be used with --shard.")
+        return asyncio.run(_run(arguments, open_source(arguments), shard))
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except BulkError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("Stopped before anything was written.", 130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "pe-embed", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("source", nargs="+", metavar="SOURCE", help="what to embed")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", metavar="FILE", help="FILE.parquet, or FILE.npy with FILE.ids.parquet beside it")
+    where.add_argument("--into", metavar="DATABASE", help="a database")
+    add("--url", default="http://127.0.0.1:9001", help="the server (default: %(default)s)")
+    add("--api-key", default=os.environ.get("PE_API_KEY"), help="if the server wants one (default: PE_API_KEY)")
+    add("--variant", help="if the server serves several")
+    add("--text", action="store_true", help="embed texts: lines of a list, a column, or .txt files")
+    add("--column", help="of a table: pictures, paths, URLs or texts")
+    add("--id-column", help="of a table: unique names (default: the values; for pictures in the table, row numbers)")
+    add("--columns", type=_names, default=[], metavar="A,B", help="keep these columns; of tar files, these extensions")
+    add("--root", default=".", help="the folder in which relative paths of a list or a table begin (default: this one)")
+    add("--all-files", action="store_true", help="of a folder: send all files, not only those with a picture's name")
+    add("--dtype", choices=("float32", "float16"), default="float32", help="of the embeddings (default: %(default)s)")
+    add(
+        "--shard",
+        default="1/1",
+        metavar="K/N",
+        help="embed the K-th of N parts, from 1/N to N/N; the same on all machines",
+    )
+    add("--retry-failed", action="store_true", help="try rows with an error again")
+    add("--remove-gone", action="store_true", help="remove rows whose id the source does not have any more")
+    add("--give-up", type=_positive, default=5.0, metavar="MINUTES", help="without an embedding (default: %(default)g)")
+    add(
+        "--write-every",
+        type=_positive,
+        default=20.0,
+        metavar="SECONDS",
+        help="what a kill can lose (default: %(default)g)",
+    )
+    return parser
+
+
+def _names(value: str) -> list[str]:
+    return [name for name in value.split(",") if name]
+
+
+def _positive(value: str) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return number
+
+
+async def _run(arguments: Namespace, source: Source, shard: Shard) -> int:
+    say = _Say()
+    async with Embedder(
+        arguments.url,
+        api_key=arguments.api_key,
+        variant=arguments.variant,
+        give_up_seconds=60 * arguments.give_up,
+        say=say,
+    ) as embedder:
+        run = Run(embedder.space, arguments.dtype, source.description, str(shard))
+        output = open_output(arguments, run)
+        failed = [] if arguments.retry_failed else output.failed()
+        todo = plan.make(source, shard, output.finished(), failed)
+        _announce(source, len(todo.ids), len(todo.done), embedder)
+        progress = say.progress = Progress(len(todo.ids), len(todo.done))
+        pipeline = Pipeline(embedder, output, progress, write_seconds=arguments.write_every, text=arguments.text)
+        stop = asyncio.Event()
+        received: list[int] = []
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, _stop, signum, stop, received)
+        try:
+            await pipeline.run(todo.items(), stop)
+        finally:
+            rate = progress.rate
+            progress.close()
+        if received:
+            written = pipeline.counts.embedded + pipeline.counts.failed
+            say(f"Stopped: {len(todo.done) + written} of {len(todo.ids)} rows are kept. The same command continues.")
+            return 128 + received[0]
+        removed = output.remove_others(todo.ids) if arguments.remove_gone else 0
+        await asyncio.to_thread(output.close)
+    _summarize(arguments, pipeline.counts, len(todo.done), removed, rate)
+    return 1 if pipeline.counts.failed and not pipeline.counts.embedded and not todo.done else 0
+
+
+def _stop(signum: int, stop: asyncio.Event, received: list[int]) -> None:
+    """Stop in order at the first signal, and at once at the second one."""
+    if received:
+        os._exit(128 + signum)
+    received.append(signum)
+    stop.set()
+
+
+def _announce(source: Source, total: int, done: int, embedder: Embedder) -> None:
+    before = f", {done} of them done before" if done else ""
+    print(f"{total} {source.description}{before}; {embedder.url} serves {embedder.space.name}", file=sys.stderr)
+    for what, why in (("skipped", "are no pictures by their names"), ("repeated", "repeat an earlier line")):
+        if count := getattr(source, what, 0):
+            print(f"{count} were left out, which {why}.", file=sys.stderr)
+
+
+def _summarize(arguments: Namespace, counts: Counts, before: int, removed: int, rate: float) -> None:
+    errors = f", {counts.failed} rows with an error" if counts.failed else ""
+    earlier = f", {before} done before" if before else ""
+    gone = f", {removed} removed" if removed else ""
+    where = arguments.out or arguments.into
+    print(f"{counts.embedded} embeddings{errors}{earlier}{gone}, {rate:.1f}/s: {where}", file=sys.stderr)
+
+
+class _Say:
+    """Write a line for the user, above the bar if there is one."""
+
+    progress: Progress | None = None
+
+    def __call__(self, line: str) -> None:
+        if self.progress is not None:
+            self.progress.say(line)
+        else:
+            print(line, file=sys.stderr)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"pe-embed: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
