@@ -12,7 +12,8 @@ from av.stream import Disposition
 from PIL import Image
 
 from deploy.bulk.errors import ItemError
-from deploy.bulk.video import is_video, read_frames
+from deploy.bulk.sources.videos import HEAD, is_video
+from deploy.bulk.video import read_frames
 from tests.deploy.bulk.videos import Pixels, decode, drawing, encode
 
 pytestmark = pytest.mark.bulk
@@ -77,7 +78,7 @@ def test_takes_the_frames_of_the_reference(
     container: str, codec: str, pixel_format: str, options: dict[str, str]
 ) -> None:
     video = encode(PICTURES, container, codec, pixel_format=pixel_format, options=options)
-    assert is_video(video[:400])
+    assert is_video(video[:HEAD])
     assert len(decode(video)) == 50
     assert same(frames(video), reference(video))
 
@@ -327,6 +328,6 @@ def test_pictures_are_no_videos() -> None:
         file = io.BytesIO()
         first, *others = (Image.fromarray(picture) for picture in PICTURES[:3])
         first.save(file, kind, save_all=True, append_images=others)
-        assert not is_video(file.getvalue()[:400])
+        assert not is_video(file.getvalue()[:HEAD])
     for head in (b"", b"GGGG", b"\0\0\0\x18ftypheic\0\0\0\0", b"\0\0\0\x18ftypavif\0\0\0\0", b"\xff\xd8\xff\xe0"):
         assert not is_video(head)
