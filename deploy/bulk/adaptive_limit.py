@@ -20,7 +20,7 @@ class AdaptiveLimit:
         most: the highest one.
     """
 
-    def __init__(self, start: int = 4, most: int = 256) -> None:
+    def __init__(self, start: int = 4, most: int = 96) -> None:
         self._limit = float(start)
         self._most = most
         self._refused = False

@@ -38,6 +38,8 @@ _BUSY: Final = (429, 503)
 _FAULTS: Final = (500, 502, 504)
 _BACKOFF_SECONDS: Final = 0.5
 _MOST_BACKOFF_SECONDS: Final = 15.0
+# Statuses of requests that are at fault themselves.
+_ABOUT_ITEMS: Final = (400, 413, 415, 422)
 # After as many, if other requests succeeded meanwhile, it is the item that is at fault.
 _ATTEMPTS: Final = 4
 
@@ -81,8 +83,12 @@ class Embedder:
         give_up_seconds: float = 300,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port above 65535, or half of an IPv6 address
+            known = False
+        if not known:
             raise ServerError(f"{url!r} is no URL of a server. Expected something like http://127.0.0.1:9001.")
         self.url = parts.geturl().rstrip("/")
         self._variant = variant
@@ -244,49 +250,49 @@ class Embedder:
             _Refused: the request is at fault.
             ServerError: the server is.
         """
-        await self.limit.acquire()
-        client = self._idle.pop() if self._idle else self._new_client()
-        started()
         begun = time.monotonic()
         attempt = 0
-        try:
-            while True:
-                sent = time.monotonic()
-                response = trouble = None
-                try:
-                    response = await client.post(self.url + path, content=body, headers={"Content-Type": kind})
-                except httpx2.TransportError as error:
-                    trouble = f"no answer ({type(error).__name__}{f': {error}' if str(error) else ''})"
-                now = time.monotonic()
-                if response is not None and response.status_code not in (*_BUSY, *_FAULTS):
-                    if response.is_success or response.status_code in (400, 413, 415, 422):
-                        self._heard(now)
-                    if not response.is_success:
-                        raise self._refusal(response)
-                    self.limit.succeeded(now - sent)
+        while True:
+            attempt += 1
+            await self.limit.acquire()
+            started()
+            sent = time.monotonic()
+            client = self._idle.pop() if self._idle else self._new_client()
+            response, trouble = None, ""
+            try:
+                response = await client.post(self.url + path, content=body, headers={"Content-Type": kind})
+                if response.is_success:
+                    self.limit.succeeded(time.monotonic() - sent)
+                elif response.status_code in (429, 504):
+                    self.limit.refused(sent)
+            except httpx2.TransportError as error:
+                trouble = f"no answer ({type(error).__name__}{f': {error}' if str(error) else ''})"
+            finally:
+                # Whoever waits before another attempt has no place: others show whether the server answers at all.
+                self._idle.append(client)
+                self.limit.release()
+            now = time.monotonic()
+            status = 0 if response is None else response.status_code
+            if response is not None and status not in (*_BUSY, *_FAULTS):
+                if response.is_success or status in _ABOUT_ITEMS:
+                    self._heard(now)
+                if response.is_success:
                     return response
-                attempt += 1
-                self.sent_again += 1
-                if response is not None:
-                    trouble = f"status {response.status_code}: {_message(response)[0]}"
-                    if response.status_code in (429, 504):
-                        self.limit.refused(sent)
-                # Others succeed, so the server is there: then the item is at fault, unless the server is only busy.
-                busy = response is not None and response.status_code in _BUSY
-                if not busy and attempt >= _ATTEMPTS and self._last_success > begun:
-                    raise _Refused(f"The server failed {attempt} times: {trouble}", None)
-                if now - max(self._last_success, begun) > self._give_up_seconds:
-                    raise ServerError(
-                        f"{self.url} gave no embedding for {self._give_up_seconds:g} s, at last {trouble}. "
-                        "Finished rows are kept: run the same command again to continue."
-                    )
-                if not busy or (response is not None and response.status_code == 503):
-                    self._missed(str(trouble))
-                asked = retry_after.seconds(response.headers.get("Retry-After")) if response is not None else None
-                await asyncio.sleep(_delay(attempt, asked))
-        finally:
-            self._idle.append(client)
-            self.limit.release()
+                raise self._refusal(response)
+            self.sent_again += 1
+            if response is not None:
+                trouble = f"status {status}: {_message(response)[0]}"
+            if status not in _BUSY and attempt >= _ATTEMPTS and self._last_success > begun:
+                raise _Refused(f"The server failed {attempt} times: {trouble}", None)
+            if now - max(self._last_success, begun) > self._give_up_seconds:
+                raise ServerError(
+                    f"{self.url} gave no embedding for {self._give_up_seconds:g} s, at last {trouble}. Finished rows "
+                    "are kept: run the same command again to continue."
+                )
+            if status != 429:
+                self._missed(trouble)
+            asked = retry_after.seconds(response.headers.get("Retry-After")) if response is not None else None
+            await asyncio.sleep(_delay(attempt, asked))
 
     def _refusal(self, response: httpx2.Response) -> Exception:
         message, index = _message(response)

@@ -17,6 +17,8 @@ from deploy.bulk.sources.videos import FRAMES
 
 # Groups that are being loaded, or wait for a request. URLs and disks of other machines are slow.
 _LOADING: Final = 16
+# Groups in memory, most of them in flight. When the server is gone, they wait for it.
+_HOLDING: Final = 128
 # Groups whose rows wait for those of an earlier one. They hold no contents any more.
 _WINDOW: Final = 512
 _ROWS_AT_ONCE: Final = 8192
@@ -65,6 +67,7 @@ class Pipeline:
         self._frames = frames
         self._at_once = TEXTS_AT_ONCE if text else IMAGES_AT_ONCE
         self._loading = asyncio.Semaphore(_LOADING)
+        self._holding = asyncio.Semaphore(_HOLDING)
         self._rows: list[Row] = []
         self._written = time.monotonic()
         self._writing: asyncio.Future[None] | None = None
@@ -105,6 +108,7 @@ class Pipeline:
         try:
             while some := await loop.run_in_executor(lister, _take, items, 8 * self._at_once):
                 for start in range(0, len(some), self._at_once):
+                    await self._holding.acquire()
                     await self._loading.acquire()
                     group = some[start : start + self._at_once]
                     await groups.put(asyncio.create_task(self._process(group, loaders)))
@@ -137,6 +141,7 @@ class Pipeline:
                         rows.append(Row(item.id, found, None, item.columns))
         finally:
             started()
+            self._holding.release()
         return rows
 
     def _load(self, items: Sequence[Item]) -> list[Embeddable | ItemError]:

@@ -28,7 +28,7 @@ class Answer:
 def embeddings(count: int, space: str = SPACE) -> Answer:
     """An answer with embeddings, all alike."""
     buffer = io.BytesIO()
-    np.save(buffer, np.tile(np.float32([0.5, 0.5, 0.5, 0.5]), (count, 1)))
+    np.save(buffer, np.full((count, DIMENSION), 0.5, np.float32))
     return Answer(200, buffer.getvalue(), {"X-Embedding-Space": space})
 
 

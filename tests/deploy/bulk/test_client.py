@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -22,7 +22,7 @@ from tests.running import PeServe
 pytestmark = pytest.mark.bulk
 
 
-async def embed(url: str, contents: list[Embeddable], **options: Any) -> list[Any]:
+async def embed(url: str, contents: Sequence[Embeddable], **options: Any) -> list[Any]:
     async with Embedder(url, **options) as embedder:
         return await embedder.embed(contents)
 
@@ -39,8 +39,9 @@ async def test_each_picture_has_the_embedding_that_it_has_alone(server: str) -> 
     async with httpx2.AsyncClient(base_url=server, trust_env=False) as client:
         for file, embedding in zip(files, together, strict=True):
             answer = await client.post(
-                "/perception_encoder/embed_image", content=file, headers={"Embeddable-Type": "image/png"}
+                "/perception_encoder/embed_image", content=file, headers={"Content-Type": "image/png"}
             )
+            assert not isinstance(embedding, ItemError)
             np.testing.assert_allclose(embedding, answer.json()["embeddings"][0], atol=1e-5)
 
 
@@ -122,10 +123,10 @@ async def test_what_a_request_says(gateway: ScriptedGateway) -> None:
     await embed(gateway.url, [b"a", b"b"], api_key="key")
     assert gateway.headers["Authorization"] == "Bearer key"
     assert gateway.headers["Accept"] == "application/x-npy"
-    assert gateway.headers["Embeddable-Type"].startswith("multipart/form-data; boundary=")
+    assert gateway.headers["Content-Type"].startswith("multipart/form-data; boundary=")
     await embed(gateway.url, [b"a"])
     assert "Authorization" not in gateway.headers
-    assert gateway.headers["Embeddable-Type"] == "image/*"
+    assert gateway.headers["Content-Type"] == "image/*"
 
 
 async def test_large_files_are_sent_alone_and_too_large_ones_not_at_all(gateway: ScriptedGateway) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deploy.bulk.errors import OutputError, UsageError
-from deploy.bulk.outputs.registry import Run, open_output
+from deploy.bulk.outputs.registry import Dtype, Run, open_output
 from deploy.bulk.rows import EmbeddingSpace, Output, Row, Value
 
 pytestmark = pytest.mark.bulk
@@ -80,7 +80,8 @@ def test_rows_are_written_in_order(tmp_path: Path, name: str) -> None:
 
 
 def test_the_parquet_file_has_a_schema_that_names_the_space(tmp_path: Path) -> None:
-    for dtype, kind in (("float32", pa.float32()), ("float16", pa.float16())):
+    kinds: dict[Dtype, Any] = {"float32": pa.float32(), "float16": pa.float16()}
+    for dtype, kind in kinds.items():
         path = tmp_path / f"{dtype}.parquet"
         output = opened(path, replace(RUN, dtype=dtype))
         output.write([row("a", 1, year=2001, name="x"), row("b", 2, year=None, name=None)])
