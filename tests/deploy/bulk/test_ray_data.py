@@ -53,23 +53,31 @@ def rows(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_all_rows_arrive_once_though_an_actor_is_killed(
-    server: str, folder: Path, tmp_path: Path, ray_folder: str
+    server: str, folder: Path, tmp_path: Path, ray_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
     from deploy.bulk import ray_data
     from deploy.bulk.sources.folder import Folder
 
-    pids = tmp_path / "pids"
+    started, pids = tmp_path / "started", tmp_path / "pids"
+    started.mkdir()
     pids.mkdir()
     embed = ray_data.Embed
 
     class Slow(embed):  # type: ignore[misc, valid-type]
-        """An actor that says when it works, and works for a while."""
+        """An actor that begins when both are there, says that it works, and works for a while."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            (started / str(os.getpid())).touch()
 
         def __call__(self, batch: Any) -> Any:
+            end = time.monotonic() + 30
+            while len(list(started.iterdir())) < 2 and time.monotonic() < end:
+                time.sleep(0.05)
             (pids / str(os.getpid())).touch()
-            time.sleep(1)
+            time.sleep(0.5)
             return super().__call__(batch)
 
     killed: list[int] = []
@@ -85,14 +93,13 @@ def test_all_rows_arrive_once_though_an_actor_is_killed(
 
     ray.init(_temp_dir=ray_folder, log_to_driver=False, **RAY)
     try:
-        ray_data.Embed = Slow  # type: ignore[misc]
+        monkeypatch.setattr(ray_data, "Embed", Slow)
         killer = threading.Thread(target=kill)
         killer.start()
-        items = ray_data.read(Folder(folder), blocks=4)
+        items = ray_data.read(Folder(folder), blocks=12)
         ray_data.embed(items, server, actors=2, batch_size=8).write_parquet(str(tmp_path / "out"))
         killer.join()
     finally:
-        ray_data.Embed = embed  # type: ignore[misc]
         ray.shutdown()
     assert killed, "there were never two actors at work"
     found = rows(tmp_path / "out")
