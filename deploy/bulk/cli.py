@@ -9,11 +9,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Final
 
-from deploy.bulk import plan
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import BulkError, UsageError
 from deploy.bulk.outputs.registry import Run, check_destination, open_output
 from deploy.bulk.pipeline import Counts, Pipeline
+from deploy.bulk.plan import Plan, read_ids
 from deploy.bulk.progress import Progress
 from deploy.bulk.shard import Shard
 from deploy.bulk.sources.item import Source
@@ -27,6 +27,7 @@ SOURCE is a folder; pictures, or their URLs; a list of paths or URLs, one a line
 input); a column of a table (FILE.parquet, FILE.csv, FILE.tsv); or WebDataset tar files.
 
 What cannot be embedded gets a row with its error. A run that was stopped or killed continues with the same command."""
+_URL: Final = "http://127.0.0.1:9001"
 _EPILOG: Final = """\
 exit status: 0 done, though some rows may have errors; 1 every row has an error, or the server or the output failed;
 2 wrong arguments; 130 stopped by Ctrl-C, 143 by SIGTERM"""
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shard = Shard.parse(arguments.shard)
         if arguments.remove_gone and shard.count > 1:
             raise UsageError("--remove-gone needs the whole source, so it cannot be used with --shard.")
-        return asyncio.run(_run(arguments, open_source(arguments), shard))
+        source = open_source(arguments)
+        return asyncio.run(_run(arguments, source, read_ids(source, shard), shard))
     except UsageError as error:
         return _fail(str(error), 2)
     except BulkError as error:
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", metavar="FILE", help="FILE.parquet, or FILE.npy with FILE.ids.parquet beside it")
     where.add_argument("--into", metavar="DATABASE", help="a database")
-    add("--url", default="http://127.0.0.1:9001", help="the server (default: %(default)s)")
+    add("--url", default=os.environ.get("PE_URL", _URL), help=f"the server (default: PE_URL, else {_URL})")
     add("--api-key", default=os.environ.get("PE_API_KEY"), help="if the server wants one (default: PE_API_KEY)")
     add("--variant", help="if the server serves several")
     add("--text", action="store_true", help="embed texts: lines of a list, a column, or .txt files")
@@ -105,7 +107,7 @@ def _positive(value: str) -> float:
     return number
 
 
-async def _run(arguments: Namespace, source: Source, shard: Shard) -> int:
+async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard) -> int:
     say = _Say()
     async with Embedder(
         arguments.url,
@@ -117,8 +119,10 @@ async def _run(arguments: Namespace, source: Source, shard: Shard) -> int:
         frames = "" if arguments.frames == FRAMES else f", {arguments.frames} frames of each video"
         run = Run(embedder.space, arguments.dtype, source.description + frames, str(shard))
         output = open_output(arguments, run)
-        failed = [] if arguments.retry_failed else output.failed()
-        todo = plan.make(source, shard, output.finished(), failed)
+        done = ids.intersection(output.finished())
+        if not arguments.retry_failed:
+            done |= ids.intersection(output.failed())
+        todo = Plan(source, ids, done)
         _announce(source, len(todo.ids), len(todo.done), embedder)
         progress = say.progress = Progress(len(todo.ids), len(todo.done))
         pipeline = Pipeline(

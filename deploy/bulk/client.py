@@ -5,6 +5,7 @@ import io
 import json
 import random
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ class Embedder:
         # request. The one that was used last is used next.
         self._idle: list[httpx2.AsyncClient] = []
         self._all: list[httpx2.AsyncClient] = []
-        self._tls = httpx2.create_ssl_context()
+        # Reading the certificates takes longer than most other things at the start.
+        self._tls = httpx2.create_ssl_context() if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._headers = {"Accept": "application/x-npy", "User-Agent": "pe-embed"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"

@@ -16,25 +16,19 @@ class Plan:
         source: of all items.
         ids: of this shard.
         done: the ids among them that need no work: they have an embedding, or an error that is not to be tried again.
-        shard: of this run.
     """
 
     source: Source
     ids: Collection[str]
     done: Collection[str]
-    shard: Shard
 
     def items(self) -> Iterator[Item]:
         """Iterate over the items to embed. One that appeared in the source after the plan was made is left out."""
         return (item for item in self.source if item.id in self.ids and item.id not in self.done)
 
 
-def make(source: Source, shard: Shard, finished: Collection[str], failed: Collection[str]) -> Plan:
-    """Read all ids of a source.
-
-    Args:
-        finished: ids that have an embedding.
-        failed: ids whose error is not to be tried again.
+def read_ids(source: Source, shard: Shard) -> set[str]:
+    """Read all ids of a source, and return those of a shard.
 
     Raises:
         UsageError: two items have the same id, or there are none.
@@ -54,4 +48,4 @@ def make(source: Source, shard: Shard, finished: Collection[str], failed: Collec
         skipped = getattr(source, "skipped", 0)
         hint = f" {skipped} other files are there: --all-files sends them, too." if skipped else ""
         raise UsageError(f"There are no {source.description}.{hint}")
-    return Plan(source, ids, {item_id for known in (finished, failed) for item_id in known if item_id in ids}, shard)
+    return ids
