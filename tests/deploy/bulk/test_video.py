@@ -1,8 +1,10 @@
 """Frames of videos, compared with those that a decoder gives when it decodes all of them."""
 
 import io
+import re
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,7 +14,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from deploy.bulk.errors import ItemError
-from deploy.bulk.sources.videos import HEAD, is_video
+from deploy.bulk.sources.videos import HEAD, SUFFIXES, is_video
 from deploy.bulk.video import read_frames
 from tests.deploy.bulk.videos import Pixels, decode, drawing, encode
 
@@ -331,3 +333,9 @@ def test_pictures_are_no_videos() -> None:
         assert not is_video(file.getvalue()[:HEAD])
     for head in (b"", b"GGGG", b"\0\0\0\x18ftypheic\0\0\0\0", b"\0\0\0\x18ftypavif\0\0\0\0", b"\xff\xd8\xff\xe0"):
         assert not is_video(head)
+
+
+def test_the_page_lists_the_names_of_videos() -> None:
+    page = (Path(__file__).parents[3] / "deploy/bulk/video.md").read_text()
+    (listed,) = re.findall(r"Names of videos end with (.*?)\. Files", page, re.DOTALL)
+    assert set(re.findall(r"`(.*?)`", listed)) == SUFFIXES
