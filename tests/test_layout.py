@@ -58,9 +58,13 @@ SHARED_JOBS: Final = {
     "__init__.py": "the description of a package",
     "__main__.py": "the command of a package",
     "cli.py": "the command line of a package",
+    "client.py": "requests to the gateway",
     "embedder.py": "from inputs to embeddings: images, texts",
     "encoder.py": "the `Encoder` protocol, and its implementation by Triton",
     "errors.py": "the error classes of a package, or their translation",
+    "pipeline.py": "the connection of a package's stages",
+    "progress.py": "progress of a long command",
+    "files.py": "files that a package reads or writes",
     "model.py": "a Python backend of Triton, which requires this name",
 }
 

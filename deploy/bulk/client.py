@@ -27,7 +27,7 @@ from deploy.bulk.sources.item import Embeddable, Frames
 Embedding = NDArray[np.float32]
 
 # In one request. More of them save little, and one bad image means that all are sent again.
-IMAGES_AT_ONCE: Final = 8
+IMAGES_AT_ONCE: Final = 16
 TEXTS_AT_ONCE: Final = 64
 BYTES_AT_ONCE: Final = 4 * 2**20
 _IMAGE_PATH: Final = "/perception_encoder/embed_image"

