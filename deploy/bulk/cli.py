@@ -18,6 +18,7 @@ from deploy.bulk.progress import Progress
 from deploy.bulk.shard import Shard
 from deploy.bulk.sources.item import Source
 from deploy.bulk.sources.opening import open_source
+from deploy.bulk.sources.videos import FRAMES
 
 _DESCRIPTION: Final = """\
 Embed pictures or texts by a Perception Encoder Server, and write the embeddings to a file or a database.
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--columns", type=_names, default=[], metavar="A,B", help="keep these columns; of tar files, these extensions")
     add("--root", default=".", help="the folder in which relative paths of a list or a table begin (default: this one)")
     add("--all-files", action="store_true", help="of a folder: send all files, not only those with a picture's name")
+    add("--frames", type=_count, default=FRAMES, metavar="N", help="of each video, at equal distances (default: 8)")
     add("--dtype", choices=("float32", "float16"), default="float32", help="of the embeddings (default: %(default)s)")
     add(
         "--shard",
@@ -94,6 +96,12 @@ def _names(value: str) -> list[str]:
     return [name for name in value.split(",") if name]
 
 
+def _count(value: str) -> int:
+    if not (value.isdecimal() and int(value)):
+        raise argparse.ArgumentTypeError(f"{value} is not a whole number above 0")
+    return int(value)
+
+
 def _positive(value: str) -> float:
     number = float(value)
     if not 0 < number < float("inf"):
@@ -110,7 +118,8 @@ async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard
         give_up_seconds=60 * arguments.give_up,
         say=say,
     ) as embedder:
-        run = Run(embedder.space, arguments.dtype, source.description, str(shard))
+        frames = "" if arguments.frames == FRAMES else f", {arguments.frames} frames of each video"
+        run = Run(embedder.space, arguments.dtype, source.description + frames, str(shard))
         output = open_output(arguments, run)
         done = ids.intersection(output.finished())
         if not arguments.retry_failed:
@@ -118,7 +127,14 @@ async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard
         todo = Plan(source, ids, done)
         _announce(source, len(todo.ids), len(todo.done), embedder)
         progress = say.progress = Progress(len(todo.ids), len(todo.done))
-        pipeline = Pipeline(embedder, output, progress, write_seconds=arguments.write_every, text=arguments.text)
+        pipeline = Pipeline(
+            embedder,
+            output,
+            progress,
+            write_seconds=arguments.write_every,
+            text=arguments.text,
+            frames=arguments.frames,
+        )
         stop = asyncio.Event()
         received: list[int] = []
         for signum in (signal.SIGINT, signal.SIGTERM):

@@ -22,7 +22,7 @@ from deploy.bulk import retry_after
 from deploy.bulk.adaptive_limit import AdaptiveLimit
 from deploy.bulk.errors import ItemError, ServerError, SpaceChanged, too_long
 from deploy.bulk.rows import EmbeddingSpace
-from deploy.bulk.sources.item import Content, Frames
+from deploy.bulk.sources.item import Embeddable, Frames
 
 Embedding = NDArray[np.float32]
 
@@ -65,12 +65,14 @@ class Embedder:
 
     Attributes:
         space: of all embeddings.
+        image_size: H, W of the pixels that the model sees of an image.
         max_bytes: of one image file, by the gateway's own limit.
         limit: of the requests in flight.
         sent_again: how many requests were refused or lost, and sent again.
     """
 
     space: EmbeddingSpace
+    image_size: tuple[int, int]
     max_bytes: int
 
     def __init__(
@@ -130,6 +132,8 @@ class Embedder:
                 raise ServerError(f"{self.url} serves several variants or none. Name one with --variant: {served}.")
             chosen = models[self._variant]
             self.space = EmbeddingSpace(chosen["embedding_space"], chosen["embed_dim"])
+            height, width = chosen["image_size"]
+            self.image_size = (int(height), int(width))
             self.max_bytes = int(limits["max_body_bytes"])
             self._max_images = min(IMAGES_AT_ONCE, int(limits["max_items"]))
             self._max_texts = min(TEXTS_AT_ONCE, int(limits["max_texts"]))
@@ -147,7 +151,7 @@ class Embedder:
         await self._close()
 
     async def embed(
-        self, contents: Sequence[Content], started: Callable[[], None] = lambda: None
+        self, contents: Sequence[Embeddable], started: Callable[[], None] = lambda: None
     ) -> list[Embedding | ItemError]:
         """Embed contents, in order. Calls may overlap, and wait for each other when the server is busy.
 

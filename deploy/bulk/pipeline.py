@@ -12,7 +12,8 @@ from deploy.bulk.client import BYTES_AT_ONCE, IMAGES_AT_ONCE, TEXTS_AT_ONCE, Emb
 from deploy.bulk.errors import ItemError
 from deploy.bulk.progress import Progress
 from deploy.bulk.rows import Output, Row
-from deploy.bulk.sources.item import Content, Frames, Item
+from deploy.bulk.sources.item import Content, Embeddable, Frames, Item, Video
+from deploy.bulk.sources.videos import FRAMES
 
 # Groups that are being loaded, or wait for a request. URLs and disks of other machines are slow.
 _LOADING: Final = 16
@@ -43,18 +44,27 @@ class Pipeline:
         embedder: entered.
         output: for the rows. They are written when there are 8,192, or when `write_seconds` have passed.
         text: items are texts, of which a request takes more than of images.
+        frames: how many of a video are embedded.
 
     Attributes:
         counts: what has been written so far.
     """
 
     def __init__(
-        self, embedder: Embedder, output: Output, progress: Progress, *, write_seconds: float, text: bool = False
+        self,
+        embedder: Embedder,
+        output: Output,
+        progress: Progress,
+        *,
+        write_seconds: float,
+        text: bool = False,
+        frames: int = FRAMES,
     ) -> None:
         self._embedder = embedder
         self._output = output
         self._progress = progress
         self._write_seconds = write_seconds
+        self._frames = frames
         self._at_once = TEXTS_AT_ONCE if text else IMAGES_AT_ONCE
         self._loading = asyncio.Semaphore(_LOADING)
         self._holding = asyncio.Semaphore(_HOLDING)
@@ -120,7 +130,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         try:
             while rest := items[len(rows) :]:
-                loaded = await loop.run_in_executor(loaders, _load, rest, self._embedder.max_bytes)
+                loaded = await loop.run_in_executor(loaders, self._load, rest)
                 contents = [content for content in loaded if not isinstance(content, ItemError)]
                 embedded = iter(await self._embedder.embed(contents, started))
                 for item, content in zip(rest, loaded, strict=False):
@@ -133,6 +143,29 @@ class Pipeline:
             started()
             self._holding.release()
         return rows
+
+    def _load(self, items: Sequence[Item]) -> list[Embeddable | ItemError]:
+        """Load items, from the first one until there are enough bytes for a request."""
+        loaded: list[Embeddable | ItemError] = []
+        size = 0
+        for item in items:
+            try:
+                content = self._embeddable(item.load(self._embedder.max_bytes))
+                size += sum(map(len, content.files)) if isinstance(content, Frames) else len(content)
+                loaded.append(content)
+            except ItemError as error:
+                loaded.append(error)
+            if size >= BYTES_AT_ONCE:
+                break
+        return loaded
+
+    def _embeddable(self, content: Content) -> Embeddable:
+        if not isinstance(content, Video):
+            return content
+        from deploy.bulk import video  # FFmpeg takes a second to load, and most runs need none
+
+        with content.file as file:
+            return video.read_frames(file, self._frames, self._embedder.image_size)
 
     async def _consume(self, groups: "_Groups") -> None:
         """Collect the rows of the groups in order, and write them from time to time."""
@@ -195,19 +228,3 @@ _Groups = asyncio.Queue[asyncio.Task[list[Row]] | Exception | None]
 
 def _take(items: Iterator[Item], count: int) -> list[Item]:
     return list(islice(items, count))
-
-
-def _load(items: Sequence[Item], max_bytes: int) -> list[Content | ItemError]:
-    """Load items, from the first one until there are enough bytes for a request."""
-    loaded: list[Content | ItemError] = []
-    size = 0
-    for item in items:
-        try:
-            content = item.load(max_bytes)
-            size += sum(map(len, content.files)) if isinstance(content, Frames) else len(content)
-            loaded.append(content)
-        except ItemError as error:
-            loaded.append(error)
-        if size >= BYTES_AT_ONCE:
-            break
-    return loaded

@@ -161,27 +161,8 @@ class PartsOutput(ABC):
     def _write_part(self, rows: Sequence[Row]) -> None:
         name = f"part-{len(self._files()):06}.parquet"
         temporary = self._parts / f"{name}.tmp"
-        pq.write_table(self._table(rows), temporary)
+        pq.write_table(table_of(rows, self.run), temporary)
         commit(temporary, self._parts / name)
-
-    def _table(self, rows: Sequence[Row]) -> Any:
-        found = [row.embedding for row in rows]
-        missing = np.array([embedding is None for embedding in found], bool)
-        flat = np.zeros((len(rows), self.run.space.dimension), self.run.dtype)
-        for at, embedding in zip(flat, found, strict=True):
-            if embedding is not None:
-                at[:] = embedding
-        mask = pa.array(missing) if missing.any() else None
-        columns: dict[str, Any] = {
-            ID: pa.array([row.id for row in rows], pa.string()),
-            EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1], mask=mask),
-            ERROR: pa.array([row.error for row in rows], pa.string()),
-        }
-        for name in rows[0].columns if rows else ():
-            if name in _RESERVED:
-                raise UsageError(f"A column may not be called {name!r}, as a column of the embeddings is.")
-            columns[name] = pa.array([row.columns[name] for row in rows])
-        return pa.table(columns).replace_schema_metadata(_metadata(self.run))
 
     def _read_states(self, path: Path) -> None:
         try:
@@ -265,6 +246,27 @@ class PartsOutput(ABC):
         with contextlib.suppress(OSError):
             self._parts.rmdir()
         os.close(self._lock)
+
+
+def table_of(rows: Sequence[Row], run: Run) -> Any:
+    """Make an Arrow table of rows: `id`, `embedding` (a list of D), `error`, and further columns."""
+    found = [row.embedding for row in rows]
+    missing = np.array([embedding is None for embedding in found], bool)
+    flat = np.zeros((len(rows), run.space.dimension), run.dtype)
+    for at, embedding in zip(flat, found, strict=True):
+        if embedding is not None:
+            at[:] = embedding
+    mask = pa.array(missing) if missing.any() else None
+    columns: dict[str, Any] = {
+        ID: pa.array([row.id for row in rows], pa.string()),
+        EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1], mask=mask),
+        ERROR: pa.array([row.error for row in rows], pa.string()),
+    }
+    for name in rows[0].columns if rows else ():
+        if name in _RESERVED:
+            raise UsageError(f"A column may not be called {name!r}, as a column of the embeddings is.")
+        columns[name] = pa.array([row.columns[name] for row in rows])
+    return pa.table(columns).replace_schema_metadata(_metadata(run))
 
 
 def commit(temporary: Path, path: Path) -> None:

@@ -1,5 +1,7 @@
 """Read one file or URL, and tell pictures from other files by their names."""
 
+import contextlib
+import io
 import os
 import re
 import stat
@@ -9,7 +11,8 @@ from typing import Final
 import httpx2
 
 from deploy.bulk.errors import ItemError, too_long
-from deploy.bulk.sources.item import Content
+from deploy.bulk.sources import videos
+from deploy.bulk.sources.item import Content, Video
 
 # The formats that the gateway reads.
 IMAGE_SUFFIXES: Final = frozenset(
@@ -35,8 +38,8 @@ def suffix(name: str) -> str:
 
 
 def is_wanted(name: str, text: bool) -> bool:
-    """Whether a file is a picture by its name; with `text`, whether it is a text."""
-    return suffix(name) in (TEXT_SUFFIXES if text else IMAGE_SUFFIXES)
+    """Whether a file is a picture or a video by its name; with `text`, whether it is a text."""
+    return suffix(name) in (TEXT_SUFFIXES if text else IMAGE_SUFFIXES | videos.SUFFIXES)
 
 
 def printable(path: str) -> str:
@@ -45,7 +48,7 @@ def printable(path: str) -> str:
 
 
 def load(path: str | Path, max_bytes: int, text: bool = False) -> Content:
-    """Read a file.
+    """Read a file. A video is only opened.
 
     Raises:
         ItemError: it cannot be read, is no regular file, is too long, or is no text.
@@ -53,10 +56,14 @@ def load(path: str | Path, max_bytes: int, text: bool = False) -> Content:
     try:
         # Without this flag, opening a named pipe waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        with contextlib.ExitStack() as closing:
+            file = closing.enter_context(open(descriptor, "rb"))
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ItemError("This is no regular file.")
+            if not text and (suffix(os.fspath(path)) in videos.SUFFIXES or videos.is_video(file.peek(videos.HEAD))):
+                closing.pop_all()
+                return Video(file)
             if status.st_size > max_bytes:
                 raise too_long(status.st_size, max_bytes)
             return content(file.read(max_bytes + 1), max_bytes, text)
@@ -65,7 +72,7 @@ def load(path: str | Path, max_bytes: int, text: bool = False) -> Content:
 
 
 def content(data: bytes, max_bytes: int, text: bool) -> Content:
-    """An image file, or the text in UTF-8 that the bytes are.
+    """An image file or a video, or the text in UTF-8 that the bytes are.
 
     Raises:
         ItemError: they are too many, or no UTF-8.
@@ -73,7 +80,7 @@ def content(data: bytes, max_bytes: int, text: bool) -> Content:
     if len(data) > max_bytes:
         raise too_long(len(data), max_bytes)
     if not text:
-        return data
+        return Video(io.BytesIO(data)) if videos.is_video(data) else data
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from deploy.bulk.rows import Value
 
 
 @dataclass(frozen=True, slots=True)
+class Video:
+    """A video, of which some frames will be embedded.
+
+    Args:
+        file: open, and can be searched. Whoever reads it closes it.
+    """
+
+    file: BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
 class Frames:
-    """Pictures that share one embedding: the mean of their unit embeddings, normalised. A video.
+    """Pictures that share one embedding: the mean of their unit embeddings, normalised.
 
     Args:
         files: image files, in any format that the server reads.
@@ -18,7 +29,8 @@ class Frames:
     files: Sequence[bytes]
 
 
-Content = bytes | str | Frames  # an image file, a text, or a video's frames
+Content = bytes | str | Video  # what a source has: an image file, a text, or a video
+Embeddable = bytes | str | Frames  # what the client embeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,7 @@ class Item:
     Args:
         id: as in `Row`.
         load: load(max_bytes) -> Content, which runs in a thread and raises `ItemError`: the file is missing, cannot be
-            read, or is longer than `max_bytes`, which is the most that the server reads.
+            read, or is longer than `max_bytes`, which is the most that the server reads. A video file may be longer.
         columns: as in `Row`.
     """
 

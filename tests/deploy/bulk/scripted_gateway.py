@@ -61,7 +61,7 @@ class ScriptedGateway:
     def __init__(self) -> None:
         self.answer: Callable[[list[bytes]], Answer] = lambda found: embeddings(len(found))
         self.info: Any = {
-            "models": {"PE-Test": {"embedding_space": SPACE, "embed_dim": DIMENSION}},
+            "models": {"PE-Test": {"embedding_space": SPACE, "embed_dim": DIMENSION, "image_size": [8, 8]}},
             "limits": {"max_items": 64, "max_texts": 2048, "max_body_bytes": 2**20},
         }
         self.requests: list[list[bytes]] = []

@@ -14,7 +14,7 @@ import pytest
 
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import ItemError, ServerError, SpaceChanged
-from deploy.bulk.sources.item import Content, Frames
+from deploy.bulk.sources.item import Embeddable, Frames
 from tests.deploy.bulk.conftest import picture
 from tests.deploy.bulk.scripted_gateway import Answer, ScriptedGateway, embeddings, error
 from tests.running import PeServe
@@ -22,7 +22,7 @@ from tests.running import PeServe
 pytestmark = pytest.mark.bulk
 
 
-async def embed(url: str, contents: Sequence[Content], **options: Any) -> list[Any]:
+async def embed(url: str, contents: Sequence[Embeddable], **options: Any) -> list[Any]:
     async with Embedder(url, **options) as embedder:
         return await embedder.embed(contents)
 
@@ -54,7 +54,7 @@ async def test_texts_and_kinds_mixed(server: str) -> None:
 
 
 async def test_bad_pictures_have_the_server_s_message_and_the_others_embeddings(server: str) -> None:
-    files: list[Content] = [picture(number) for number in range(12)]
+    files: list[Embeddable] = [picture(number) for number in range(12)]
     files[1], files[2], files[7], files[11] = b"no picture", b"", picture(3)[:60], "one text".encode("utf-16")
     found = await embed(server, files)
     assert [number for number, item in enumerate(found) if isinstance(item, ItemError)] == [1, 2, 7, 11]
@@ -277,7 +277,7 @@ async def test_servers_that_cannot_be_used(gateway: ScriptedGateway, info: Any, 
 
 
 async def test_a_variant_is_chosen(gateway: ScriptedGateway) -> None:
-    gateway.info["models"]["Other"] = {"embedding_space": "Other@0", "embed_dim": 3}
+    gateway.info["models"]["Other"] = {"embedding_space": "Other@0", "embed_dim": 3, "image_size": [8, 8]}
     await embed(gateway.url, [b"a"], variant="PE-Test")
     with pytest.raises(ServerError, match="does not serve PE-X"):
         await embed(gateway.url, [b"a"], variant="PE-X")
