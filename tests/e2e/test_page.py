@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,29 @@ def label(page: Page, index: int) -> Any:
     return page.get_by_label(f"Label {index}", exact=True)
 
 
-def scores(page: Page) -> dict[str, str]:
-    """What each label has, once every label has something."""
+def scores(page: Page, kind: str = "cosine") -> dict[str, float]:
+    """What each label has (`cosine`, or `percent`), once every label has something."""
     rows = page.locator("#labels li")
     expect(page.locator("#labels .value").filter(has_text=re.compile(r"\d"))).to_have_count(rows.count())
-    return {row.locator("input").input_value(): row.locator(".value").inner_text() for row in rows.all()}
+    return {row.locator("input").input_value(): number(row.locator(f".{kind}").inner_text()) for row in rows.all()}
 
 
 def number(text: str) -> float:
     return float(text.replace("−", "-").removesuffix(" %"))
+
+
+def bars(page: Page) -> list[tuple[float, float]]:
+    """Each bar's ends, in CSS pixels from the left end of its track, once they have stopped growing."""
+    page.wait_for_timeout(400)
+    return [
+        tuple(ends)
+        for ends in page.evaluate(
+            """() => [...document.querySelectorAll("#labels .track")].map((track) => {
+                const [whole, fill] = [track, track.firstChild].map((one) => one.getBoundingClientRect());
+                return [fill.left - whole.left, fill.right - whole.left];
+            })"""
+        )
+    ]
 
 
 def best(page: Page) -> Any:
@@ -141,20 +156,92 @@ def test_a_picture_and_labels_are_compared_as_one_types(compare: Page, base_url:
     expect(compare.locator("#labels li").nth(3).locator(".value")).to_have_text(re.compile(r"\d"))
     shown = scores(compare)
     told = cosines(base_url, (SAMPLES / "blue-square.jpg").read_bytes(), list(shown))
-    assert [number(text) for text in shown.values()] == pytest.approx(told, abs=6e-4)
+    assert list(shown.values()) == pytest.approx(told, abs=6e-4)
     expect(compare.locator("#best")).to_have_text(re.compile("Best: (a )?blue"))
 
 
-def test_softmax_is_at_the_models_own_scale(compare: Page, base_url: str) -> None:
+def test_percentages_are_a_softmax_at_the_models_own_scale(compare: Page, base_url: str) -> None:
     scale = float(httpx2.get(f"{base_url}/info").json()["models"]["PE-Demo-T8-64"]["logit_scale"])
     label(compare, 2).fill("a red ring")
-    scores(compare)
-    compare.get_by_label("Softmax").check(force=True)
-    shown = scores(compare)
+    shown = scores(compare, "percent")
     logits = scale * np.array(cosines(base_url, (SAMPLES / "red-circle.jpg").read_bytes(), list(shown)))
     powers = np.exp(logits - logits.max())
-    assert [number(text) for text in shown.values()] == pytest.approx(100 * powers / powers.sum(), abs=0.11)
+    assert list(shown.values()) == pytest.approx(100 * powers / powers.sum(), abs=0.11)
     expect(compare.locator("#scale")).to_contain_text(f"{scale:.4g}")
+
+
+def test_every_sample_comes_with_labels_of_which_one_fits(compare: Page) -> None:
+    for button in compare.locator("#samples button").all():
+        button.click()
+        name = button.locator("img").get_attribute("alt") or ""
+        expect(best(compare)).to_have_value(name[0].lower() + name[1:])
+        assert max(scores(compare, "percent").values()) > 90
+    label(compare, 1).fill("a thing of my own")
+    compare.click("[data-sample='red-circle.jpg']")
+    expect(label(compare, 1)).to_have_value("a thing of my own")
+
+
+def test_bars_start_at_zero_and_end_before_the_numbers(compare: Page) -> None:
+    compare.get_by_label("Cosine", exact=True).check(force=True)
+    cosine = list(scores(compare).values())
+    assert min(cosine) < 0 < max(cosine)
+    shown = bars(compare)
+    zeros = [left if value > 0 else right for value, (left, right) in zip(cosine, shown, strict=True)]
+    assert zeros == pytest.approx([zeros[0]] * len(zeros), abs=1)
+    long = [
+        (right - left) / abs(value) for value, (left, right) in zip(cosine, shown, strict=True) if abs(value) > 0.05
+    ]
+    assert long == pytest.approx([long[0]] * len(long), rel=0.03)
+    for row in compare.locator("#labels li").all():
+        fill, numbers = (row.locator(part).bounding_box() for part in (".fill", ".percent"))
+        assert fill is not None
+        assert numbers is not None
+        assert fill["x"] + fill["width"] <= numbers["x"]
+    compare.get_by_label("Percent", exact=True).check(force=True)
+    whole = compare.locator(".track").first.evaluate("track => track.clientWidth")
+    for (left, right), percent in zip(bars(compare), scores(compare, "percent").values(), strict=True):
+        assert (left, right - left) == pytest.approx((0, whole * percent / 100), abs=1)
+
+
+def test_words_of_which_none_fits_are_called_that(compare: Page) -> None:
+    for index, text in enumerate(["a blue square", "a cat", "a green heart", "an orange arrow"], 1):
+        label(compare, index).fill(text)
+    expect(compare.locator("#no-match")).to_be_visible()
+    expect(compare.locator(".best")).to_have_count(0)
+    expect(compare.locator("#best")).to_have_text(re.compile("^No good match. Nearest: "))
+    label(compare, 4).fill("a red circle")
+    expect(best(compare)).to_have_value("a red circle")
+    expect(compare.locator("#no-match")).to_be_hidden()
+    label(compare, 4).fill("an orange arrow")
+    compare.get_by_role("button", name="Words for this sample").click()
+    expect(best(compare)).to_have_value("a red circle")
+
+
+def test_what_fits_is_told_from_what_fits_by_half(compare: Page) -> None:
+    """The threshold, on every sample with every combination of a colour and a shape."""
+    files = sorted(path.stem for path in SAMPLES.glob("*-*.jpg"))
+    pairs = list(product(*(sorted({file.split("-")[part] for file in files}) for part in (0, 1))))
+    texts = [f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in pairs]
+    fits, good = compare.evaluate(
+        """async ([files, texts]) => {
+            const load = (name) => import(`./page/${name}.js`);
+            const [fit, api, pictures] = await Promise.all(["fit", "api", "pictures"].map(load));
+            const variant = "PE-Demo-T8-64";
+            const ofTexts = await api.embedTexts(texts, {variant});
+            const given = await Promise.all(files.map((name) => pictures.fetchSample({file: `${name}.jpg`})));
+            const ofPictures = await api.embedPictures(given, {variant});
+            const fits = await fit.fitOf({name: variant, kind: "drawn"});
+            return [ofPictures.rows.map((picture) => ofTexts.rows.map((text) => fits(picture, text))), fit.GOOD];
+        }""",
+        [files, texts],
+    )
+    found: dict[int, list[float]] = {2: [], 1: [], 0: []}
+    for file, row in zip(files, fits, strict=True):
+        for pair, value in zip(pairs, row, strict=True):
+            found[sum(word in pair for word in file.split("-"))].append(value)
+    right, half, wrong = (np.array(found[count]) for count in (2, 1, 0))
+    assert (len(right), len(half), len(wrong)) == (36, 576, 2304)
+    assert right.min() > good > max(half.max(), wrong.max())
 
 
 @pytest.mark.parametrize("way", ["pick", "drop", "paste"])
@@ -166,6 +253,7 @@ def test_a_picture_comes_in_by(compare: Page, way: str, tmp_path: Path) -> None:
     else:
         give(compare, way, {"notes.txt": b"no", "mine.png": data})
     expect(compare.locator("#picture-name")).to_have_text("mine.png, 3 kB")
+    label(compare, 1).fill("a green triangle")
     expect(best(compare)).to_have_value("a green triangle")
 
 
@@ -175,8 +263,10 @@ def test_typing_asks_once_it_pauses_and_a_late_answer_is_dropped(compare: Page) 
     dropped: list[str] = []
 
     def hold_the_first(route: Route) -> None:
-        asked.append(json.loads(route.request.post_data or "")["text"])
-        if len(asked) == 1:
+        texts = json.loads(route.request.post_data or "")["text"]
+        if len(texts) == 1:  # The others are the references of what fits.
+            asked.append(texts)
+        if texts == ["a red"]:
             held.append(route)
         else:
             route.continue_()
@@ -214,13 +304,13 @@ def test_the_request_shown_runs_word_for_word(compare: Page, language: str, tmp_
     (tmp_path / file).write_bytes(data)
     compare.set_input_files("#choose-file", tmp_path / file)
     expect(compare.locator("#picture-name")).to_contain_text("mine")
-    compare.locator("summary").click()
+    compare.locator("#snippets summary").click()
     compare.get_by_label(language, exact=False).and_(compare.locator("[name=language]")).check(force=True)
     code = compare.locator("#snippet").inner_text()
     command = ["bash", "-c", code] if language == "curl" else [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert run.returncode == 0, run.stderr
-    told = [number(text) for text in scores(compare).values()]
+    told = list(scores(compare).values())
     if language == "curl":
         assert json.loads(run.stdout)["similarity"] == pytest.approx(told, abs=6e-4)
     else:
@@ -231,7 +321,7 @@ def test_the_request_shown_runs_word_for_word(compare: Page, language: str, tmp_
 
 @pytest.mark.parametrize("language", ["curl", "python"])
 def test_the_request_with_a_sample_fetches_it_first(compare: Page, language: str, tmp_path: Path) -> None:
-    compare.locator("summary").click()
+    compare.locator("#snippets summary").click()
     compare.locator(f"[name=language][value={language}]").check(force=True)
     code = compare.locator("#snippet").inner_text()
     command = ["bash", "-c", code] if language == "curl" else [sys.executable, "-c", code]
@@ -242,15 +332,19 @@ def test_the_request_with_a_sample_fetches_it_first(compare: Page, language: str
 
 def test_the_request_is_copied(compare: Page) -> None:
     compare.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    compare.locator("summary").click()
+    compare.locator("#snippets summary").click()
     compare.click("#copy")
     expect(compare.locator("#copy")).to_have_text("Copied")
     assert compare.evaluate("navigator.clipboard.readText()") == compare.locator("#snippet").inner_text()
 
 
-def test_the_time_is_shown_by_stage(compare: Page) -> None:
+def test_the_time_is_one_line_that_opens_by_stage(compare: Page) -> None:
     label(compare, 1).fill(f"something new {time.time()}")
     scores(compare)
+    line = compare.locator("#time summary")
+    expect(line).to_have_text(re.compile(r"^\s*Time: Picture \d+ ms, 1 label \d+ ms\s*$"))
+    expect(compare.locator("#timing")).to_be_hidden()
+    line.click()
     picture, labels = compare.locator("#timing > div").all()
     for name in ("decode", "preprocess", "encode", "rest of the server", "network and browser"):
         assert re.search(rf"{name} \d+\.\d ms", picture.inner_text())
@@ -284,7 +378,8 @@ def test_pictures_are_added_searched_and_kept(search: Page) -> None:
 
 def test_search_by_a_picture(search: Page, base_url: str, tmp_path: Path) -> None:
     add_samples(search)
-    search.locator("[data-name='purple-heart.jpg']").click()  # one that is here: nothing is sent
+    search.locator("[data-name='purple-heart.jpg']").click()
+    search.get_by_role("button", name="Find similar").click()  # one that is here: nothing is sent
     expect(search.locator("#like-name")).to_have_text("Like purple-heart.jpg")
     assert results(search)[0] == "purple-heart.jpg"
     assert "heart" in results(search)[1]
@@ -355,7 +450,10 @@ def test_the_map_shows_all_and_is_walked_by_keys(search: Page) -> None:
     assert len(visited) > 5
     here = search.locator("#map-here").inner_text()
     search.keyboard.press("Enter")
+    expect(search.locator("#panel-name")).to_have_text(here)
+    search.keyboard.press("Enter")
     expect(search.locator("#like-name")).to_have_text(f"Like {here}")
+    expect(canvas).to_have_attribute("aria-label", "Map of 36 pictures, 6 results outlined")
 
 
 def test_the_plane_is_that_of_the_two_principal_components(search: Page) -> None:
@@ -432,8 +530,9 @@ def test_each_of_several_models_has_its_own_pictures(visit: Callable[..., Visit]
         expect(page.locator("#variant")).to_have_value("Tiny")  # what is not the demo comes first
         page.wait_for_selector(".best")
         expect(page.locator("#picture-name")).to_have_text("A cat's face")
-        expect(page.locator("#notice")).to_be_hidden()
-        expect(page.get_by_label("Softmax")).to_be_disabled()  # it does not tell its logit scale
+        expect(page.locator("#demo")).to_be_hidden()
+        expect(page.get_by_label("Percent")).to_be_disabled()  # it does not tell its logit scale
+        assert len(scores(page)) == 4
         page.click("#tab-search")
         page.click("#use-samples")
         expect(page.locator("#found-text")).to_have_text("6 pictures")
@@ -446,7 +545,7 @@ def test_each_of_several_models_has_its_own_pictures(visit: Callable[..., Visit]
         page.select_option("#variant", "PE-Demo-T8-64")
         page.click("[data-sample='yellow-star.jpg']")
         expect(best(page)).to_have_value("a yellow star")
-        expect(page.get_by_label("Softmax")).to_be_enabled()
+        expect(page.get_by_label("Percent")).to_be_enabled()
         stack.stop()
     finally:
         stack.kill()
@@ -488,7 +587,7 @@ def test_below_a_path_of_a_busy_server_that_asks_for_a_key_and_ends(
     assert page.evaluate("[Object.values(sessionStorage), localStorage.length, document.cookie]") == [[KEY], 0, ""]
     page.reload()
     page.wait_for_selector(".best")
-    page.locator("summary").click()
+    page.locator("#snippets summary").click()
     code = page.locator("#snippet").inner_text()
     assert KEY not in code
     run = subprocess.run(
@@ -500,7 +599,7 @@ def test_below_a_path_of_a_busy_server_that_asks_for_a_key_and_ends(
         check=False,
         timeout=60,
     )
-    assert json.loads(run.stdout)["similarity"] == pytest.approx(list(map(number, scores(page).values())), abs=6e-4)
+    assert json.loads(run.stdout)["similarity"] == pytest.approx(list(scores(page).values()), abs=6e-4)
     page.set_input_files("#choose-file", {"name": "a.png", "mimeType": "image/png", "buffer": bytes(100_001)})
     expect(page.locator("#picture-trouble")).to_have_text("That is more than this server takes in one request.")
     asked: list[tuple[str, int]] = []
@@ -545,7 +644,7 @@ def test_everything_works_by_keyboard(visit: Callable[..., Visit], base_url: str
         assert reached[-1] == "BODY" or outline != "none" or reached[-1] in ("scores", "language"), reached[-1]
         if reached[-1] == "SUMMARY":
             break
-    for needed in ("choose", "blue-square.jpg", "scores", "Label 1", "Remove label 4", "add-label"):
+    for needed in ("choose", "address", "blue-square.jpg", "scores", "Label 1", "Remove label 4", "add-label"):
         assert needed in reached
     page.locator("[data-sample='green-triangle.jpg']").focus()
     page.keyboard.press("Enter")
@@ -565,7 +664,7 @@ def test_everything_works_by_keyboard(visit: Callable[..., Visit], base_url: str
     expect(label(page, 2)).to_be_focused()
     page.locator("[name=scores]").first.focus()
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#scale")).to_contain_text("Softmax")
+    expect(page.get_by_label("Cosine", exact=True)).to_be_checked()
     page.locator("#tab-compare").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#tab-search")).to_be_focused()
@@ -594,7 +693,7 @@ def test_several_lines_are_several_labels(compare: Page) -> None:
 def test_axe_finds_nothing(visit: Callable[..., Visit], base_url: str, scheme: str, rules: list[str] | None) -> None:
     page = visit(base_url, color_scheme=scheme).page
     page.wait_for_selector(".best")
-    page.locator("summary").click()
+    page.locator("#snippets summary").click()
     found(page, "compare", rules)
     give(page, "drop", {"notes.txt": b"no"})
     expect(page.locator("#picture-trouble")).to_be_visible()
