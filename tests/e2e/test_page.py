@@ -483,6 +483,347 @@ def test_waits_are_read_as_seconds_and_as_dates(search: Page) -> None:
         assert search.evaluate(script, [header, now]) == seconds, header
 
 
+# -- addresses
+
+
+def share(page: Page, visit: Callable[..., Visit]) -> Page:
+    """What somebody else sees at the address that is shown."""
+    return visit(page.url).page
+
+
+def test_a_comparison_can_be_shared(compare: Page, visit: Callable[..., Visit]) -> None:
+    assert "#" not in compare.url
+    compare.click("[data-sample='blue-square.jpg']")
+    label(compare, 1).fill("100 % blue & square?")
+    shown = scores(compare)
+    other = share(compare, visit)
+    expect(other.locator("#picture-name")).to_have_text("A blue square")
+    expect(label(other, 4)).to_have_value(list(shown)[3])
+    assert scores(other) == shown
+    other.get_by_label("Cosine", exact=True).check(force=True)
+    expect(share(other, visit).get_by_label("Cosine", exact=True)).to_be_checked()
+
+
+def test_the_back_key_goes_through_what_was_shown(compare: Page, tmp_path: Path) -> None:
+    compare.click("[data-sample='blue-square.jpg']")
+    (tmp_path / "mine.jpg").write_bytes((SAMPLES / "green-star.jpg").read_bytes())
+    compare.set_input_files("#choose-file", tmp_path / "mine.jpg")
+    expect(compare.locator("#picture-name")).to_contain_text("mine.jpg")
+    compare.click("#tab-search")
+    add_samples(compare)
+    for text in ("a", "a red", "a red star"):
+        compare.fill("#query", text)
+        expect(compare.locator("#found-text")).to_contain_text(f"“{text}”")
+    compare.locator("[data-name='red-star.jpg']").click()
+    compare.get_by_role("button", name="Find similar").click()
+    expect(compare.locator("#like-name")).to_have_text("Like red-star.jpg")
+    compare.get_by_label("Map", exact=True).check(force=True)
+    compare.go_back()
+    expect(compare.locator("#results")).to_be_visible()
+    expect(compare.locator("#like-name")).to_have_text("Like red-star.jpg")
+    compare.go_back()
+    expect(compare.locator("#found-text")).to_have_text("36 pictures, “a red star” first")
+    expect(compare.locator("#query")).to_have_value("a red star")
+    compare.go_back()
+    expect(compare.locator("#found-text")).to_have_text("36 pictures")
+    compare.go_back()
+    expect(compare.locator("#compare")).to_be_visible()
+    expect(compare.locator("#picture-name")).to_contain_text("mine.jpg")
+    compare.go_back()
+    expect(compare.locator("#picture-name")).to_have_text("A blue square")
+    expect(best(compare)).to_have_value("a blue square")
+    compare.go_back()
+    expect(best(compare)).to_have_value("a red circle")
+    for _ in range(3):
+        compare.go_forward()
+    expect(compare.locator("#search")).to_be_visible()
+
+
+def test_a_search_can_be_shared_with_who_has_the_pictures(search: Page) -> None:
+    add_samples(search)
+    search.fill("#query", "a green heart")
+    expect(search.locator("#found-text")).to_contain_text("a green heart")
+    search.get_by_label("Map", exact=True).check(force=True)
+    other = search.context.new_page()
+    other.goto(search.url)
+    expect(other.locator("#found-text")).to_have_text("36 pictures, “a green heart” first")
+    expect(other.locator("#map")).to_have_attribute("aria-label", re.compile("36 pictures, 1 result outlined"))
+
+
+@pytest.mark.parametrize("fragment", ["nope", "compare?sample=nope.jpg&url=nope&model=nope&picture=x", "search?like=x"])
+def test_an_address_of_what_is_not_there_shows_the_beginning(
+    visit: Callable[..., Visit], base_url: str, fragment: str
+) -> None:
+    page = visit(f"{base_url}/#{fragment}").page
+    page.locator("#tab-compare").click()
+    expect(best(page)).to_have_value("a red circle")
+
+
+# -- pictures by their addresses
+
+
+@pytest.fixture(scope="module")
+def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that fetches pictures from any address, its own included."""
+    allowed = ("ALLOW_NON_HTTPS_URL_INPUT", "ALLOW_URL_INPUT_WITHOUT_FQDN", "ALLOW_URL_TO_NON_GLOBAL_ADDRESSES")
+    settings = dict.fromkeys(allowed, "true")
+    models = ("--repository", ROOT / "model_repository")
+    stack = PeServe(tmp_path_factory.mktemp("fetching"), "--port", "0", *models, **settings)
+    try:
+        yield stack.wait_until_ready()
+        stack.stop()
+    finally:
+        stack.kill()
+
+
+def give_text(page: Page, kind: str, text: str, target: str = "body") -> None:
+    """Pastes text, or drops what is dragged from a web page."""
+    page.evaluate(
+        """([kind, text, target]) => {
+            const transfer = new DataTransfer();
+            transfer.setData(kind === "drop" ? "text/uri-list" : "text/plain", text);
+            const options = {bubbles: true, cancelable: true};
+            const event = kind === "paste"
+                ? new ClipboardEvent("paste", {...options, clipboardData: transfer})
+                : new DragEvent("drop", {...options, dataTransfer: transfer});
+            document.querySelector(target).dispatchEvent(event);
+        }""",
+        [kind, text, target],
+    )
+
+
+@pytest.mark.parametrize("way", ["field", "paste", "drop"])
+def test_a_picture_is_compared_by_its_address(visit: Callable[..., Visit], fetching: str, way: str) -> None:
+    page = visit(fetching).page
+    page.wait_for_selector(".best")
+    address = f"{fetching}/page/samples/blue-cross.jpg"
+    if way == "field":
+        page.get_by_label("Address of a picture").fill(address)
+        page.keyboard.press("Enter")
+    else:
+        give_text(page, way, address)
+    expect(page.locator("#picture-name")).to_have_text(address)
+    label(page, 1).fill("a blue cross")
+    expect(best(page)).to_have_value("a blue cross")
+    page.locator("#snippets summary").click()
+    for code in ("curl", "python"):
+        page.locator(f"[name=language][value={code}]").check(force=True)
+        command = ["bash", "-c"] if code == "curl" else [sys.executable, "-c"]
+        run = subprocess.run(
+            [*command, page.locator("#snippet").text_content() or ""],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        told = [float(found) for found in re.findall(r"-?\d+\.\d+", run.stdout)]
+        assert min(abs(value - scores(page)["a blue cross"]) for value in told) < 6e-4
+    other = share(page, visit)
+    expect(best(other)).to_have_value("a blue cross")
+
+
+def test_pictures_are_added_and_searched_by_their_addresses(visit: Callable[..., Visit], fetching: str) -> None:
+    page = visit(f"{fetching}/#search").page
+    expect(page.locator("#variant")).to_have_value("PE-Demo-T8-64")
+    addresses = [f"{fetching}/page/samples/{name}.jpg" for name in ("blue-cross", "red-star", "nope")]
+    give_text(page, "paste", "\n".join(addresses))
+    expect(page.locator("#results li")).to_have_count(2)
+    expect(page.locator("#search-trouble")).to_contain_text("nope.jpg: The server does not take this address:")
+    page.fill("#query", f"{fetching}/page/samples/red-circle.jpg")
+    expect(page.locator("#like-name")).to_have_text("Like red-circle.jpg")
+    assert results(page) == ["red-star.jpg", "blue-cross.jpg"]
+    page.reload()
+    expect(page.locator("#like-name")).to_have_text("Like red-circle.jpg")
+    expect(page.locator("#results li")).to_have_count(2)
+
+
+def test_an_address_that_the_server_refuses(compare: Page) -> None:
+    compare.get_by_label("Address of a picture").fill("http://example.com/a.png")
+    compare.get_by_role("button", name="Fetch").click()
+    expect(compare.locator("#picture-trouble")).to_have_text(
+        re.compile("^The server does not take this address: Providing images via non https:// URL is not supported")
+    )
+    compare.click("#tab-search")
+    give_text(compare, "drop", "http://example.com/a.png")
+    expect(compare.locator("#search-trouble")).to_contain_text("a.png: The server does not take this address")
+
+
+def test_text_is_pasted_into_a_field_as_ever(compare: Page) -> None:
+    compare.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    compare.evaluate("navigator.clipboard.writeText('https://example.com/a.png')")
+    label(compare, 1).fill("")
+    label(compare, 1).focus()
+    compare.keyboard.press("Control+V")
+    expect(label(compare, 1)).to_have_value("https://example.com/a.png")
+    expect(compare.locator("#picture-name")).to_have_text("A red circle")
+
+
+def test_pictures_are_pasted_into_the_search(search: Page) -> None:
+    give(search, "paste", numbered(3))
+    expect(search.locator("#results li")).to_have_count(3)
+    give(search, "paste", {"like.png": numbered(3)["001.png"]}, "#query")
+    expect(search.locator("#like-name")).to_have_text("Like like.png")
+    assert results(search)[0] == "001.png"
+
+
+# -- one picture, and what is shown of many
+
+
+def test_the_panel_of_one_picture(search: Page) -> None:
+    add_samples(search)
+    search.fill("#query", "a purple heart")
+    expect(search.locator("#found-text")).to_contain_text("purple heart")
+    search.locator("#results button").first.click()
+    panel = search.locator("#panel")
+    expect(panel.locator("#panel-name")).to_have_text("purple-heart.jpg")
+    expect(panel.locator("#panel-place")).to_have_text("1 of 36")
+    assert search.locator("#results b").first.inner_text() in panel.locator("#panel-score").inner_text()
+    box = panel.locator("#panel-picture").bounding_box()
+    assert box is not None
+    assert box["height"] > 300
+    expect(panel.get_by_role("button", name="Previous")).to_be_disabled()
+    search.keyboard.press("ArrowRight")
+    expect(panel.locator("#panel-name")).to_have_text(results(search)[1])
+    search.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    search.locator("[data-name='blue-ring.jpg']").click()
+    expect(panel).to_be_visible()
+    search.go_back()
+    expect(panel).to_be_hidden()
+    expect(search.locator("#found-text")).to_contain_text("purple heart")
+    search.locator("[data-name='blue-ring.jpg']").click()
+    search.mouse.click(5, 5)
+    expect(panel).to_be_hidden()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_picture_of_the_search_is_compared_with_words(search: Page, again: bool) -> None:
+    add_samples(search)
+    if again:  # the file is gone; its small copy and its embedding are there
+        search.reload()
+    asked: list[str] = []
+    search.on("request", lambda request: asked.append(request.post_data or ""))
+    search.locator("[data-name='blue-ring.jpg']").click()
+    search.get_by_role("button", name="Compare with words").click()
+    expect(search.locator("#picture-name")).to_contain_text("blue-ring.jpg")
+    expect(search.locator("#picture")).to_be_visible()
+    label(search, 2).fill("a blue ring")
+    expect(best(search)).to_have_value("a blue ring")
+    search.go_back()
+    expect(search.locator("#results li")).to_have_count(36)
+    sent = [body for body in asked if "blue-ring.jpg" in body]
+    assert sent == []
+
+
+def test_words_that_no_picture_fits(search: Page) -> None:
+    add_samples(search)
+    search.fill("#query", "a red heart")
+    expect(search.locator("#found-text")).to_have_text(
+        "No good match for “a red heart” among 36 pictures. The nearest first."
+    )
+    search.get_by_label("Map", exact=True).check(force=True)
+    expect(search.locator("#map")).to_have_attribute("aria-label", "Map of 36 pictures")
+    search.fill("#query", "a blue ring")
+    expect(search.locator("#map")).to_have_attribute("aria-label", "Map of 36 pictures, 1 result outlined")
+
+
+def on_map(page: Page) -> Any:
+    add_samples(page)
+    page.get_by_label("Map", exact=True).check(force=True)
+    canvas = page.locator("#map")
+    expect(canvas).to_have_attribute("aria-label", "Map of 36 pictures")
+    return canvas
+
+
+def centre(canvas: Any) -> tuple[float, float]:
+    box = canvas.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_the_map_is_zoomed_and_moved_by_mouse_and_keys(search: Page) -> None:
+    canvas = on_map(search)
+    x, y = centre(canvas)
+    search.get_by_role("button", name="Closer").click()
+    expect(canvas).to_have_attribute("data-scale", "1.60")
+    search.mouse.move(x, y)
+    search.mouse.wheel(0, -300)  # it scrolls the page
+    expect(canvas).to_have_attribute("data-scale", "1.60")
+    search.keyboard.down("Control")
+    search.mouse.wheel(0, -400)
+    search.keyboard.up("Control")
+    expect(canvas).to_have_attribute("data-scale", "3.56")
+    before = canvas.screenshot()
+    search.mouse.down()
+    search.mouse.move(x + 120, y + 60, steps=4)
+    search.mouse.up()
+    expect(search.locator("#panel")).to_be_hidden()  # to drag is not to click
+    search.mouse.move(1, 1)
+    search.wait_for_timeout(100)
+    assert canvas.screenshot() != before
+    canvas.focus()
+    for _ in range(12):
+        search.keyboard.press("ArrowLeft")
+    name, box = search.locator(".map-name").bounding_box(), canvas.bounding_box()
+    assert name is not None
+    assert box is not None
+    assert box["x"] <= name["x"] <= name["x"] + name["width"] <= box["x"] + box["width"]
+    search.keyboard.press("-")
+    search.keyboard.press("0")
+    expect(canvas).to_have_attribute("data-scale", "1.00")
+
+
+def test_the_map_names_what_the_mouse_points_at(search: Page) -> None:
+    canvas = on_map(search)
+    canvas.focus()
+    search.keyboard.press("ArrowRight")
+    name = search.locator(".map-name")
+    expect(name).to_have_text(re.compile(r"\.jpg$"))
+    said, box = name.inner_text(), name.bounding_box()
+    assert box is not None
+    search.locator("#query").focus()
+    expect(name).to_be_hidden()
+    search.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] + 30)
+    expect(name).to_have_text(said)
+    search.mouse.down()
+    search.mouse.up()
+    expect(search.locator("#panel-name")).to_have_text(said)
+
+
+def test_clearing_is_for_this_model_and_can_be_undone(search: Page) -> None:
+    add_samples(search)
+    add = """async (variant) => (await import("./page/store.js")).save(
+        [{id: "other", variant, name: "x", embedding: new Float32Array(4), thumbnail: null}])"""
+    search.evaluate(add, "another model")
+    count = "async (variant) => (await (await import('./page/store.js')).load(variant)).length"
+    search.click("#clear")
+    expect(search.locator("#undo-text")).to_have_text("36 pictures removed.")
+    assert search.evaluate(count, "another model") == 1
+    assert search.evaluate(count, "PE-Demo-T8-64") == 0
+    expect(search.get_by_role("button", name="Undo")).to_be_focused()
+    search.keyboard.press("Enter")
+    expect(search.locator("#results li")).to_have_count(36)
+    expect(search.locator("#undo")).to_be_hidden()
+    search.reload()
+    expect(search.locator("#results li")).to_have_count(36)
+    search.click("#clear")
+    give(search, "drop", numbered(2))  # what is added since is not undone
+    expect(search.locator("#results li")).to_have_count(2)
+    expect(search.locator("#undo")).to_be_hidden()
+
+
+def test_the_badge_of_the_demo_says_how_to_get_the_real_model(compare: Page) -> None:
+    compare.locator("#demo").click()
+    dialog = compare.get_by_role("dialog")
+    expect(dialog).to_contain_text("A demonstration model trained on drawn shapes")
+    for command in dialog.locator("pre").inner_text().splitlines():
+        program = command.split()[0].removeprefix(".venv-export/bin/")
+        assert program in (ROOT / "README.md").read_text()
+    expect(dialog).to_contain_text("PE-Core-L14-336")
+    compare.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(compare.locator("#demo")).to_be_focused()
+
+
 # -- when something is wrong
 
 
@@ -545,6 +886,13 @@ def test_each_of_several_models_has_its_own_pictures(visit: Callable[..., Visit]
         page.select_option("#variant", "PE-Demo-T8-64")
         page.click("[data-sample='yellow-star.jpg']")
         expect(best(page)).to_have_value("a yellow star")
+        other = share(page, visit)
+        expect(other.locator("#variant")).to_have_value("PE-Demo-T8-64")
+        expect(best(other)).to_have_value("a yellow star")
+        other.locator("#demo").click()
+        other.get_by_role("button", name="Use Tiny").click()
+        expect(other.locator("#picture-name")).to_have_text("A cat's face")
+        expect(other.locator("#variant")).to_have_value("Tiny")
         expect(page.get_by_label("Percent")).to_be_enabled()
         stack.stop()
     finally:
@@ -694,7 +1042,14 @@ def test_axe_finds_nothing(visit: Callable[..., Visit], base_url: str, scheme: s
     page = visit(base_url, color_scheme=scheme).page
     page.wait_for_selector(".best")
     page.locator("#snippets summary").click()
+    page.locator("#time summary").click()
+    label(page, 1).fill("a blue heart")
+    expect(page.locator("#no-match")).to_be_visible()
+    page.get_by_label("Cosine", exact=True).check(force=True)
     found(page, "compare", rules)
+    page.locator("#demo").click()
+    found(page, "the demo", rules)
+    page.keyboard.press("Escape")
     give(page, "drop", {"notes.txt": b"no"})
     expect(page.locator("#picture-trouble")).to_be_visible()
     found(page, "compare with a trouble", rules)
@@ -704,8 +1059,15 @@ def test_axe_finds_nothing(visit: Callable[..., Visit], base_url: str, scheme: s
     page.fill("#query", "a heart")
     expect(page.locator("#found-text")).to_contain_text("heart")
     found(page, "search", rules)
+    page.locator("#results button").nth(1).click()
+    found(page, "the panel", rules)
+    page.keyboard.press("Escape")
     page.get_by_label("Map", exact=True).check(force=True)
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")
     found(page, "map", rules)
+    page.locator("#clear").click()
+    found(page, "search, cleared", rules)
 
 
 def found(page: Page, where: str, rules: list[str] | None = None) -> None:
@@ -724,6 +1086,9 @@ def test_on_a_phone(
     page.wait_for_selector(".best")
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
+    last = page.locator("#labels .value").last.bounding_box()
+    assert last is not None
+    assert last["y"] + last["height"] < page.evaluate("innerHeight")  # the result is seen with the picture
     with page.expect_file_chooser():
         page.get_by_role("button", name="Take a photo").tap()
     for button in page.locator("#compare button:visible").all():
@@ -736,3 +1101,24 @@ def test_on_a_phone(
     expect(page.locator("#results li")).to_have_count(36)
     assert page.evaluate(overflow) == 0
     found(page, "search on a phone")
+    page.locator("#results button").first.tap()
+    expect(page.locator("#panel")).to_be_visible()
+    assert page.evaluate(overflow) == 0
+    found(page, "the panel on a phone")
+    page.get_by_role("button", name="Close").tap()
+    page.get_by_label("Map", exact=True).check(force=True)
+    canvas = page.locator("#map")
+    pinch(page, canvas, 40, 100)
+    expect(canvas).to_have_attribute("data-scale", "2.50")
+    expect(page.locator("#panel")).to_be_hidden()
+    found(page, "the map on a phone")
+
+
+def pinch(page: Page, canvas: Any, start: float, end: float) -> None:
+    """Two fingers go apart, from `start` to `end` CSS pixels on each side of the middle."""
+    x, y = centre(canvas)
+    fingers = page.context.new_cdp_session(page)
+    for kind, apart in [("touchStart", start), *[("touchMove", start + (end - start) * i / 6) for i in range(1, 7)]]:
+        points = [{"x": x + side * apart, "y": y, "id": side} for side in (-1, 1)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

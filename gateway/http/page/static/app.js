@@ -82,8 +82,7 @@ function startDropping() {
   });
   addEventListener("paste", (event) => {
     if (!event.clipboardData || document.querySelector("dialog[open]")) return;
-    const intoField = event.target instanceof HTMLInputElement;
-    if (PARTS[part].paste?.(event.clipboardData, intoField)) event.preventDefault();
+    if (PARTS[part].paste?.(event.clipboardData, event.target)) event.preventDefault();
   });
 }
 

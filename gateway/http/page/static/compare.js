@@ -5,7 +5,7 @@ import { embedAddress, embedPictures, embedTexts } from "./api.js";
 import { percent, showScores, signed } from "./bars.js";
 import { $, choose, chosen, element, onChosen, picker, showTrouble } from "./dom.js";
 import { fitOf, GOOD } from "./fit.js";
-import { dropped, nameOf, pasted } from "./incoming.js";
+import { dropped, isField, nameOf, pasted } from "./incoming.js";
 import { LabelList } from "./labels.js";
 import { dot, softmax } from "./maths.js";
 import { fetchSample, isPicture } from "./pictures.js";
@@ -110,7 +110,8 @@ export async function drop(transfer) {
 }
 
 /** Whether a paste was for this part; into a field, only a file is. */
-export function paste(transfer, intoField) {
+export function paste(transfer, target) {
+  const intoField = isField(target);
   const { files, addresses } = pasted(transfer);
   const file = files.find(isPicture);
   if (file) giveFile(file);

@@ -21,6 +21,11 @@ export function pasted(transfer) {
   return { files, addresses: files.length ? [] : addressesIn(transfer.getData("text/plain")) };
 }
 
+/** Whether one writes there, so that a paste of text belongs to it. */
+export function isField(target) {
+  return target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
+}
+
 /** The last part of an address's path, to call a picture by. */
 export function nameOf(address) {
   const { pathname, hostname } = new URL(address);

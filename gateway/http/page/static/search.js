@@ -5,7 +5,7 @@ import { embedAddress, embedPictures, embedTexts } from "./api.js";
 import { signed } from "./bars.js";
 import { $, choose, chosen, element, onChosen, picker, plural, showTrouble } from "./dom.js";
 import { fitOf, GOOD } from "./fit.js";
-import { addressesIn, dropped, nameOf, pasted } from "./incoming.js";
+import { addressesIn, dropped, isField, nameOf, pasted } from "./incoming.js";
 import { PictureMap } from "./map.js";
 import { dot } from "./maths.js";
 import { Panel } from "./panel.js";
@@ -121,7 +121,8 @@ export async function drop(transfer) {
 }
 
 /** Whether a paste was for this part. Into the query, a picture is what is looked for. */
-export function paste(transfer, intoField) {
+export function paste(transfer, target) {
+  const intoField = isField(target);
   const { files, addresses } = pasted(transfer);
   const shown = files.filter(isPicture);
   if (shown.length && intoField) askBy({ file: shown[0] });
