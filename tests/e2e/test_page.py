@@ -1095,6 +1095,9 @@ def test_on_a_phone(
         box = button.bounding_box()
         assert box, button
         assert min(box["width"], box["height"]) >= 40, button.inner_html()
+    page.locator("#demo").tap()
+    assert page.locator("#demo-dialog").evaluate("dialog => dialog.scrollWidth - dialog.clientWidth") == 0
+    page.keyboard.press("Escape")
     page.locator("#tab-search").tap()
     expect(page.locator("#choose-folder")).to_be_hidden()
     page.locator("#use-samples").tap()
