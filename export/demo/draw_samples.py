@@ -32,20 +32,21 @@ _FIRST: Final = (
     ("black", "arrow"),
 )
 _DRAWN: Final = 36
-_ALT: Final = {
-    "chelsea": "A cat's face",
-    "astronaut": "An astronaut in an orange suit",
-    "coffee": "A cup of coffee",
-    "rocket": "A rocket on its launch pad",
-    "clock": "A clock",
-    "camera": "A man behind a camera",
+# What each photograph shows, and the labels that the playground offers with it. One of them fits.
+_PHOTOGRAPHED: Final = {
+    "chelsea": ("A cat's face", ("a cat", "a dog", "a fox", "a person")),
+    "astronaut": ("An astronaut in an orange suit", ("a racing driver", "an astronaut", "a diver", "a rocket")),
+    "coffee": ("A cup of coffee", ("a cup of tea", "a bowl of soup", "a cup of coffee", "a glass of water")),
+    "rocket": ("A rocket on its launch pad", ("an aeroplane", "a lighthouse", "a bridge", "a rocket")),
+    "clock": ("A clock", ("a clock", "a compass", "a wheel", "a plate")),
+    "camera": ("A man behind a camera", ("a man with a telescope", "a man with a camera", "a dog", "a building")),
 }
 
 
 def main() -> None:
     samples = _OUT / "samples"
     samples.mkdir(exist_ok=True)
-    listed = []
+    listed: list[dict[str, str | list[str]]] = []
     for colour, shape in _combinations():
         rng = np.random.default_rng([_SEED, list(COLOURS).index(colour), SHAPES.index(shape)])
         file = f"{colour}-{shape}.jpg"
@@ -53,13 +54,16 @@ def main() -> None:
         group = Group(colour, shape, 1, str(rng.choice(("medium", "large"))), "middle", "middle")
         background = single_scene(rng, (colour, shape)).background
         draw(rng, Scene((group,), background)).save(samples / file, quality=82, optimize=True)
-        article = "An" if colour[0] in "aeiou" else "A"
-        listed.append({"kind": "drawn", "file": file, "alt": f"{article} {colour} {shape}"})
-    for name, alt in _ALT.items():
+        fitting, *others = _labels(colour, shape)
+        place = len(listed) % (len(others) + 1)  # Not always the first.
+        labels = [*others[:place], fitting, *others[place:]]
+        alt = fitting[0].upper() + fitting[1:]
+        listed.append({"kind": "drawn", "file": file, "alt": alt, "labels": labels})
+    for name, (alt, offered) in _PHOTOGRAPHED.items():
         photograph = Image.open(_PHOTOGRAPHS / f"{name}.jpg").convert("RGB")
         photograph.thumbnail((_SIDE, _SIDE))
         photograph.save(samples / f"{name}.jpg", quality=82, optimize=True)
-        listed.append({"kind": "photograph", "file": f"{name}.jpg", "alt": alt})
+        listed.append({"kind": "photograph", "file": f"{name}.jpg", "alt": alt, "labels": list(offered)})
     rows = ",\n".join(f"  {json.dumps(sample)}" for sample in listed)
     (_OUT / "samples.js").write_text(
         f"// Written by export/demo/draw_samples.py.\nexport const SAMPLES = [\n{rows},\n];\n"
@@ -75,6 +79,18 @@ def _combinations() -> list[tuple[str, str]]:
         if (colour, SHAPES[(i + turn) % len(SHAPES)]) not in _FIRST
     ]
     return [*_FIRST, *others[: _DRAWN - len(_FIRST)]]
+
+
+def _labels(colour: str, shape: str) -> list[str]:
+    """List labels to offer with a drawn shape: first the one that fits, then its colour, its shape, and neither."""
+    other_colour, third_colour = _next(list(COLOURS), colour, 4), _next(list(COLOURS), colour, 2)
+    other_shape, third_shape = _next(list(SHAPES), shape, 1), _next(list(SHAPES), shape, 3)
+    pairs = ((colour, shape), (colour, other_shape), (other_colour, shape), (third_colour, third_shape))
+    return [f"{'an' if first[0] in 'aeiou' else 'a'} {first} {second}" for first, second in pairs]
+
+
+def _next(values: list[str], value: str, step: int) -> str:
+    return values[(values.index(value) + step) % len(values)]
 
 
 if __name__ == "__main__":

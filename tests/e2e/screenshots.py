@@ -48,6 +48,8 @@ def _map(browser: Browser, url: str, scheme: str) -> None:
     page.goto(visit.url)
     page.click("#use-samples")
     expect(page.locator("#results li")).to_have_count(36)
+    page.fill("#query", "a green heart")
+    expect(page.locator("#found-text")).to_contain_text("a green heart")
     page.get_by_label("Map", exact=True).check(force=True)
     _shoot(visit, f"map-{scheme}")
 

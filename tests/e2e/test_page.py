@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,29 @@ def label(page: Page, index: int) -> Any:
     return page.get_by_label(f"Label {index}", exact=True)
 
 
-def scores(page: Page) -> dict[str, str]:
-    """What each label has, once every label has something."""
+def scores(page: Page, kind: str = "cosine") -> dict[str, float]:
+    """What each label has (`cosine`, or `percent`), once every label has something."""
     rows = page.locator("#labels li")
     expect(page.locator("#labels .value").filter(has_text=re.compile(r"\d"))).to_have_count(rows.count())
-    return {row.locator("input").input_value(): row.locator(".value").inner_text() for row in rows.all()}
+    return {row.locator("input").input_value(): number(row.locator(f".{kind}").inner_text()) for row in rows.all()}
 
 
 def number(text: str) -> float:
     return float(text.replace("−", "-").removesuffix(" %"))
+
+
+def bars(page: Page) -> list[tuple[float, float]]:
+    """Each bar's ends, in CSS pixels from the left end of its track, once they have stopped growing."""
+    page.wait_for_timeout(400)
+    return [
+        tuple(ends)
+        for ends in page.evaluate(
+            """() => [...document.querySelectorAll("#labels .track")].map((track) => {
+                const [whole, fill] = [track, track.firstChild].map((one) => one.getBoundingClientRect());
+                return [fill.left - whole.left, fill.right - whole.left];
+            })"""
+        )
+    ]
 
 
 def best(page: Page) -> Any:
@@ -141,20 +156,92 @@ def test_a_picture_and_labels_are_compared_as_one_types(compare: Page, base_url:
     expect(compare.locator("#labels li").nth(3).locator(".value")).to_have_text(re.compile(r"\d"))
     shown = scores(compare)
     told = cosines(base_url, (SAMPLES / "blue-square.jpg").read_bytes(), list(shown))
-    assert [number(text) for text in shown.values()] == pytest.approx(told, abs=6e-4)
+    assert list(shown.values()) == pytest.approx(told, abs=6e-4)
     expect(compare.locator("#best")).to_have_text(re.compile("Best: (a )?blue"))
 
 
-def test_softmax_is_at_the_models_own_scale(compare: Page, base_url: str) -> None:
+def test_percentages_are_a_softmax_at_the_models_own_scale(compare: Page, base_url: str) -> None:
     scale = float(httpx2.get(f"{base_url}/info").json()["models"]["PE-Demo-T8-64"]["logit_scale"])
     label(compare, 2).fill("a red ring")
-    scores(compare)
-    compare.get_by_label("Softmax").check(force=True)
-    shown = scores(compare)
+    shown = scores(compare, "percent")
     logits = scale * np.array(cosines(base_url, (SAMPLES / "red-circle.jpg").read_bytes(), list(shown)))
     powers = np.exp(logits - logits.max())
-    assert [number(text) for text in shown.values()] == pytest.approx(100 * powers / powers.sum(), abs=0.11)
+    assert list(shown.values()) == pytest.approx(100 * powers / powers.sum(), abs=0.11)
     expect(compare.locator("#scale")).to_contain_text(f"{scale:.4g}")
+
+
+def test_every_sample_comes_with_labels_of_which_one_fits(compare: Page) -> None:
+    for button in compare.locator("#samples button").all():
+        button.click()
+        name = button.locator("img").get_attribute("alt") or ""
+        expect(best(compare)).to_have_value(name[0].lower() + name[1:])
+        assert max(scores(compare, "percent").values()) > 90
+    label(compare, 1).fill("a thing of my own")
+    compare.click("[data-sample='red-circle.jpg']")
+    expect(label(compare, 1)).to_have_value("a thing of my own")
+
+
+def test_bars_start_at_zero_and_end_before_the_numbers(compare: Page) -> None:
+    compare.get_by_label("Cosine", exact=True).check(force=True)
+    cosine = list(scores(compare).values())
+    assert min(cosine) < 0 < max(cosine)
+    shown = bars(compare)
+    zeros = [left if value > 0 else right for value, (left, right) in zip(cosine, shown, strict=True)]
+    assert zeros == pytest.approx([zeros[0]] * len(zeros), abs=1)
+    long = [
+        (right - left) / abs(value) for value, (left, right) in zip(cosine, shown, strict=True) if abs(value) > 0.05
+    ]
+    assert long == pytest.approx([long[0]] * len(long), rel=0.03)
+    for row in compare.locator("#labels li").all():
+        fill, numbers = (row.locator(part).bounding_box() for part in (".fill", ".percent"))
+        assert fill is not None
+        assert numbers is not None
+        assert fill["x"] + fill["width"] <= numbers["x"]
+    compare.get_by_label("Percent", exact=True).check(force=True)
+    whole = compare.locator(".track").first.evaluate("track => track.clientWidth")
+    for (left, right), percent in zip(bars(compare), scores(compare, "percent").values(), strict=True):
+        assert (left, right - left) == pytest.approx((0, whole * percent / 100), abs=1)
+
+
+def test_words_of_which_none_fits_are_called_that(compare: Page) -> None:
+    for index, text in enumerate(["a blue square", "a cat", "a green heart", "an orange arrow"], 1):
+        label(compare, index).fill(text)
+    expect(compare.locator("#no-match")).to_be_visible()
+    expect(compare.locator(".best")).to_have_count(0)
+    expect(compare.locator("#best")).to_have_text(re.compile("^No good match. Nearest: "))
+    label(compare, 4).fill("a red circle")
+    expect(best(compare)).to_have_value("a red circle")
+    expect(compare.locator("#no-match")).to_be_hidden()
+    label(compare, 4).fill("an orange arrow")
+    compare.get_by_role("button", name="Words for this sample").click()
+    expect(best(compare)).to_have_value("a red circle")
+
+
+def test_what_fits_is_told_from_what_fits_by_half(compare: Page) -> None:
+    """The threshold, on every sample with every combination of a colour and a shape."""
+    files = sorted(path.stem for path in SAMPLES.glob("*-*.jpg"))
+    pairs = list(product(*(sorted({file.split("-")[part] for file in files}) for part in (0, 1))))
+    texts = [f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in pairs]
+    fits, good = compare.evaluate(
+        """async ([files, texts]) => {
+            const load = (name) => import(`./page/${name}.js`);
+            const [fit, api, pictures] = await Promise.all(["fit", "api", "pictures"].map(load));
+            const variant = "PE-Demo-T8-64";
+            const ofTexts = await api.embedTexts(texts, {variant});
+            const given = await Promise.all(files.map((name) => pictures.fetchSample({file: `${name}.jpg`})));
+            const ofPictures = await api.embedPictures(given, {variant});
+            const fits = await fit.fitOf({name: variant, kind: "drawn"});
+            return [ofPictures.rows.map((picture) => ofTexts.rows.map((text) => fits(picture, text))), fit.GOOD];
+        }""",
+        [files, texts],
+    )
+    found: dict[int, list[float]] = {2: [], 1: [], 0: []}
+    for file, row in zip(files, fits, strict=True):
+        for pair, value in zip(pairs, row, strict=True):
+            found[sum(word in pair for word in file.split("-"))].append(value)
+    right, half, wrong = (np.array(found[count]) for count in (2, 1, 0))
+    assert (len(right), len(half), len(wrong)) == (36, 576, 2304)
+    assert right.min() > good > max(half.max(), wrong.max())
 
 
 @pytest.mark.parametrize("way", ["pick", "drop", "paste"])
@@ -166,6 +253,7 @@ def test_a_picture_comes_in_by(compare: Page, way: str, tmp_path: Path) -> None:
     else:
         give(compare, way, {"notes.txt": b"no", "mine.png": data})
     expect(compare.locator("#picture-name")).to_have_text("mine.png, 3 kB")
+    label(compare, 1).fill("a green triangle")
     expect(best(compare)).to_have_value("a green triangle")
 
 
@@ -175,8 +263,10 @@ def test_typing_asks_once_it_pauses_and_a_late_answer_is_dropped(compare: Page) 
     dropped: list[str] = []
 
     def hold_the_first(route: Route) -> None:
-        asked.append(json.loads(route.request.post_data or "")["text"])
-        if len(asked) == 1:
+        texts = json.loads(route.request.post_data or "")["text"]
+        if len(texts) == 1:  # The others are the references of what fits.
+            asked.append(texts)
+        if texts == ["a red"]:
             held.append(route)
         else:
             route.continue_()
@@ -214,13 +304,13 @@ def test_the_request_shown_runs_word_for_word(compare: Page, language: str, tmp_
     (tmp_path / file).write_bytes(data)
     compare.set_input_files("#choose-file", tmp_path / file)
     expect(compare.locator("#picture-name")).to_contain_text("mine")
-    compare.locator("summary").click()
+    compare.locator("#snippets summary").click()
     compare.get_by_label(language, exact=False).and_(compare.locator("[name=language]")).check(force=True)
     code = compare.locator("#snippet").inner_text()
     command = ["bash", "-c", code] if language == "curl" else [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert run.returncode == 0, run.stderr
-    told = [number(text) for text in scores(compare).values()]
+    told = list(scores(compare).values())
     if language == "curl":
         assert json.loads(run.stdout)["similarity"] == pytest.approx(told, abs=6e-4)
     else:
@@ -231,7 +321,7 @@ def test_the_request_shown_runs_word_for_word(compare: Page, language: str, tmp_
 
 @pytest.mark.parametrize("language", ["curl", "python"])
 def test_the_request_with_a_sample_fetches_it_first(compare: Page, language: str, tmp_path: Path) -> None:
-    compare.locator("summary").click()
+    compare.locator("#snippets summary").click()
     compare.locator(f"[name=language][value={language}]").check(force=True)
     code = compare.locator("#snippet").inner_text()
     command = ["bash", "-c", code] if language == "curl" else [sys.executable, "-c", code]
@@ -242,15 +332,19 @@ def test_the_request_with_a_sample_fetches_it_first(compare: Page, language: str
 
 def test_the_request_is_copied(compare: Page) -> None:
     compare.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    compare.locator("summary").click()
+    compare.locator("#snippets summary").click()
     compare.click("#copy")
     expect(compare.locator("#copy")).to_have_text("Copied")
     assert compare.evaluate("navigator.clipboard.readText()") == compare.locator("#snippet").inner_text()
 
 
-def test_the_time_is_shown_by_stage(compare: Page) -> None:
+def test_the_time_is_one_line_that_opens_by_stage(compare: Page) -> None:
     label(compare, 1).fill(f"something new {time.time()}")
     scores(compare)
+    line = compare.locator("#time summary")
+    expect(line).to_have_text(re.compile(r"^\s*Time: Picture \d+ ms, 1 label \d+ ms\s*$"))
+    expect(compare.locator("#timing")).to_be_hidden()
+    line.click()
     picture, labels = compare.locator("#timing > div").all()
     for name in ("decode", "preprocess", "encode", "rest of the server", "network and browser"):
         assert re.search(rf"{name} \d+\.\d ms", picture.inner_text())
@@ -284,7 +378,8 @@ def test_pictures_are_added_searched_and_kept(search: Page) -> None:
 
 def test_search_by_a_picture(search: Page, base_url: str, tmp_path: Path) -> None:
     add_samples(search)
-    search.locator("[data-name='purple-heart.jpg']").click()  # one that is here: nothing is sent
+    search.locator("[data-name='purple-heart.jpg']").click()
+    search.get_by_role("button", name="Find similar").click()  # one that is here: nothing is sent
     expect(search.locator("#like-name")).to_have_text("Like purple-heart.jpg")
     assert results(search)[0] == "purple-heart.jpg"
     assert "heart" in results(search)[1]
@@ -355,7 +450,10 @@ def test_the_map_shows_all_and_is_walked_by_keys(search: Page) -> None:
     assert len(visited) > 5
     here = search.locator("#map-here").inner_text()
     search.keyboard.press("Enter")
+    expect(search.locator("#panel-name")).to_have_text(here)
+    search.keyboard.press("Enter")
     expect(search.locator("#like-name")).to_have_text(f"Like {here}")
+    expect(canvas).to_have_attribute("aria-label", "Map of 36 pictures, 6 results outlined")
 
 
 def test_the_plane_is_that_of_the_two_principal_components(search: Page) -> None:
@@ -383,6 +481,347 @@ def test_waits_are_read_as_seconds_and_as_dates(search: Page) -> None:
         None: 1,
     }.items():
         assert search.evaluate(script, [header, now]) == seconds, header
+
+
+# -- addresses
+
+
+def share(page: Page, visit: Callable[..., Visit]) -> Page:
+    """What somebody else sees at the address that is shown."""
+    return visit(page.url).page
+
+
+def test_a_comparison_can_be_shared(compare: Page, visit: Callable[..., Visit]) -> None:
+    assert "#" not in compare.url
+    compare.click("[data-sample='blue-square.jpg']")
+    label(compare, 1).fill("100 % blue & square?")
+    shown = scores(compare)
+    other = share(compare, visit)
+    expect(other.locator("#picture-name")).to_have_text("A blue square")
+    expect(label(other, 4)).to_have_value(list(shown)[3])
+    assert scores(other) == shown
+    other.get_by_label("Cosine", exact=True).check(force=True)
+    expect(share(other, visit).get_by_label("Cosine", exact=True)).to_be_checked()
+
+
+def test_the_back_key_goes_through_what_was_shown(compare: Page, tmp_path: Path) -> None:
+    compare.click("[data-sample='blue-square.jpg']")
+    (tmp_path / "mine.jpg").write_bytes((SAMPLES / "green-star.jpg").read_bytes())
+    compare.set_input_files("#choose-file", tmp_path / "mine.jpg")
+    expect(compare.locator("#picture-name")).to_contain_text("mine.jpg")
+    compare.click("#tab-search")
+    add_samples(compare)
+    for text in ("a", "a red", "a red star"):
+        compare.fill("#query", text)
+        expect(compare.locator("#found-text")).to_contain_text(f"“{text}”")
+    compare.locator("[data-name='red-star.jpg']").click()
+    compare.get_by_role("button", name="Find similar").click()
+    expect(compare.locator("#like-name")).to_have_text("Like red-star.jpg")
+    compare.get_by_label("Map", exact=True).check(force=True)
+    compare.go_back()
+    expect(compare.locator("#results")).to_be_visible()
+    expect(compare.locator("#like-name")).to_have_text("Like red-star.jpg")
+    compare.go_back()
+    expect(compare.locator("#found-text")).to_have_text("36 pictures, “a red star” first")
+    expect(compare.locator("#query")).to_have_value("a red star")
+    compare.go_back()
+    expect(compare.locator("#found-text")).to_have_text("36 pictures")
+    compare.go_back()
+    expect(compare.locator("#compare")).to_be_visible()
+    expect(compare.locator("#picture-name")).to_contain_text("mine.jpg")
+    compare.go_back()
+    expect(compare.locator("#picture-name")).to_have_text("A blue square")
+    expect(best(compare)).to_have_value("a blue square")
+    compare.go_back()
+    expect(best(compare)).to_have_value("a red circle")
+    for _ in range(3):
+        compare.go_forward()
+    expect(compare.locator("#search")).to_be_visible()
+
+
+def test_a_search_can_be_shared_with_who_has_the_pictures(search: Page) -> None:
+    add_samples(search)
+    search.fill("#query", "a green heart")
+    expect(search.locator("#found-text")).to_contain_text("a green heart")
+    search.get_by_label("Map", exact=True).check(force=True)
+    other = search.context.new_page()
+    other.goto(search.url)
+    expect(other.locator("#found-text")).to_have_text("36 pictures, “a green heart” first")
+    expect(other.locator("#map")).to_have_attribute("aria-label", re.compile("36 pictures, 1 result outlined"))
+
+
+@pytest.mark.parametrize("fragment", ["nope", "compare?sample=nope.jpg&url=nope&model=nope&picture=x", "search?like=x"])
+def test_an_address_of_what_is_not_there_shows_the_beginning(
+    visit: Callable[..., Visit], base_url: str, fragment: str
+) -> None:
+    page = visit(f"{base_url}/#{fragment}").page
+    page.locator("#tab-compare").click()
+    expect(best(page)).to_have_value("a red circle")
+
+
+# -- pictures by their addresses
+
+
+@pytest.fixture(scope="module")
+def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that fetches pictures from any address, its own included."""
+    allowed = ("ALLOW_NON_HTTPS_URL_INPUT", "ALLOW_URL_INPUT_WITHOUT_FQDN", "ALLOW_URL_TO_NON_GLOBAL_ADDRESSES")
+    settings = dict.fromkeys(allowed, "true")
+    models = ("--repository", ROOT / "model_repository")
+    stack = PeServe(tmp_path_factory.mktemp("fetching"), "--port", "0", *models, **settings)
+    try:
+        yield stack.wait_until_ready()
+        stack.stop()
+    finally:
+        stack.kill()
+
+
+def give_text(page: Page, kind: str, text: str, target: str = "body") -> None:
+    """Pastes text, or drops what is dragged from a web page."""
+    page.evaluate(
+        """([kind, text, target]) => {
+            const transfer = new DataTransfer();
+            transfer.setData(kind === "drop" ? "text/uri-list" : "text/plain", text);
+            const options = {bubbles: true, cancelable: true};
+            const event = kind === "paste"
+                ? new ClipboardEvent("paste", {...options, clipboardData: transfer})
+                : new DragEvent("drop", {...options, dataTransfer: transfer});
+            document.querySelector(target).dispatchEvent(event);
+        }""",
+        [kind, text, target],
+    )
+
+
+@pytest.mark.parametrize("way", ["field", "paste", "drop"])
+def test_a_picture_is_compared_by_its_address(visit: Callable[..., Visit], fetching: str, way: str) -> None:
+    page = visit(fetching).page
+    page.wait_for_selector(".best")
+    address = f"{fetching}/page/samples/blue-cross.jpg"
+    if way == "field":
+        page.get_by_label("Address of a picture").fill(address)
+        page.keyboard.press("Enter")
+    else:
+        give_text(page, way, address)
+    expect(page.locator("#picture-name")).to_have_text(address)
+    label(page, 1).fill("a blue cross")
+    expect(best(page)).to_have_value("a blue cross")
+    page.locator("#snippets summary").click()
+    for code in ("curl", "python"):
+        page.locator(f"[name=language][value={code}]").check(force=True)
+        command = ["bash", "-c"] if code == "curl" else [sys.executable, "-c"]
+        run = subprocess.run(
+            [*command, page.locator("#snippet").text_content() or ""],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        told = [float(found) for found in re.findall(r"-?\d+\.\d+", run.stdout)]
+        assert min(abs(value - scores(page)["a blue cross"]) for value in told) < 6e-4
+    other = share(page, visit)
+    expect(best(other)).to_have_value("a blue cross")
+
+
+def test_pictures_are_added_and_searched_by_their_addresses(visit: Callable[..., Visit], fetching: str) -> None:
+    page = visit(f"{fetching}/#search").page
+    expect(page.locator("#variant")).to_have_value("PE-Demo-T8-64")
+    addresses = [f"{fetching}/page/samples/{name}.jpg" for name in ("blue-cross", "red-star", "nope")]
+    give_text(page, "paste", "\n".join(addresses))
+    expect(page.locator("#results li")).to_have_count(2)
+    expect(page.locator("#search-trouble")).to_contain_text("nope.jpg: The server does not take this address:")
+    page.fill("#query", f"{fetching}/page/samples/red-circle.jpg")
+    expect(page.locator("#like-name")).to_have_text("Like red-circle.jpg")
+    assert results(page) == ["red-star.jpg", "blue-cross.jpg"]
+    page.reload()
+    expect(page.locator("#like-name")).to_have_text("Like red-circle.jpg")
+    expect(page.locator("#results li")).to_have_count(2)
+
+
+def test_an_address_that_the_server_refuses(compare: Page) -> None:
+    compare.get_by_label("Address of a picture").fill("http://example.com/a.png")
+    compare.get_by_role("button", name="Fetch").click()
+    expect(compare.locator("#picture-trouble")).to_have_text(
+        re.compile("^The server does not take this address: Providing images via non https:// URL is not supported")
+    )
+    compare.click("#tab-search")
+    give_text(compare, "drop", "http://example.com/a.png")
+    expect(compare.locator("#search-trouble")).to_contain_text("a.png: The server does not take this address")
+
+
+def test_text_is_pasted_into_a_field_as_ever(compare: Page) -> None:
+    compare.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    compare.evaluate("navigator.clipboard.writeText('https://example.com/a.png')")
+    label(compare, 1).fill("")
+    label(compare, 1).focus()
+    compare.keyboard.press("Control+V")
+    expect(label(compare, 1)).to_have_value("https://example.com/a.png")
+    expect(compare.locator("#picture-name")).to_have_text("A red circle")
+
+
+def test_pictures_are_pasted_into_the_search(search: Page) -> None:
+    give(search, "paste", numbered(3))
+    expect(search.locator("#results li")).to_have_count(3)
+    give(search, "paste", {"like.png": numbered(3)["001.png"]}, "#query")
+    expect(search.locator("#like-name")).to_have_text("Like like.png")
+    assert results(search)[0] == "001.png"
+
+
+# -- one picture, and what is shown of many
+
+
+def test_the_panel_of_one_picture(search: Page) -> None:
+    add_samples(search)
+    search.fill("#query", "a purple heart")
+    expect(search.locator("#found-text")).to_contain_text("purple heart")
+    search.locator("#results button").first.click()
+    panel = search.locator("#panel")
+    expect(panel.locator("#panel-name")).to_have_text("purple-heart.jpg")
+    expect(panel.locator("#panel-place")).to_have_text("1 of 36")
+    assert search.locator("#results b").first.inner_text() in panel.locator("#panel-score").inner_text()
+    box = panel.locator("#panel-picture").bounding_box()
+    assert box is not None
+    assert box["height"] > 300
+    expect(panel.get_by_role("button", name="Previous")).to_be_disabled()
+    search.keyboard.press("ArrowRight")
+    expect(panel.locator("#panel-name")).to_have_text(results(search)[1])
+    search.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    search.locator("[data-name='blue-ring.jpg']").click()
+    expect(panel).to_be_visible()
+    search.go_back()
+    expect(panel).to_be_hidden()
+    expect(search.locator("#found-text")).to_contain_text("purple heart")
+    search.locator("[data-name='blue-ring.jpg']").click()
+    search.mouse.click(5, 5)
+    expect(panel).to_be_hidden()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_picture_of_the_search_is_compared_with_words(search: Page, again: bool) -> None:
+    add_samples(search)
+    if again:  # the file is gone; its small copy and its embedding are there
+        search.reload()
+    asked: list[str] = []
+    search.on("request", lambda request: asked.append(request.post_data or ""))
+    search.locator("[data-name='blue-ring.jpg']").click()
+    search.get_by_role("button", name="Compare with words").click()
+    expect(search.locator("#picture-name")).to_contain_text("blue-ring.jpg")
+    expect(search.locator("#picture")).to_be_visible()
+    label(search, 2).fill("a blue ring")
+    expect(best(search)).to_have_value("a blue ring")
+    search.go_back()
+    expect(search.locator("#results li")).to_have_count(36)
+    sent = [body for body in asked if "blue-ring.jpg" in body]
+    assert sent == []
+
+
+def test_words_that_no_picture_fits(search: Page) -> None:
+    add_samples(search)
+    search.fill("#query", "a red heart")
+    expect(search.locator("#found-text")).to_have_text(
+        "No good match for “a red heart” among 36 pictures. The nearest first."
+    )
+    search.get_by_label("Map", exact=True).check(force=True)
+    expect(search.locator("#map")).to_have_attribute("aria-label", "Map of 36 pictures")
+    search.fill("#query", "a blue ring")
+    expect(search.locator("#map")).to_have_attribute("aria-label", "Map of 36 pictures, 1 result outlined")
+
+
+def on_map(page: Page) -> Any:
+    add_samples(page)
+    page.get_by_label("Map", exact=True).check(force=True)
+    canvas = page.locator("#map")
+    expect(canvas).to_have_attribute("aria-label", "Map of 36 pictures")
+    return canvas
+
+
+def centre(canvas: Any) -> tuple[float, float]:
+    box = canvas.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_the_map_is_zoomed_and_moved_by_mouse_and_keys(search: Page) -> None:
+    canvas = on_map(search)
+    x, y = centre(canvas)
+    search.get_by_role("button", name="Closer").click()
+    expect(canvas).to_have_attribute("data-scale", "1.60")
+    search.mouse.move(x, y)
+    search.mouse.wheel(0, -300)  # it scrolls the page
+    expect(canvas).to_have_attribute("data-scale", "1.60")
+    search.keyboard.down("Control")
+    search.mouse.wheel(0, -400)
+    search.keyboard.up("Control")
+    expect(canvas).to_have_attribute("data-scale", "3.56")
+    before = canvas.screenshot()
+    search.mouse.down()
+    search.mouse.move(x + 120, y + 60, steps=4)
+    search.mouse.up()
+    expect(search.locator("#panel")).to_be_hidden()  # to drag is not to click
+    search.mouse.move(1, 1)
+    search.wait_for_timeout(100)
+    assert canvas.screenshot() != before
+    canvas.focus()
+    for _ in range(12):
+        search.keyboard.press("ArrowLeft")
+    name, box = search.locator(".map-name").bounding_box(), canvas.bounding_box()
+    assert name is not None
+    assert box is not None
+    assert box["x"] <= name["x"] <= name["x"] + name["width"] <= box["x"] + box["width"]
+    search.keyboard.press("-")
+    search.keyboard.press("0")
+    expect(canvas).to_have_attribute("data-scale", "1.00")
+
+
+def test_the_map_names_what_the_mouse_points_at(search: Page) -> None:
+    canvas = on_map(search)
+    canvas.focus()
+    search.keyboard.press("ArrowRight")
+    name = search.locator(".map-name")
+    expect(name).to_have_text(re.compile(r"\.jpg$"))
+    said, box = name.inner_text(), name.bounding_box()
+    assert box is not None
+    search.locator("#query").focus()
+    expect(name).to_be_hidden()
+    search.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] + 30)
+    expect(name).to_have_text(said)
+    search.mouse.down()
+    search.mouse.up()
+    expect(search.locator("#panel-name")).to_have_text(said)
+
+
+def test_clearing_is_for_this_model_and_can_be_undone(search: Page) -> None:
+    add_samples(search)
+    add = """async (variant) => (await import("./page/store.js")).save(
+        [{id: "other", variant, name: "x", embedding: new Float32Array(4), thumbnail: null}])"""
+    search.evaluate(add, "another model")
+    count = "async (variant) => (await (await import('./page/store.js')).load(variant)).length"
+    search.click("#clear")
+    expect(search.locator("#undo-text")).to_have_text("36 pictures removed.")
+    assert search.evaluate(count, "another model") == 1
+    assert search.evaluate(count, "PE-Demo-T8-64") == 0
+    expect(search.get_by_role("button", name="Undo")).to_be_focused()
+    search.keyboard.press("Enter")
+    expect(search.locator("#results li")).to_have_count(36)
+    expect(search.locator("#undo")).to_be_hidden()
+    search.reload()
+    expect(search.locator("#results li")).to_have_count(36)
+    search.click("#clear")
+    give(search, "drop", numbered(2))  # what is added since is not undone
+    expect(search.locator("#results li")).to_have_count(2)
+    expect(search.locator("#undo")).to_be_hidden()
+
+
+def test_the_badge_of_the_demo_says_how_to_get_the_real_model(compare: Page) -> None:
+    compare.locator("#demo").click()
+    dialog = compare.get_by_role("dialog")
+    expect(dialog).to_contain_text("A demonstration model trained on drawn shapes")
+    for command in dialog.locator("pre").inner_text().splitlines():
+        program = command.split()[0].removeprefix(".venv-export/bin/")
+        assert program in (ROOT / "README.md").read_text()
+    expect(dialog).to_contain_text("PE-Core-L14-336")
+    compare.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(compare.locator("#demo")).to_be_focused()
 
 
 # -- when something is wrong
@@ -432,8 +871,9 @@ def test_each_of_several_models_has_its_own_pictures(visit: Callable[..., Visit]
         expect(page.locator("#variant")).to_have_value("Tiny")  # what is not the demo comes first
         page.wait_for_selector(".best")
         expect(page.locator("#picture-name")).to_have_text("A cat's face")
-        expect(page.locator("#notice")).to_be_hidden()
-        expect(page.get_by_label("Softmax")).to_be_disabled()  # it does not tell its logit scale
+        expect(page.locator("#demo")).to_be_hidden()
+        expect(page.get_by_label("Percent")).to_be_disabled()  # it does not tell its logit scale
+        assert len(scores(page)) == 4
         page.click("#tab-search")
         page.click("#use-samples")
         expect(page.locator("#found-text")).to_have_text("6 pictures")
@@ -446,7 +886,14 @@ def test_each_of_several_models_has_its_own_pictures(visit: Callable[..., Visit]
         page.select_option("#variant", "PE-Demo-T8-64")
         page.click("[data-sample='yellow-star.jpg']")
         expect(best(page)).to_have_value("a yellow star")
-        expect(page.get_by_label("Softmax")).to_be_enabled()
+        other = share(page, visit)
+        expect(other.locator("#variant")).to_have_value("PE-Demo-T8-64")
+        expect(best(other)).to_have_value("a yellow star")
+        other.locator("#demo").click()
+        other.get_by_role("button", name="Use Tiny").click()
+        expect(other.locator("#picture-name")).to_have_text("A cat's face")
+        expect(other.locator("#variant")).to_have_value("Tiny")
+        expect(page.get_by_label("Percent")).to_be_enabled()
         stack.stop()
     finally:
         stack.kill()
@@ -488,7 +935,7 @@ def test_below_a_path_of_a_busy_server_that_asks_for_a_key_and_ends(
     assert page.evaluate("[Object.values(sessionStorage), localStorage.length, document.cookie]") == [[KEY], 0, ""]
     page.reload()
     page.wait_for_selector(".best")
-    page.locator("summary").click()
+    page.locator("#snippets summary").click()
     code = page.locator("#snippet").inner_text()
     assert KEY not in code
     run = subprocess.run(
@@ -500,7 +947,7 @@ def test_below_a_path_of_a_busy_server_that_asks_for_a_key_and_ends(
         check=False,
         timeout=60,
     )
-    assert json.loads(run.stdout)["similarity"] == pytest.approx(list(map(number, scores(page).values())), abs=6e-4)
+    assert json.loads(run.stdout)["similarity"] == pytest.approx(list(scores(page).values()), abs=6e-4)
     page.set_input_files("#choose-file", {"name": "a.png", "mimeType": "image/png", "buffer": bytes(100_001)})
     expect(page.locator("#picture-trouble")).to_have_text("That is more than this server takes in one request.")
     asked: list[tuple[str, int]] = []
@@ -545,7 +992,7 @@ def test_everything_works_by_keyboard(visit: Callable[..., Visit], base_url: str
         assert reached[-1] == "BODY" or outline != "none" or reached[-1] in ("scores", "language"), reached[-1]
         if reached[-1] == "SUMMARY":
             break
-    for needed in ("choose", "blue-square.jpg", "scores", "Label 1", "Remove label 4", "add-label"):
+    for needed in ("choose", "address", "blue-square.jpg", "scores", "Label 1", "Remove label 4", "add-label"):
         assert needed in reached
     page.locator("[data-sample='green-triangle.jpg']").focus()
     page.keyboard.press("Enter")
@@ -565,7 +1012,7 @@ def test_everything_works_by_keyboard(visit: Callable[..., Visit], base_url: str
     expect(label(page, 2)).to_be_focused()
     page.locator("[name=scores]").first.focus()
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#scale")).to_contain_text("Softmax")
+    expect(page.get_by_label("Cosine", exact=True)).to_be_checked()
     page.locator("#tab-compare").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#tab-search")).to_be_focused()
@@ -594,8 +1041,15 @@ def test_several_lines_are_several_labels(compare: Page) -> None:
 def test_axe_finds_nothing(visit: Callable[..., Visit], base_url: str, scheme: str, rules: list[str] | None) -> None:
     page = visit(base_url, color_scheme=scheme).page
     page.wait_for_selector(".best")
-    page.locator("summary").click()
+    page.locator("#snippets summary").click()
+    page.locator("#time summary").click()
+    label(page, 1).fill("a blue heart")
+    expect(page.locator("#no-match")).to_be_visible()
+    page.get_by_label("Cosine", exact=True).check(force=True)
     found(page, "compare", rules)
+    page.locator("#demo").click()
+    found(page, "the demo", rules)
+    page.keyboard.press("Escape")
     give(page, "drop", {"notes.txt": b"no"})
     expect(page.locator("#picture-trouble")).to_be_visible()
     found(page, "compare with a trouble", rules)
@@ -605,8 +1059,15 @@ def test_axe_finds_nothing(visit: Callable[..., Visit], base_url: str, scheme: s
     page.fill("#query", "a heart")
     expect(page.locator("#found-text")).to_contain_text("heart")
     found(page, "search", rules)
+    page.locator("#results button").nth(1).click()
+    found(page, "the panel", rules)
+    page.keyboard.press("Escape")
     page.get_by_label("Map", exact=True).check(force=True)
+    page.locator("#map").focus()
+    page.keyboard.press("ArrowRight")
     found(page, "map", rules)
+    page.locator("#clear").click()
+    found(page, "search, cleared", rules)
 
 
 def found(page: Page, where: str, rules: list[str] | None = None) -> None:
@@ -625,15 +1086,42 @@ def test_on_a_phone(
     page.wait_for_selector(".best")
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
+    last = page.locator("#labels .value").last.bounding_box()
+    assert last is not None
+    assert last["y"] + last["height"] < page.evaluate("innerHeight")  # the result is seen with the picture
     with page.expect_file_chooser():
         page.get_by_role("button", name="Take a photo").tap()
     for button in page.locator("#compare button:visible").all():
         box = button.bounding_box()
         assert box, button
         assert min(box["width"], box["height"]) >= 40, button.inner_html()
+    page.locator("#demo").tap()
+    assert page.locator("#demo-dialog").evaluate("dialog => dialog.scrollWidth - dialog.clientWidth") == 0
+    page.keyboard.press("Escape")
     page.locator("#tab-search").tap()
     expect(page.locator("#choose-folder")).to_be_hidden()
     page.locator("#use-samples").tap()
     expect(page.locator("#results li")).to_have_count(36)
     assert page.evaluate(overflow) == 0
     found(page, "search on a phone")
+    page.locator("#results button").first.tap()
+    expect(page.locator("#panel")).to_be_visible()
+    assert page.evaluate(overflow) == 0
+    found(page, "the panel on a phone")
+    page.get_by_role("button", name="Close").tap()
+    page.get_by_label("Map", exact=True).check(force=True)
+    canvas = page.locator("#map")
+    pinch(page, canvas, 40, 100)
+    expect(canvas).to_have_attribute("data-scale", "2.50")
+    expect(page.locator("#panel")).to_be_hidden()
+    found(page, "the map on a phone")
+
+
+def pinch(page: Page, canvas: Any, start: float, end: float) -> None:
+    """Two fingers go apart, from `start` to `end` CSS pixels on each side of the middle."""
+    x, y = centre(canvas)
+    fingers = page.context.new_cdp_session(page)
+    for kind, apart in [("touchStart", start), *[("touchMove", start + (end - start) * i / 6) for i in range(1, 7)]]:
+        points = [{"x": x + side * apart, "y": y, "id": side} for side in (-1, 1)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

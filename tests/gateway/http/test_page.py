@@ -24,7 +24,7 @@ def test_the_page_is_served_under_a_policy_that_allows_this_server_alone(client:
 
 def test_all_that_it_names_is_served(client: TestClient) -> None:
     named = set(re.findall(r'(?:href|src)="(page/[^"]+)"', client.get("/").text))
-    assert named == {"page/icon.svg", "page/style.css", "page/classify.css", "page/export.css", "page/app.js"}
+    assert named == {"page/icon.svg", "page/app.js", *(f"page/{path.name}" for path in STATIC.glob("*.css"))}
     for script in STATIC.glob("*.js"):
         named |= {f"page/{name}" for name in re.findall(r'from "\./([\w.]+)"', script.read_text())}
     named |= {
@@ -55,9 +55,9 @@ def test_no_file_of_it_names_another_host_or_an_absolute_path(path: Path) -> Non
 
 
 def test_a_browser_asks_whether_its_copy_is_the_newest(client: TestClient) -> None:
-    first = client.get("/page/style.css")
+    first = client.get("/page/base.css")
     assert first.headers["cache-control"] == "no-cache"
-    assert client.get("/page/style.css", headers={"if-none-match": first.headers["etag"]}).status_code == 304
+    assert client.get("/page/base.css", headers={"if-none-match": first.headers["etag"]}).status_code == 304
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ const LONGEST_WAIT = 30; // seconds
 const KEY = "api-key"; // in sessionStorage: this tab alone, until it is closed
 
 /**
+/**
  * What went wrong, as a sentence to show. `index`: the picture at fault, where several were sent. `said`: the server's
- * own words.
+ * own words. `cause`: what the server says is wrong with the picture.
  */
 export class ApiError extends Error {
-  constructor(message, { status = 0, index = null, said = null } = {}) {
-    super(message);
+  constructor(message, { status = 0, index = null, said = null, cause = null } = {}) {
+    super(message, { cause });
     this.status = status;
     this.index = index;
     this.said = said;
@@ -45,6 +46,18 @@ export async function embedPictures(files, options) {
   }
   const query = new URLSearchParams({ perception_encoder_version_id: options.variant });
   return embeddings(`perception_encoder/embed_image?${query}`, { body: form, ...options });
+}
+
+/** The same of one picture that the server fetches, if its rules for addresses allow that. */
+export async function embedAddress(address, options) {
+  const image = { type: "url", value: address };
+  const body = JSON.stringify({ image, perception_encoder_version_id: options.variant });
+  try {
+    return await embeddings("perception_encoder/embed_image", { body, type: "application/json", ...options });
+  } catch (error) {
+    if (!error.cause) throw error;
+    throw new ApiError(`The server does not take this address: ${error.cause}`, error);
+  }
 }
 
 /** The same of texts; `truncated` holds the indices of those that are longer than the model reads. */
@@ -121,8 +134,8 @@ async function inWords(response) {
     503: "The server is there, but no model is ready. Try again in a moment.",
     504: "The answer took too long.",
   }[status];
-  const picture = status === 400 && said?.startsWith("Could not load input image.");
-  if (picture) return new ApiError("This file is not a picture that the server can read.", { status, index, said });
+  const cause = status === 400 ? said?.match(/^Could not load input image\. Cause: (.*)$/s)?.[1] : null;
+  if (cause) return new ApiError("This file is not a picture that the server can read.", { status, index, said, cause });
   return new ApiError(words ?? said ?? `The server answered with an error (${status}).`, { status, index, said });
 }
 

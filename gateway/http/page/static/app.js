@@ -1,17 +1,20 @@
-// The playground: one page, three parts, and what they share: the model, the key, what is dropped and pasted.
+// The playground: one page, its parts, and what they share: the model, the key, the address, what is dropped and pasted.
 
+import * as address from "./address.js";
 import * as api from "./api.js";
 import * as classify from "./classify.js";
 import * as compare from "./compare.js";
+import { showDemo } from "./demo.js";
 import { $, element, showTrouble } from "./dom.js";
 import * as search from "./search.js";
 
 const PARTS = { compare, search, classify };
 let part = "compare";
+let models = []; // [{name, kind, logitScale, notice}] of this server, real ones first
 let model = null; // that was chosen
 const told = {}; // by part, the model that it knows of
 
-function show(name) {
+function show(name, params) {
   part = name;
   for (const other of Object.keys(PARTS)) {
     const selected = other === name;
@@ -19,34 +22,57 @@ function show(name) {
     $(`tab-${other}`).tabIndex = selected ? 0 : -1;
     $(other).hidden = !selected;
   }
-  tell();
-  history.replaceState(null, "", name === "compare" ? location.pathname + location.search : `#${name}`);
+  tell(params);
+}
+
+/** The visitor has chosen a part. */
+function turnTo(name) {
+  show(name);
+  address.note({ step: true });
+}
+
+/** What is shown, as an address says it: the first part, as it begins, needs no words. */
+function described() {
+  const params = PARTS[part].params?.() ?? [];
+  if (models.length > 1 && model !== models[0]) params.unshift(["model", model.name]);
+  return [part === "compare" && params.length === 0 ? "" : part, params];
+}
+
+/** Shows what the address says: at the beginning, and when the Back key or a link has changed it. */
+function follow() {
+  if (model === null) return;
+  const [shownPart, shownParams] = described();
+  const { part: wanted, params } = address.read();
+  if (wanted === shownPart && params.toString() === new URLSearchParams(shownParams).toString()) return;
+  const named = models.find(({ name }) => name === params.get("model")) ?? models[0];
+  if (named !== model) take(named);
+  show(Object.hasOwn(PARTS, wanted) ? wanted : "compare", params);
 }
 
 function startTabs() {
   const names = Object.keys(PARTS);
   for (const name of names) {
-    $(`tab-${name}`).addEventListener("click", () => show(name));
+    $(`tab-${name}`).addEventListener("click", () => turnTo(name));
     $(`tab-${name}`).addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!step) return;
       const next = names[(names.indexOf(name) + step + names.length) % names.length];
-      show(next);
+      turnTo(next);
       $(`tab-${next}`).focus();
     });
   }
-  const asked = location.hash.slice(1);
-  show(Object.hasOwn(PARTS, asked) ? asked : "compare");
+  const { part: wanted } = address.read();
+  show(Object.hasOwn(PARTS, wanted) ? wanted : "compare");
 }
 
 function startDropping() {
   let inside = 0; // a drag enters and leaves each element on its way
-  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const carries = (event) => ["Files", "text/uri-list"].some((type) => event.dataTransfer?.types.includes(type));
   addEventListener("dragenter", (event) => {
-    if (carriesFiles(event)) document.body.classList.toggle("dragging", ++inside > 0);
+    if (carries(event)) document.body.classList.toggle("dragging", ++inside > 0);
   });
   addEventListener("dragleave", (event) => {
-    if (carriesFiles(event)) document.body.classList.toggle("dragging", --inside > 0);
+    if (carries(event)) document.body.classList.toggle("dragging", --inside > 0);
   });
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => {
@@ -56,7 +82,8 @@ function startDropping() {
     PARTS[part].drop(event.dataTransfer);
   });
   addEventListener("paste", (event) => {
-    if (event.clipboardData && PARTS[part].paste?.(event.clipboardData, event.target)) event.preventDefault();
+    if (!event.clipboardData || document.querySelector("dialog[open]")) return;
+    if (PARTS[part].paste?.(event.clipboardData, event.target)) event.preventDefault();
   });
 }
 
@@ -80,7 +107,7 @@ function startKey() {
 }
 
 /** The demo knows drawn shapes only; every other model is for real pictures. */
-function models(info) {
+function modelsOf(info) {
   const found = Object.entries(info.models).map(([name, model]) => ({
     name,
     kind: name.startsWith("PE-Demo") ? "drawn" : "photograph",
@@ -90,27 +117,42 @@ function models(info) {
   return found.sort((a, b) => (a.kind === "drawn") - (b.kind === "drawn")); // real ones first
 }
 
-function use(chosen) {
+function take(chosen) {
   model = chosen;
-  $("notice").hidden = !model.notice;
-  $("notice").textContent = model.notice ?? "";
-  tell();
+  $("variant").value = chosen.name;
+  showDemo(chosen, models.find(({ notice }) => !notice), choose);
 }
 
-/** The part that is shown, of the model. The others learn of it when they are shown: they need not ask anything before. */
-function tell() {
-  if (model === null || told[part] === model) return;
+/** The visitor has chosen a model. */
+function choose(name) {
+  take(models.find((one) => one.name === name));
+  tell();
+  address.note({ step: true });
+}
+
+/**
+ * The part that is shown, of the model, and of what an address says. Another one learns of the model when it is shown: it
+ * need not ask anything before.
+ */
+function tell(params) {
+  if (model === null) return;
+  if (told[part] === model) {
+    if (params) PARTS[part].open?.(params);
+    return;
+  }
+  const first = told[part] === undefined;
   told[part] = model;
-  PARTS[part].use(model);
+  const said = address.read();
+  const begins = said.part === part || (said.part === "" && part === "compare") ? said.params : new URLSearchParams();
+  PARTS[part].use(model, params ?? (first ? begins : undefined));
 }
 
 async function connect() {
   showTrouble("trouble", null);
-  let loaded;
   try {
     const info = await api.info();
-    loaded = models(info);
-    if (loaded.length === 0) throw new Error("The server is there, but no model is ready yet.");
+    models = modelsOf(info);
+    if (models.length === 0) throw new Error("The server is there, but no model is ready yet.");
     search.limit(info.limits);
     classify.limit(info.limits);
   } catch (error) {
@@ -118,16 +160,25 @@ async function connect() {
     return;
   }
   const select = $("variant");
-  select.replaceChildren(...loaded.map(({ name }) => element("option", { value: name }, name)));
-  select.disabled = loaded.length < 2;
-  select.onchange = () => use(loaded.find(({ name }) => name === select.value));
-  use(loaded[0]);
+  select.replaceChildren(...models.map(({ name }) => element("option", { value: name }, name)));
+  select.disabled = models.length < 2;
+  select.onchange = () => choose(select.value);
+  const wanted = address.read().params.get("model");
+  take(models.find(({ name }) => name === wanted) ?? models[0]);
+  tell();
 }
 
 startTabs();
 startDropping();
 startKey();
+address.describedBy(described);
+for (const change of ["popstate", "hashchange"]) addEventListener(change, follow);
 compare.start();
-search.start();
+search.start({
+  onCompare: (picture) => {
+    show("compare");
+    compare.take(picture);
+  },
+});
 classify.start();
 connect();

@@ -1,26 +1,35 @@
 // Compare: one picture, some labels, and how well each fits.
 
-import { embedPictures, embedTexts, hasKey } from "./api.js";
-import { $, chosen, element, onChosen, picker, showTrouble } from "./dom.js";
+import { note } from "./address.js";
+import { embedAddress, embedPictures, embedTexts } from "./api.js";
+import { percent, showScores, signed } from "./bars.js";
+import { $, choose, chosen, element, onChosen, picker, showTrouble } from "./dom.js";
 import { download } from "./download.js";
 import { comparisonCsv } from "./exports.js";
+import { fitOf, GOOD } from "./fit.js";
+import { dropped, isField, nameOf, pasted } from "./incoming.js";
+import { LabelList } from "./labels.js";
 import { dot, softmax } from "./maths.js";
-import { droppedFiles, fetchSample, isPicture } from "./pictures.js";
+import { fetchSample, isPicture } from "./pictures.js";
+import * as request from "./request.js";
 import { SAMPLES } from "./samples.js";
-import { curl, python } from "./snippets.js";
+import { showTiming } from "./timing.js";
 
 const DEBOUNCE = 150; // milliseconds after the last key
-const SCALES = [0.25, 0.5, 1]; // what the whole width of a bar can stand for
 const ANNOUNCE = 1000; // milliseconds of quiet before a screen reader is told
 const SHOWN_SAMPLES = 8;
 const HINT = "Drop a picture here, or paste one.";
-const FIRST_LABELS = {
-  drawn: ["a red circle", "a blue square", "a green triangle", "a yellow star"],
-  photograph: ["a cat", "an astronaut", "a cup of coffee", "a rocket"],
-};
+
+/**
+ * @typedef {{name: string, file?: Blob, address?: string, sample?: object, embedding?: Float32Array}} Picture
+ * A file of the visitor's, an address that the server fetches, or a sample; `embedding`: of the model in use.
+ */
 
 let variant = null; // {name, logitScale, kind}
-let picture = null; // {file, sample, embedding}
+let picture = null; // Picture
+let labels; // LabelList
+let fit = null; // of the model in use, once it is needed
+const own = new Map(); // name -> Picture that the visitor gave, to come back to
 let known = new Map(); // text -> embedding, of this variant
 let tooLong = new Set(); // texts that the model does not read to their end
 let touched = false; // the visitor has written labels
@@ -29,106 +38,180 @@ let labelsWork = new AbortController();
 let debounce, announcement;
 
 export function start() {
-  picker("choose", "choose-file", ([file]) => setPicture(file));
-  picker("shoot", "shoot-file", ([file]) => setPicture(file));
-  $("add-label").addEventListener("click", () => addRow("", null).focus());
-  $("copy").addEventListener("click", copy);
+  labels = new LabelList($("labels"), changed);
+  picker("choose", "choose-file", ([file]) => giveFile(file));
+  picker("shoot", "shoot-file", ([file]) => giveFile(file));
+  $("address-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    giveAddress($("address").value.trim());
+  });
+  $("add-label").addEventListener("click", () => labels.add("").focus());
+  $("fitting-labels").addEventListener("click", () => {
+    offerLabels(picture.sample);
+    render();
+    embedLabels();
+    note({ step: true });
+  });
   $("compare-csv").addEventListener("click", () => download(comparisonCsv(results()), "comparison.csv"));
-  onChosen("scores", render);
-  onChosen("language", renderSnippet);
-  renderSnippet();
+  onChosen("scores", () => (render(), note()));
+  request.start();
 }
 
-/** A model was chosen: what is on the page is asked anew. */
-export function use(model) {
-  const changed = variant !== null;
+/** A model was chosen: what is on the page is asked anew. With `params` of an address, what they say is shown. */
+export function use(model, params = null) {
   variant = model;
   known = new Map();
   tooLong = new Set();
-  const softmaxChoice = document.querySelector('input[name="scores"][value="softmax"]');
-  softmaxChoice.disabled = !variant.logitScale;
-  if (!variant.logitScale && softmaxChoice.checked) document.querySelector('input[name="scores"]').click();
+  fit = null;
+  const percentages = document.querySelector('input[name="scores"][value="percent"]');
+  percentages.disabled = !variant.logitScale;
+  choose("scores", variant.logitScale ? "percent" : "cosine");
   showSamples();
-  if (!touched) setLabels(FIRST_LABELS[variant.kind]);
-  if (picture && (changed || !picture.sample)) setPicture(picture.file, picture.sample);
-  else useSample(SAMPLES.find(({ kind }) => kind === variant.kind));
+  if (params) return open(params);
+  const stays = picture && (picture.sample ? picture.sample.kind === variant.kind : picture.file || picture.address);
+  return setPicture(stays ? { ...picture, embedding: undefined } : sampled(samples()[0]));
+}
+
+/** Shows what an address says. */
+export function open(params) {
+  if (params.get("bars") === "cosine") choose("scores", "cosine");
+  else if (variant.logitScale) choose("scores", "percent");
+  const written = params.getAll("label");
+  const next = addressed(params);
+  touched = written.length > 0;
+  if (touched) labels.set(written);
+  else offerLabels(next.sample);
+  return setPicture(next);
+}
+
+/** What of this part an address can say. A picture of the visitor's stays in this browser: only its name is said. */
+export function params() {
+  const said = [];
+  if (picture?.sample && picture.sample !== samples()[0]) said.push(["sample", picture.sample.file]);
+  else if (picture?.address) said.push(["url", picture.address]);
+  else if (picture && !picture.sample) said.push(["picture", picture.name]);
+  if (touched) said.push(...labels.texts.map((text) => ["label", text]));
+  if (variant?.logitScale && chosen("scores") === "cosine") said.push(["bars", "cosine"]);
+  return said;
+}
+
+function addressed(params) {
+  const sample = SAMPLES.find(({ file }) => file === params.get("sample"));
+  if (sample) return sampled(sample);
+  const address = params.get("url");
+  if (address && URL.canParse(address)) return { name: nameOf(address), address };
+  return own.get(params.get("picture")) ?? sampled(samples()[0]);
 }
 
 /** What was dropped on the page while this part of it is shown. */
 export async function drop(transfer) {
-  const files = (await droppedFiles(transfer)).filter(isPicture);
-  if (files.length) setPicture(files[0]);
+  const { files, addresses } = await dropped(transfer);
+  const file = files.find(isPicture);
+  if (file) giveFile(file);
+  else if (addresses.length) giveAddress(addresses[0]);
   else showTrouble("picture-trouble", "That was no picture file. A picture from a web page has to be saved first.");
 }
 
-export function paste(transfer) {
-  const file = [...transfer.files].find(isPicture);
-  if (file) setPicture(file);
-  return Boolean(file);
+/** Whether a paste was for this part; into a field, only a file is. */
+export function paste(transfer, target) {
+  const intoField = isField(target);
+  const { files, addresses } = pasted(transfer);
+  const file = files.find(isPicture);
+  if (file) giveFile(file);
+  else if (addresses.length && !intoField) giveAddress(addresses[0]);
+  else return false;
+  return true;
+}
+
+/** Compares a picture of the search, in the place in the history that it leaves. */
+export function take(given) {
+  own.set(given.name, given);
+  setPicture(given);
+  note();
 }
 
 // -- the picture
 
+const samples = () => SAMPLES.filter(({ kind }) => kind === variant?.kind);
+const sampled = (sample) => ({ name: sample.file, sample });
+
+function giveFile(file) {
+  give({ name: file.name, file });
+}
+
+function giveAddress(address) {
+  if (!URL.canParse(address)) return showTrouble("picture-trouble", "That is no address of a picture.");
+  give({ name: nameOf(address), address });
+}
+
+function give(given) {
+  if (given.file) own.set(given.name, given);
+  setPicture(given);
+  note({ step: true });
+}
+
 function showSamples() {
-  const shown = SAMPLES.filter(({ kind }) => kind === variant.kind).slice(0, SHOWN_SAMPLES);
   $("samples").replaceChildren(
-    ...shown.map((sample) => {
+    ...samples().slice(0, SHOWN_SAMPLES).map((sample) => {
       const image = element("img", { src: `page/samples/${sample.file}`, alt: sample.alt, width: 64, height: 64 });
       const button = element("button", { "data-sample": sample.file, "aria-pressed": "false" }, image);
-      button.addEventListener("click", () => useSample(sample));
+      button.addEventListener("click", () => {
+        if (!touched) offerLabels(sample);
+        give(sampled(sample));
+      });
       return element("li", {}, button);
     }),
   );
 }
 
-async function useSample(sample) {
-  try {
-    await setPicture(await fetchSample(sample), sample);
-  } catch {
-    showTrouble("picture-trouble", "The server does not answer.", () => useSample(sample));
-  }
-}
-
-async function setPicture(file, sample = null) {
+async function setPicture(next) {
   pictureWork.abort();
   pictureWork = new AbortController();
   const { signal } = pictureWork;
-  picture = { file, sample, embedding: null };
+  picture = next;
   showTrouble("picture-trouble", null);
-  showPicture(file, sample);
+  showPicture();
   render();
-  renderSnippet();
   $("well").setAttribute("aria-busy", "true");
   try {
-    const answer = await embedPictures([file], { variant: variant.name, signal, onWait: waiting("picture-trouble") });
+    if (!picture.embedding) await embed(next, signal);
     if (signal.aborted) return;
-    picture.embedding = answer.rows[0];
     showTrouble("picture-trouble", null);
-    renderTiming("Picture", answer);
     render();
-    renderSnippet(); // the key may have been asked for
     await embedLabels();
   } catch (error) {
     if (signal.aborted) return;
-    showTrouble("picture-trouble", error.message, retry(error, () => setPicture(file, sample)));
-    $("well-hint").textContent = HINT; // and no hope that the server might read what the browser cannot
+    showTrouble("picture-trouble", error.message, retry(error, () => setPicture(next)));
+    if (next.file) $("well-hint").textContent = HINT; // and no hope that the server might read what the browser cannot
   } finally {
     if (!signal.aborted) $("well").removeAttribute("aria-busy");
   }
 }
 
-function showPicture(file, sample) {
+async function embed(given, signal) {
+  const options = { variant: variant.name, signal, onWait: waiting("picture-trouble") };
+  const file = given.sample ? await fetchSample(given.sample) : given.file;
+  if (signal.aborted) return;
+  const answer = await (file ? embedPictures([file], options) : embedAddress(given.address, options));
+  if (signal.aborted) return;
+  given.embedding = answer.rows[0];
+  showTiming("picture", "Picture", answer);
+}
+
+function showPicture() {
+  const { name, file, address, sample } = picture;
   const image = $("picture");
-  URL.revokeObjectURL(image.src);
-  image.src = URL.createObjectURL(file);
-  image.alt = sample?.alt ?? file.name;
-  image.hidden = false;
+  if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+  image.hidden = !sample && !file;
+  if (image.hidden) image.removeAttribute("src");
+  else image.src = sample ? `page/samples/${sample.file}` : URL.createObjectURL(file);
+  image.alt = sample?.alt ?? name;
   image.onerror = () => {
     image.hidden = true;
     $("well-hint").textContent = "This browser cannot show the file; the server may read it all the same.";
   };
-  $("well-hint").textContent = HINT;
-  $("picture-name").textContent = sample ? sample.alt : `${file.name}, ${size(file.size)}`;
+  $("well-hint").textContent = address ? "The server fetches this picture. The page shows none from other hosts." : HINT;
+  $("picture-name").textContent = sample?.alt ?? address ?? (file ? `${name}, ${size(file.size)}` : name);
   for (const button of $("samples").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.sample === sample?.file));
   }
@@ -140,75 +223,16 @@ function size(bytes) {
 
 // -- the labels
 
-const rows = () => [...$("labels").children];
-const textOf = (row) => row.querySelector("input").value.trim();
-const texts = () => rows().map(textOf).filter(Boolean);
-
-function setLabels(labels) {
-  $("labels").replaceChildren();
-  for (const label of labels) addRow(label, null);
-}
-
-/** A row for a label after another row, or at the end; its input. */
-function addRow(text, after) {
-  const input = element("input", { type: "text", value: text, placeholder: "a label", maxlength: 1000, spellcheck: "false", autocapitalize: "none" });
-  const remove = element("button", { class: "remove", title: "Remove" }, element("span", { "aria-hidden": "true" }, "×"));
-  const row = element("li", {}, element("span", { class: "fill" }), input, element("span", { class: "value" }), remove);
-  if (after) after.after(row);
-  else $("labels").append(row);
-  input.addEventListener("input", changed);
-  input.addEventListener("keydown", (event) => onKey(event, row));
-  input.addEventListener("paste", (event) => onPaste(event, row));
-  remove.addEventListener("click", () => removeRow(row));
-  number();
-  return input;
-}
-
-function removeRow(row) {
-  const next = row.previousElementSibling ?? row.nextElementSibling;
-  row.remove();
-  (next?.querySelector("input") ?? addRow("", null)).focus();
-  number();
-  changed();
-}
-
-/** Screen readers are told which label it is, and its score with it. */
-function number() {
-  rows().forEach((row, index) => {
-    row.querySelector("input").setAttribute("aria-label", `Label ${index + 1}`);
-    row.querySelector("input").setAttribute("aria-describedby", `score-${index}`);
-    row.querySelector(".value").id = `score-${index}`;
-    row.querySelector(".remove").setAttribute("aria-label", `Remove label ${index + 1}`);
-  });
-}
-
-function onKey(event, row) {
-  const input = event.target;
-  const aim = { ArrowUp: row.previousElementSibling, ArrowDown: row.nextElementSibling }[event.key];
-  if (event.isComposing) return;
-  if (event.key === "Enter") addRow("", row).focus();
-  else if (event.key === "Backspace" && input.value === "" && rows().length > 1) removeRow(row);
-  else if (aim) aim.querySelector("input").focus();
-  else return;
-  event.preventDefault();
-}
-
-/** Several lines at once become several labels. */
-function onPaste(event, row) {
-  const lines = event.clipboardData.getData("text").split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
-  if (lines.length < 2) return;
-  event.preventDefault();
-  let last = row;
-  if (!textOf(row)) row.querySelector("input").value = lines.shift();
-  for (const line of lines) last = addRow(line, last).parentElement;
-  last.querySelector("input").focus();
-  changed();
+/** Those that go with a sample; with a picture of the visitor's, those that are there, or some to begin with. */
+function offerLabels(sample) {
+  touched = false;
+  if (sample || labels.texts.length === 0) labels.set((sample ?? samples()[0]).labels);
 }
 
 function changed() {
   touched = true;
   render();
-  renderSnippet();
+  note();
   clearTimeout(debounce);
   debounce = setTimeout(embedLabels, DEBOUNCE);
 }
@@ -217,15 +241,15 @@ async function embedLabels() {
   labelsWork.abort(); // an older question's answer would come too late
   labelsWork = new AbortController();
   const { signal } = labelsWork;
-  const unknown = [...new Set(texts())].filter((text) => !known.has(text));
-  if (unknown.length === 0 || !variant) return;
+  const unknown = [...new Set(labels.texts)].filter((text) => !known.has(text));
+  if (unknown.length === 0 || !variant || !picture?.embedding) return;
   try {
     const answer = await embedTexts(unknown, { variant: variant.name, signal, onWait: waiting("labels-trouble") });
     if (signal.aborted) return;
     unknown.forEach((text, index) => known.set(text, answer.rows[index]));
     for (const index of answer.truncated) tooLong.add(unknown[index]);
     showTrouble("labels-trouble", null);
-    renderTiming(unknown.length === 1 ? "1 label" : `${unknown.length} labels`, answer);
+    showTiming("labels", unknown.length === 1 ? "1 label" : `${unknown.length} labels`, answer);
     render();
   } catch (error) {
     if (!signal.aborted) showTrouble("labels-trouble", error.message, retry(error, embedLabels));
@@ -235,38 +259,55 @@ async function embedLabels() {
 // -- what both come to
 
 function render() {
-  const scored = rows().map((row) => {
-    const embedding = known.get(textOf(row));
-    return { row, cosine: embedding && picture?.embedding ? dot(picture.embedding, embedding) : null };
+  const scored = labels.rows.map(({ row, text }) => {
+    const embedding = known.get(text);
+    return { row, text, cosine: embedding && picture?.embedding ? dot(picture.embedding, embedding) : null, probability: null };
   });
-  const cosines = scored.filter(({ cosine }) => cosine !== null).map(({ cosine }) => cosine);
-  const best = Math.max(...cosines);
-  const asSoftmax = chosen("scores") === "softmax";
-  const probabilities = asSoftmax && cosines.length ? softmax(cosines, variant.logitScale) : [];
-  const whole = asSoftmax ? 1 : (SCALES.find((scale) => scale >= best) ?? 1);
-  let position = 0;
-  for (const { row, cosine } of scored) {
-    const probability = cosine === null ? null : probabilities[position++];
-    const value = asSoftmax ? probability : cosine;
-    row.classList.toggle("best", cosine !== null && cosine === best);
-    row.querySelector(".fill").style.setProperty("--value", cosine === null ? 0 : Math.min(Math.max(value / whole, 0), 1));
-    row.querySelector(".value").textContent = cosine === null ? "" : asSoftmax ? percent(value) : signed(value);
+  const compared = scored.filter(({ cosine }) => cosine !== null);
+  if (variant?.logitScale && compared.length) {
+    const probabilities = softmax(compared.map(({ cosine }) => cosine), variant.logitScale);
+    compared.forEach((one, index) => (one.probability = probabilities[index]));
   }
-  $("scale").textContent = asSoftmax
-    ? `Softmax at the model's logit scale, ${Number(variant.logitScale.toPrecision(4))}`
-    : `Cosine similarity, bars from 0 to ${whole}`;
-  const cut = scored.flatMap(({ row }, index) => (tooLong.has(textOf(row)) ? [`label ${index + 1}`] : []));
+  const winner = compared.reduce((best, one) => (best && best.cosine >= one.cosine ? best : one), null);
+  const fits = winner === null || judged(compared);
+  showScores(scored, { by: chosen("scores"), best: fits ? winner?.row : null });
+  $("no-match").hidden = fits;
+  $("fitting-labels").hidden = !picture?.sample;
+  $("scale").textContent = variant?.logitScale
+    ? `Percentages compare these words, at the model's logit scale of ${Number(variant.logitScale.toPrecision(4))}. Cosine beside them.`
+    : "Cosine similarity, from −1 to 1. This model does not tell its logit scale.";
+  const cut = scored.flatMap(({ text }, index) => (tooLong.has(text) ? [`label ${index + 1}`] : []));
   $("cut").textContent = cut.length ? `The model reads only the beginning of ${cut.join(" and ")}.` : "";
+  announce(winner, fits);
+  showRequest();
+}
+
+/** Whether any of these labels fits. Those offered with a sample do; references are asked for only beyond them. */
+function judged(compared) {
+  if (!touched && picture.sample) return true;
+  if (fit === null) {
+    const model = variant;
+    fit = () => Infinity; // until they are there
+    fitOf(model).then((found) => {
+      if (model !== variant || !found) return;
+      fit = found;
+      render();
+    });
+  }
+  return compared.some(({ text }) => fit(picture.embedding, known.get(text)) >= GOOD);
+}
+
+function announce(winner, fits) {
   clearTimeout(announcement);
-  const winner = scored.find(({ cosine }) => cosine !== null && cosine === best);
   announcement = setTimeout(() => {
-    $("best").textContent = winner ? `Best: ${textOf(winner.row)}, ${winner.row.querySelector(".value").textContent}` : "";
+    const score = winner && (winner.probability === null ? signed(winner.cosine) : percent(winner.probability));
+    $("best").textContent = winner ? `${fits ? "Best" : "No good match. Nearest"}: ${winner.text}, ${score}` : "";
   }, ANNOUNCE);
 }
 
 /** What is shown, as numbers: of labels with a score. */
 function results() {
-  const found = texts().flatMap((label) => {
+  const found = labels.texts.flatMap((label) => {
     const embedding = known.get(label);
     return embedding && picture?.embedding ? [{ label, similarity: dot(picture.embedding, embedding) }] : [];
   });
@@ -275,61 +316,14 @@ function results() {
   return found.map((one, i) => ({ ...one, probability: probabilities[i] ?? null }));
 }
 
-const signed = (value) => value.toFixed(3).replace("-", "−");
-const percent = (value) => `${(value * 100).toFixed(1)} %`;
-
-/** One line per kind of request, the last of each: where its milliseconds went. */
-function renderTiming(what, { timing, milliseconds }) {
-  const kind = what === "Picture" ? "picture" : "labels";
-  const { total = milliseconds, ...stages } = timing;
-  const inStages = Object.values(stages).reduce((a, b) => a + b, 0);
-  const parts = {
-    ...stages,
-    "rest of the server": Math.max(total - inStages, 0),
-    "network and browser": Math.max(milliseconds - total, 0),
-  };
-  const bar = element("div", { class: "stages", "aria-hidden": "true" });
-  const legend = element("ul", {});
-  for (const [name, spent] of Object.entries(parts)) {
-    const mark = `stage-${name.split(" ")[0]}`;
-    const part = element("span", { class: mark });
-    part.style.flexGrow = String(spent);
-    bar.append(part);
-    legend.append(element("li", { class: mark }, `${name} `, element("b", {}, `${spent.toFixed(1)} ms`)));
-  }
-  const heading = element("p", {}, `${what} `, element("b", {}, `${milliseconds.toFixed(1)} ms`));
-  const line = element("div", { "data-kind": kind }, heading, bar, legend);
-  const old = $("timing").querySelector(`[data-kind="${kind}"]`);
-  if (old) old.replaceWith(line);
-  else if (kind === "picture") $("timing").prepend(line);
-  else $("timing").append(line);
-  $("timing").querySelector(".fine")?.remove();
-}
-
-function renderSnippet() {
-  const url = new URL(".", document.baseURI).href;
-  const written = { curl, python }[chosen("language")]({
-    url,
+function showRequest() {
+  request.show({
     variant: variant?.name ?? "PE-Core-L14-336",
-    labels: texts(),
-    file: picture?.file.name ?? "picture.jpg",
-    sample: picture?.sample ? `${url}page/samples/${picture.sample.file}` : null,
-    key: hasKey(),
+    labels: labels.texts,
+    file: picture?.name ?? "picture.jpg",
+    sample: picture?.sample?.file ?? null,
+    address: picture?.address ?? null,
   });
-  $("snippet").firstElementChild.textContent = written;
-}
-
-async function copy() {
-  const text = $("snippet").textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    $("copy").textContent = "Copied";
-  } catch {
-    // Without https there is no clipboard to write to: mark it, so that one key copies it.
-    getSelection().selectAllChildren($("snippet"));
-    $("copy").textContent = "Selected: copy with Ctrl-C";
-  }
-  setTimeout(() => ($("copy").textContent = "Copy"), 2000);
 }
 
 const waiting = (place) => (seconds) =>

@@ -31,6 +31,11 @@ export function chosen(name) {
   return document.querySelector(`input[name="${name}"]:checked`).value;
 }
 
+/** Checks the one with a value; nobody is told of it. */
+export function choose(name, value) {
+  document.querySelector(`input[name="${name}"][value="${value}"]`).checked = true;
+}
+
 export function onChosen(name, call) {
   for (const radio of document.querySelectorAll(`input[name="${name}"]`)) radio.addEventListener("change", call);
 }

@@ -1,28 +1,40 @@
 // The set of pictures on a plane: those that are alike lie close together.
 
+import { plural } from "./dom.js";
+import { Gestures } from "./gestures.js";
 import { plane, spread } from "./maths.js";
+import { Viewport } from "./viewport.js";
 
 const MOST_SPREAD = 600; // pictures that are moved apart; beyond, the map shows density anyway
+const ZOOM = 1.6; // one step of a button or key
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class PictureMap {
   /**
-   * @param {HTMLCanvasElement} canvas
-   * @param {HTMLElement} here told the name of the picture that the keys have reached
+   * @param {HTMLElement} view holds the canvas, its buttons, and the name of the picture that is pointed at
    * @param {(picture: object) => void} onPick
    */
-  constructor(canvas, here, onPick) {
+  constructor(view, onPick) {
+    const canvas = view.querySelector("canvas");
     this.canvas = canvas;
-    this.here = here;
+    this.name = view.querySelector(".map-name");
+    this.here = view.querySelector("[aria-live]");
     this.onPick = onPick;
     this.images = new Map(); // id -> HTMLImageElement
+    this.viewport = new Viewport();
     this.clear();
-    canvas.addEventListener("pointermove", (event) => this.#point(this.#at(event)));
-    canvas.addEventListener("pointerleave", () => this.#point(null));
-    canvas.addEventListener("click", (event) => this.#pick(this.#at(event)));
+    new Gestures(canvas, {
+      onPoint: (at) => this.#point(at && this.#at(at)),
+      onClick: (at) => this.#pick(this.#at(at)),
+      onZoom: (factor, at) => this.#zoom(factor, at),
+      onMove: (step) => this.#changed(() => this.viewport.move(step, this.#size)),
+    });
     canvas.addEventListener("keydown", (event) => this.#onKey(event));
     canvas.addEventListener("blur", () => this.#point(null));
-    new ResizeObserver(() => this.#draw()).observe(canvas);
+    view.querySelector("[data-zoom=in]").addEventListener("click", () => this.#zoom(ZOOM));
+    view.querySelector("[data-zoom=out]").addEventListener("click", () => this.#zoom(1 / ZOOM));
+    view.querySelector("[data-zoom=whole]").addEventListener("click", () => this.#changed(() => this.viewport.reset()));
+    new ResizeObserver(() => this.#changed(() => this.viewport.move([0, 0], this.#size))).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
@@ -30,16 +42,23 @@ export class PictureMap {
     this.pictures = [];
     this.placed = []; // [x, y] in [0, 1], as the pictures
     this.strength = null; // id -> how well it fits what was asked, in [0, 1]
+    this.outlined = new Set(); // ids of the results
     this.current = null; // index that is pointed at
+    this.viewport.reset();
     this.images.clear();
   }
 
-  /** Draws the pictures; where something was asked, the best of `ranked` stand out. */
-  show(pictures, ranked, urlOf) {
+  /**
+   * Draws the pictures; where something was asked, the best of `ranked` stand out.
+   * @param {object[]} pictures
+   * @param {{ranked: {picture: object, score: number}[] | null, outlined: Set<string>, urlOf: (picture: object) => string}} options
+   */
+  show(pictures, { ranked, outlined, urlOf }) {
     if (pictures.length !== this.placed.length || pictures.some((picture, i) => picture !== this.pictures[i])) {
       this.pictures = [...pictures];
       this.#place();
     }
+    this.outlined = outlined;
     this.strength = ranked && new Map(ranked.map(({ picture, score }) => [picture.id, score]));
     if (this.strength) {
       const scores = [...this.strength.values()];
@@ -54,7 +73,8 @@ export class PictureMap {
       image.src = url;
       this.images.set(picture.id, image);
     }
-    this.canvas.setAttribute("aria-label", `Map of ${pictures.length} pictures`);
+    const results = outlined.size ? `, ${plural(outlined.size, "result")} outlined` : "";
+    this.canvas.setAttribute("aria-label", `Map of ${plural(pictures.length, "picture")}${results}`);
     this.#draw();
   }
 
@@ -67,34 +87,39 @@ export class PictureMap {
       return (value) => (range > 1e-9 ? (value - lowest) / range : 0.5);
     });
     const placed = points.map((point) => point.map((value, axis) => fitted[axis](value)));
-    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [width, height] = this.#size;
     const room = this.#room;
     this.placed = placed.length <= MOST_SPREAD ? spread(placed, [room / width, room / height]) : placed;
     this.current = null;
   }
 
+  /** Of the canvas, in CSS pixels. */
+  get #size() {
+    return [this.canvas.clientWidth, this.canvas.clientHeight];
+  }
+
   /** Of a picture and the space around it, in CSS pixels. */
   get #room() {
-    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [width, height] = this.#size;
     return Math.sqrt((0.7 * width * height) / Math.max(this.placed.length || this.pictures.length, 1));
   }
 
-  /** Of a picture, in CSS pixels. */
+  /** Of a picture, in CSS pixels: it grows more slowly than the space around it, so that those that overlap part. */
   get #side() {
-    return Math.min(Math.max(this.#room * 0.8, 18), 96);
+    return Math.min(Math.max(this.#room * 0.8, 18), 96) * Math.sqrt(this.viewport.scale);
   }
 
+  /** Where a picture's centre is seen. */
   #centre(index) {
-    const margin = this.#side * 0.7;
-    const [x, y] = this.placed[index];
-    return [margin + x * (this.canvas.clientWidth - 2 * margin), margin + y * (this.canvas.clientHeight - 2 * margin)];
+    const margin = Math.min(Math.max(this.#room * 0.8, 18), 96) * 0.7;
+    return this.viewport.seen(this.placed[index].map((at, axis) => margin + at * (this.#size[axis] - 2 * margin)));
   }
 
-  #at(event) {
+  #at([x, y]) {
     let [nearest, least] = [null, this.#side * 0.75];
     for (let i = 0; i < this.placed.length; i++) {
-      const [x, y] = this.#centre(i);
-      const apart = Math.hypot(event.offsetX - x, event.offsetY - y);
+      const [u, v] = this.#centre(i);
+      const apart = Math.hypot(x - u, y - v);
       if (apart < least) [nearest, least] = [i, apart];
     }
     return nearest;
@@ -103,9 +128,11 @@ export class PictureMap {
   #point(index, byKey = false) {
     if (index === this.current) return;
     this.current = index;
-    this.canvas.style.cursor = index === null ? "default" : "pointer";
-    this.canvas.title = index === null ? "" : this.pictures[index].name;
-    if (byKey) this.here.textContent = this.pictures[index].name;
+    this.canvas.style.cursor = index === null ? "grab" : "pointer";
+    if (byKey) {
+      this.here.textContent = this.pictures[index].name;
+      this.viewport.reveal(this.#centre(index), this.#side, this.#size);
+    }
     this.#soon();
   }
 
@@ -113,10 +140,28 @@ export class PictureMap {
     if (index !== null) this.onPick(this.pictures[index]);
   }
 
+  /** Zooms around a point: without one, around the picture that is pointed at, or the middle. */
+  #zoom(factor, at = null) {
+    at ??= this.current === null ? this.#size.map((side) => side / 2) : this.#centre(this.current);
+    this.#changed(() => this.viewport.zoom(factor, at, this.#size));
+  }
+
+  #changed(change) {
+    change();
+    // At its whole size a finger scrolls the page; a section of it is moved.
+    this.canvas.style.touchAction = this.viewport.scale > 1 ? "none" : "pan-y";
+    this.canvas.dataset.scale = this.viewport.scale.toFixed(2);
+    this.#soon();
+  }
+
   #onKey(event) {
     const step = STEPS[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (step && this.placed.length) this.#point(this.#next(step), true);
     else if (event.key === "Enter" || event.key === " ") this.#pick(this.current);
+    else if (event.key === "+" || event.key === "=") this.#zoom(ZOOM);
+    else if (event.key === "-") this.#zoom(1 / ZOOM);
+    else if (event.key === "0") this.#changed(() => this.viewport.reset());
     else return;
     event.preventDefault();
   }
@@ -142,7 +187,7 @@ export class PictureMap {
   #draw() {
     const { canvas } = this;
     const density = window.devicePixelRatio || 1;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    const [width, height] = this.#size;
     if (!width || !height) return;
     canvas.width = Math.round(width * density);
     canvas.height = Math.round(height * density);
@@ -154,15 +199,30 @@ export class PictureMap {
     const order = this.placed.map((_, i) => i).sort((a, b) => fit(a) - fit(b));
     for (const i of order) {
       const grown = this.strength ? 0.7 + 0.5 * fit(i) ** 2 : 1;
-      this.#drawPicture(context, i, this.#side * grown, this.strength ? 0.22 + 0.78 * fit(i) ** 2 : 1, style);
+      const result = this.outlined.has(this.pictures[i].id);
+      const alpha = !this.strength || result ? 1 : 0.22 + 0.5 * fit(i) ** 2;
+      this.#drawPicture(context, i, this.#side * grown, alpha, style, result);
     }
-    if (this.current !== null && this.current < this.placed.length) {
-      this.#drawPicture(context, this.current, this.#side * 1.35, 1, style, true);
-    }
+    const pointed = this.current !== null && this.current < this.placed.length;
+    if (pointed) this.#drawPicture(context, this.current, this.#side * 1.35, 1, style, true);
+    this.#showName(pointed ? this.current : null);
+  }
+
+  /** Above the picture that is pointed at, inside the map. */
+  #showName(index) {
+    this.name.hidden = index === null;
+    if (index === null) return;
+    this.name.textContent = this.pictures[index].name;
+    const [x, y] = this.#centre(index);
+    const half = this.name.offsetWidth / 2 + 4;
+    const above = y - this.#side * 0.7 - this.name.offsetHeight - 4;
+    this.name.style.left = `${Math.min(Math.max(x, half), this.#size[0] - half)}px`;
+    this.name.style.top = `${above > 4 ? above : y + this.#side * 0.7 + 4}px`;
   }
 
   #drawPicture(context, index, side, alpha, style, marked = false) {
     const [x, y] = this.#centre(index);
+    if (x < -side || y < -side || x > this.#size[0] + side || y > this.#size[1] + side) return; // out of sight
     const image = this.images.get(this.pictures[index].id);
     const loaded = image?.complete && image.naturalWidth;
     const scale = loaded ? side / Math.max(image.naturalWidth, image.naturalHeight) : 1;

@@ -1,7 +1,7 @@
 // Files out of whatever a visitor drops, pastes or picks, and small copies of them.
 
 const EXTENSIONS = /\.(avif|bmp|gif|heic|jfif|jpe?g|jp2|png|tiff?|webp)$/i;
-const THUMBNAIL = 192; // pixels of the longer side: sharp on dense screens
+const THUMBNAIL = 320; // pixels of the longer side: sharp on dense screens, and large enough to look at
 
 /** Whether a file of a folder is worth sending: by its type, or its name where the system knows no type. */
 export function isPicture(file) {

@@ -1,48 +1,73 @@
 // Search: a set of pictures, embedded once, kept in this browser, and searched by words, by a picture, or by eye.
 
-import { embedPictures, embedTexts } from "./api.js";
-import { $, chosen, element, onChosen, picker, plural, showTrouble } from "./dom.js";
+import * as address from "./address.js";
+import { embedAddress, embedPictures, embedTexts } from "./api.js";
+import { signed } from "./bars.js";
+import { $, choose, chosen, element, onChosen, picker, plural, showTrouble } from "./dom.js";
 import { startExport } from "./exports.js";
+import { fitOf, GOOD } from "./fit.js";
+import { addressesIn, dropped, isField, nameOf, pasted } from "./incoming.js";
 import { PictureMap } from "./map.js";
 import { dot } from "./maths.js";
-import { droppedFiles, fetchSample, isPicture, thumbnail } from "./pictures.js";
+import { Panel } from "./panel.js";
+import { fetchSample, isPicture, thumbnail } from "./pictures.js";
 import { SAMPLES } from "./samples.js";
 import * as store from "./store.js";
+import * as undo from "./undo.js";
 
 const BATCH = 16; // pictures in one request
 const BATCH_BYTES = 8e6; // whichever is reached first
 const PATIENCE = 30; // tries of one request while the server is busy: whoever adds a folder can wait, or cancel
 const DEBOUNCE = 150; // milliseconds after the last key
 const PAGE = 60; // results shown at first, and more each time
+const OUTLINED = 12; // results that stand out on the map, at most
+const ALIKE = 6; // of those like a picture: how alike is alike, nobody knows
 
 let variant = null;
 let limits = { max_items: BATCH, max_body_bytes: Infinity };
 let pictures = []; // of this variant, in the order they came
-let query = null; // {embedding, picture?} or null: nothing asked
+let query = null; // {embedding, text? or picture? or file?} or null: nothing asked
+let fit = null; // of the query's words to pictures, once it is known
 let shown = PAGE;
 let embedding = null; // AbortController of the run that adds pictures
 let asking = new AbortController();
 let debounce;
 let map;
+let panel;
 const urls = new Map(); // id -> object URL of a small copy
+const originals = new Map(); // id -> file, while the page is open
 
-export function start() {
+/** @param {{onCompare: (picture: object) => void}} options called with a picture to compare with words */
+export function start({ onCompare }) {
   picker("choose-folder", "folder-files", add);
   picker("choose-pictures", "picture-files", add);
-  picker("by-picture", "query-file", ([file]) => askByPicture(file));
+  picker("by-picture", "query-file", ([file]) => askBy({ file }));
   $("use-samples").addEventListener("click", addSamples);
   $("cancel").addEventListener("click", () => embedding?.abort());
   $("clear").addEventListener("click", clear);
   $("more").addEventListener("click", () => ((shown += PAGE), render()));
-  $("like-clear").addEventListener("click", () => (ask(null), $("query").focus()));
+  $("like-clear").addEventListener("click", () => {
+    ask(null);
+    address.note({ step: true });
+    $("query").focus();
+  });
   $("query-form").addEventListener("submit", (event) => (event.preventDefault(), askByText()));
   $("query").addEventListener("input", () => {
     clearTimeout(debounce);
     debounce = setTimeout(askByText, DEBOUNCE);
   });
-  onChosen("view", render);
-  startExport(() => ({ model: variant.name, pictures, ranked: query && ranking() }));
-  map = new PictureMap($("map"), $("map-here"), askLike);
+  onChosen("view", () => (render(), address.note({ step: true })));
+  startExport(() => ({ model: variant.name, pictures, ranked: query && ranked() }));
+  map = new PictureMap($("map-view"), (picture) => panel.open(picture, ranked()));
+  panel = new Panel({
+    fileOf: (picture) => originals.get(picture.id) ?? picture.thumbnail,
+    onSimilar: (picture) => (askLike(picture), address.note()),
+    onCompare: (picture) => {
+      const file = originals.get(picture.id) ?? picture.thumbnail ?? undefined;
+      onCompare({ name: base(picture.name), file, embedding: picture.embedding });
+    },
+  });
+  undo.start();
 }
 
 /** What the server takes in one request, from its /info. */
@@ -51,8 +76,9 @@ export function limit(known) {
 }
 
 /** A model was chosen: its own pictures are shown, since embeddings of different models cannot be compared. */
-export async function use(model) {
+export async function use(model, params = new URLSearchParams()) {
   embedding?.abort();
+  undo.withdraw();
   variant = model;
   query = null;
   $("query").value = "";
@@ -67,11 +93,45 @@ export async function use(model) {
     showTrouble("search-trouble", "This browser keeps nothing for this page; pictures are gone when it is closed.");
   }
   map.clear();
-  render();
+  await open(params);
+}
+
+/** Shows what an address says; pictures are those of this browser. */
+export async function open(params) {
+  choose("view", params.get("view") === "map" ? "map" : "list");
+  const like = pictures.find(({ name }) => name === params.get("like"));
+  $("query").value = params.get("q") ?? "";
+  if (like) ask({ embedding: like.embedding, picture: like });
+  else if ($("query").value) await askByText();
+  else ask(null);
+}
+
+/** What of this part an address can say. */
+export function params() {
+  const said = [];
+  const text = $("query").value.trim();
+  if (query?.picture) said.push(["like", query.picture.name]);
+  else if (text) said.push(["q", text]);
+  if (chosen("view") === "map") said.push(["view", "map"]);
+  return said;
 }
 
 export async function drop(transfer) {
-  add(await droppedFiles(transfer));
+  const { files, addresses } = await dropped(transfer);
+  if (addresses.length) addAddresses(addresses);
+  else add(files);
+}
+
+/** Whether a paste was for this part. Into the query, a picture is what is looked for. */
+export function paste(transfer, target) {
+  const intoField = isField(target);
+  const { files, addresses } = pasted(transfer);
+  const shown = files.filter(isPicture);
+  if (shown.length && intoField) askBy({ file: shown[0] });
+  else if (shown.length) add(shown);
+  else if (addresses.length && !intoField) addAddresses(addresses);
+  else return false;
+  return true;
 }
 
 // -- adding
@@ -88,7 +148,29 @@ async function addSamples() {
 
 const idOf = (file) => [variant.name, file.webkitRelativePath || file.name, file.size, file.lastModified].join("\n");
 
+/** Pictures that the server fetches. Neither it nor this browser keeps a copy, so there is none to show. */
+async function addAddresses(urls) {
+  const model = variant;
+  undo.withdraw();
+  showTrouble("search-trouble", null);
+  for (const url of urls) {
+    const id = [model.name, url].join("\n");
+    if (pictures.some((picture) => picture.id === id)) continue;
+    try {
+      const { rows } = await embedAddress(url, { variant: model.name });
+      if (model !== variant) return;
+      const added = { id, variant: model.name, name: nameOf(url), embedding: rows[0], thumbnail: null };
+      await keep([added]);
+      pictures.push(added);
+      render();
+    } catch (error) {
+      showTrouble("search-trouble", `${nameOf(url)}: ${error.message}`);
+    }
+  }
+}
+
 async function add(files) {
+  undo.withdraw();
   if (embedding) return showTrouble("search-trouble", "Pictures are being added. Wait for them, or cancel.");
   const have = new Set(pictures.map(({ id }) => id));
   const wanted = files.filter((file) => isPicture(file) && !have.has(idOf(file)));
@@ -162,6 +244,7 @@ async function embedBatch(files, run) {
       })),
     );
     run.signal.throwIfAborted();
+    added.forEach(({ id }, i) => originals.set(id, files[i]));
     await keep(added);
     pictures.push(...added);
     run.done += files.length;
@@ -211,37 +294,57 @@ function showProgress(run, waiting = "") {
 
 async function clear() {
   embedding?.abort();
+  const [removed, model] = [pictures, variant];
   try {
-    await store.clear();
-  } finally {
-    for (const url of urls.values()) URL.revokeObjectURL(url);
-    urls.clear();
-    pictures = [];
-    showTrouble("search-trouble", null);
-    map.clear();
-    ask(null);
-    $("choose-pictures").focus();
+    await store.clear(model.name);
+  } catch {
+    return showTrouble("search-trouble", "This browser did not let go of the pictures. Try again.");
   }
+  pictures = [];
+  showTrouble("search-trouble", null);
+  map.clear();
+  ask(null);
+  address.note({ step: true });
+  undo.offer(`${plural(removed.length, "picture")} removed.`, async () => {
+    pictures = [...removed, ...pictures];
+    await keep(removed);
+    render();
+    $("query").focus();
+  });
 }
 
 // -- asking
 
 function ask(next) {
+  asking.abort();
   query = next;
+  fit = null;
   shown = PAGE;
-  if (!next?.text) $("query").value = "";
+  if (!next?.text && !next?.typed) $("query").value = "";
+  render();
+  if (next?.text) judge(next);
+}
+
+/** Learns whether the words fit any picture. */
+async function judge(asked) {
+  const found = await fitOf(variant);
+  if (asked !== query || !found) return;
+  fit = (picture) => found(picture.embedding, asked.embedding);
   render();
 }
 
+/** What is in the field: words, or the address of a picture. */
 async function askByText() {
   clearTimeout(debounce);
   const text = $("query").value.trim();
+  const [url] = addressesIn(text);
+  address.note({ step: text !== "" && !address.read().params.has("q") }); // one step for all that is typed
+  if (url) return askServer((options) => embedAddress(url, options), { file: { name: nameOf(url) }, typed: true }, askByText);
   await askServer(text ? (options) => embedTexts([text], options) : null, { text }, askByText);
 }
 
-async function askByPicture(file) {
-  const again = () => askByPicture(file);
-  await askServer((options) => embedPictures([file], options), { file }, again);
+async function askBy({ file }) {
+  await askServer((options) => embedPictures([file], options), { file }, () => askBy({ file }));
 }
 
 async function askServer(embed, what, again) {
@@ -267,6 +370,13 @@ function askLike(picture) {
 
 // -- showing
 
+/** All pictures, the best first if something was asked: [{picture, score}]. */
+function ranked() {
+  if (!query) return pictures.map((picture) => ({ picture, score: null }));
+  const scored = pictures.map((picture) => ({ picture, score: dot(query.embedding, picture.embedding) }));
+  return scored.sort((a, b) => b.score - a.score);
+}
+
 function render() {
   const some = pictures.length > 0;
   document.body.classList.toggle("has-pictures", some);
@@ -276,25 +386,30 @@ function render() {
   $("found").hidden = !some;
   $("export-ranking").hidden = query === null;
   if (!some) return;
-  const ranked = query ? ranking() : pictures.map((picture) => ({ picture, score: null }));
+  const inOrder = ranked();
   const asMap = chosen("view") === "map";
   renderLike();
-  $("found-text").textContent = said();
+  const none = fit !== null && fit(inOrder[0].picture) < GOOD;
+  $("found-text").textContent = said(none);
+  $("found-text").classList.toggle("nothing-fits", none);
   $("results").hidden = asMap;
   $("map-view").hidden = !asMap;
-  $("more").hidden = asMap || ranked.length <= shown;
-  if (asMap) map.show(pictures, query ? ranked : null, urlOf);
-  else $("results").replaceChildren(...ranked.slice(0, shown).map(result));
+  $("more").hidden = asMap || inOrder.length <= shown;
+  if (asMap) map.show(pictures, { ranked: query && inOrder, outlined: outlined(inOrder), urlOf });
+  else $("results").replaceChildren(...inOrder.slice(0, shown).map((one) => result(one, inOrder)));
 }
 
-function ranking() {
-  const scored = pictures.map((picture) => ({ picture, score: dot(query.embedding, picture.embedding) }));
-  return scored.sort((a, b) => b.score - a.score);
+/** Ids of the pictures that answer the question. */
+function outlined(inOrder) {
+  if (!query) return new Set();
+  const first = inOrder.slice(0, query.text ? OUTLINED : ALIKE).map(({ picture }) => picture);
+  return new Set(first.filter((picture) => fit === null || fit(picture) >= GOOD).map(({ id }) => id));
 }
 
-function said() {
+function said(none) {
   const count = plural(pictures.length, "picture");
   if (!query) return count;
+  if (none) return `No good match for “${query.text}” among ${count}. The nearest first.`;
   return `${count}, ${query.text ? `“${query.text}” first` : "the most alike first"}`;
 }
 
@@ -302,19 +417,20 @@ function renderLike() {
   const like = query?.picture ?? query?.file ?? null;
   $("like").hidden = like === null;
   if (like === null) return;
-  if (query.file) query.url ??= URL.createObjectURL(query.file);
-  $("like-picture").src = query.picture ? (urlOf(query.picture) ?? "") : query.url;
+  if (query.file instanceof Blob) query.url ??= URL.createObjectURL(query.file);
+  const url = query.picture ? urlOf(query.picture) : query.url;
+  $("like-picture").hidden = !url;
+  if (url) $("like-picture").src = url;
   $("like-name").textContent = `Like ${like.name}`;
 }
 
-function result({ picture, score }) {
+function result({ picture, score }, inOrder) {
   const url = urlOf(picture);
   const image = url ? element("img", { src: url, alt: "", loading: "lazy" }) : element("span", { class: "blank" }, "no preview");
-  const value = score === null ? "" : score.toFixed(3).replace("-", "−");
+  const value = score === null ? "" : signed(score);
   const caption = element("span", { class: "caption" }, element("span", { class: "name" }, base(picture.name)), element("b", {}, value));
-  const title = `${picture.name}: find those like it`;
-  const button = element("button", { title, "data-name": picture.name }, element("span", { class: "frame" }, image), caption);
-  button.addEventListener("click", () => askLike(picture));
+  const button = element("button", { title: picture.name, "data-name": picture.name }, element("span", { class: "frame" }, image), caption);
+  button.addEventListener("click", () => panel.open(picture, inOrder));
   return element("li", {}, button);
 }
 

@@ -45,6 +45,10 @@ export function save(pictures) {
   });
 }
 
-export function clear() {
-  return transact("readwrite", (store) => store.clear());
+/** Removes the pictures of one model. */
+export function clear(variant) {
+  return transact("readwrite", (store) => {
+    const keys = store.index("variant").getAllKeys(variant);
+    keys.onsuccess = () => keys.result.forEach((key) => store.delete(key));
+  });
 }
