@@ -353,7 +353,7 @@ class Embedder:
 
 
 def _divided(images: Sequence[bytes], most: int) -> list[list[bytes]]:
-    """Divide images into requests, by number and by bytes. An empty or a very large one gets a request of its own."""
+    """Divide images into requests, by number and by bytes. An empty or a large one gets a request of its own."""
     parts: list[list[bytes]] = []
     size = BYTES_AT_ONCE + 1
     for image in images:

@@ -192,7 +192,7 @@ def test_a_stopped_run_keeps_its_rows(
 
 
 def test_ctrl_c_before_anything_is_embedded(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "list.txt")  # reading the list waits for ever
+    os.mkfifo(tmp_path / "list.txt")  # reading the list waits forever
     waiting = start(tmp_path / "list.txt", "--out", tmp_path / "rows.parquet")
     with open(tmp_path / "list.txt", "wb"):  # opens when it is being read
         waiting.send_signal(signal.SIGINT)
