@@ -33,13 +33,18 @@ class AdaptiveLimit:
         """How many requests may be in flight now."""
         return int(self._limit)
 
-    async def acquire(self) -> None:
-        """Wait for a place, first come, first served."""
+    async def acquire(self, *, again: bool = False) -> None:
+        """Wait for a place, first come, first served.
+
+        Args:
+            again: the request was sent before, at least in part. It gets the next place, because rows of later items
+                wait for it.
+        """
         if self._in_flight < self.limit and not self._waiting:
             self._in_flight += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        (self._waiting.appendleft if again else self._waiting.append)(turn)
         try:
             await turn
         except asyncio.CancelledError:

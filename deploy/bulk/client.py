@@ -129,7 +129,9 @@ class Embedder:
                 served = ", ".join(sorted(models)) or "none yet"
                 if self._variant:
                     raise ServerError(f"{self.url} does not serve {self._variant}. Served: {served}.")
-                raise ServerError(f"{self.url} serves several variants or none. Name one with --variant: {served}.")
+                raise ServerError(
+                    f"{self.url} serves several variants or none. Name one with --variant. Served: {served}."
+                )
             chosen = models[self._variant]
             self.space = EmbeddingSpace(chosen["embedding_space"], chosen["embed_dim"])
             height, width = chosen["image_size"]
@@ -225,11 +227,11 @@ class Embedder:
                 return [ItemError(refused.message)]
             at = refused.index
             if at is not None and 0 <= at < len(items):
-                before = await again(items[:at], started) if at else []
-                after = await again(items[at + 1 :], started) if at + 1 < len(items) else []
+                before = await again(items[:at], _sent_before) if at else []
+                after = await again(items[at + 1 :], _sent_before) if at + 1 < len(items) else []
                 return [*before, ItemError(refused.message), *after]
         half = len(items) // 2
-        return [*await again(items[:half], started), *await again(items[half:], started)]
+        return [*await again(items[:half], _sent_before), *await again(items[half:], _sent_before)]
 
     def _array(self, response: httpx2.Response, count: int) -> Embedding:
         space = response.headers.get("X-Embedding-Space")
@@ -257,7 +259,7 @@ class Embedder:
         attempt = 0
         while True:
             attempt += 1
-            await self.limit.acquire()
+            await self.limit.acquire(again=attempt > 1 or started is _sent_before)
             started()
             sent = time.monotonic()
             client = self._idle.pop() if self._idle else self._new_client()
@@ -350,6 +352,10 @@ class Embedder:
             return response.json()
         except ValueError:
             raise ServerError(f"{self.url} is no Perception Encoder Server: /info is not JSON.") from None
+
+
+def _sent_before() -> None:
+    """What is called in place of `started` for parts of a request that was sent before."""
 
 
 def _divided(images: Sequence[bytes], most: int) -> list[list[bytes]]:

@@ -14,8 +14,9 @@ from deploy.bulk.errors import BulkError, ItemError, ServerError, UsageError
 from deploy.bulk.search.match import Match, Place
 from deploy.bulk.search.place import open_place
 from deploy.bulk.search.show import as_json, as_table
-from deploy.bulk.sources.item import Content
+from deploy.bulk.sources.item import Embeddable, Video
 from deploy.bulk.sources.listed import of_value
+from deploy.bulk.sources.videos import FRAMES
 
 _DESCRIPTION: Final = """\
 Find what is most similar to a text or a picture, among embeddings that pe-embed wrote.
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("text", nargs="?", metavar="TEXT", help="what to search for, in words")
-    add("--image", metavar="FILE", help="what to search for, as a picture or its URL")
+    add("--image", metavar="FILE", help="what to search for, as a picture or a video, or its URL")
     add(
         "--in",
         dest="place",
@@ -103,7 +104,7 @@ async def _run(arguments: Namespace, place: Place, query: dict[str, str]) -> lis
                 f"The embeddings are of {place.space.name}, and {embedder.url} serves {embedder.space.name}. The two "
                 f"cannot be compared. Use a server of {place.space.name}, or embed again with pe-embed."
             )
-        content: Content = query["text"] if "text" in query else await _image(query["image"], embedder.max_bytes)
+        content = query["text"] if "text" in query else await asyncio.to_thread(_read, query["image"], embedder)
         (embedding,) = await embedder.embed([content])
     if isinstance(embedding, ItemError):
         raise UsageError(f"The query has no embedding: {embedding}")
@@ -111,9 +112,16 @@ async def _run(arguments: Namespace, place: Place, query: dict[str, str]) -> lis
     return [m for m in matches if arguments.min_similarity is None or m.similarity >= arguments.min_similarity]
 
 
-async def _image(value: str, max_bytes: int) -> Content:
+def _read(value: str, embedder: Embedder) -> Embeddable:
+    """Read the image file or the frames of the video at a path or URL."""
     try:
-        return await asyncio.to_thread(of_value, value, Path(), max_bytes)
+        content = of_value(value, Path(), embedder.max_bytes)
+        if not isinstance(content, Video):
+            return content
+        from deploy.bulk import video  # FFmpeg takes a second to load
+
+        with content.file as file:
+            return video.read_frames(file, FRAMES, embedder.image_size)
     except ItemError as error:
         raise UsageError(f"--image {value}: {error}") from None
 

@@ -93,3 +93,20 @@ async def test_a_place_that_was_given_to_one_who_leaves_is_given_on() -> None:
     limit.release()  # to the first one, which is cancelled before it runs
     leaves.cancel()
     await asyncio.wait_for(stays, 1)
+
+
+async def test_a_request_that_was_sent_before_gets_the_next_place() -> None:
+    limit = AdaptiveLimit(start=1)
+    await limit.acquire()
+    served: list[str] = []
+
+    async def take(name: str, again: bool) -> None:
+        await limit.acquire(again=again)
+        served.append(name)
+        limit.release()
+
+    waiting = [asyncio.create_task(take(name, again)) for name, again in (("first", False), ("sent before", True))]
+    await asyncio.sleep(0)
+    limit.release()
+    await asyncio.gather(*waiting)
+    assert served == ["sent before", "first"]

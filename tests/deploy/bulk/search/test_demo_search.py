@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import UsageError
@@ -26,6 +27,7 @@ from deploy.bulk.search.place import open_place
 from export.demo.pictures import COMBINATIONS, Scene, draw, random_scene
 from tests.deploy.bulk.conftest import pe_embed
 from tests.deploy.bulk.postgres_server import PASSWORD, PostgresServer
+from tests.deploy.bulk.videos import encode
 
 pytestmark = pytest.mark.bulk
 
@@ -211,6 +213,22 @@ def test_the_command_with_words_and_with_a_picture(
     head, only = run.stdout.splitlines()
     assert head.split() == ["rank", "similarity", "id", *COLUMNS]
     assert only.split()[:3] == ["1", "1.0000", "pictures/0007.png"]
+
+
+def test_a_video_is_searched_by_the_mean_of_its_frames(
+    places: Places, scenes: tuple[Path, dict[str, Scene]], server: str, tmp_path: Path
+) -> None:
+    """Every frame of this one is the same picture."""
+    with Image.open(scenes[0] / "pictures/0007.png") as picture:
+        frame = np.asarray(picture.convert("RGB").resize((128, 128)))
+    (tmp_path / "video.mp4").write_bytes(encode([frame] * 16))
+    run = pe_search("--image", tmp_path / "video.mp4", "--in", places["lancedb"], "--url", server, "--top", "1")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[1].split()[2] == "pictures/0007.png"
+    (tmp_path / "broken.mp4").write_bytes(encode([frame])[:200])
+    run = pe_search("--image", tmp_path / "broken.mp4", "--in", places["lancedb"], "--url", server)
+    assert run.returncode == 2
+    assert "broken.mp4: " in run.stderr
 
 
 def test_mistakes_have_messages_and_statuses(places: Places, server: str, tmp_path: Path) -> None:
