@@ -75,5 +75,14 @@ def test_formats_of_images_are_documented() -> None:
     assert f"\n{ACCEPTED_TEXT}." in (ROOT / "gateway/images/README.md").read_text()
 
 
+def test_the_search_on_the_first_page_is_the_tested_one() -> None:
+    """`tests/deploy/bulk/search/test_search_page.py` runs the commands of the page about searching."""
+    page = (ROOT / "deploy/bulk/search/README.md").read_text()
+    shown = re.findall(r"^(?:\.venv-bulk/bin/pe-.*|rank  .*|   \d  .*)$", README, re.MULTILINE)
+    assert len(shown) == 6
+    for line in shown:
+        assert line in page.splitlines(), line
+
+
 def test_the_first_page_is_short() -> None:
     assert len(README.splitlines()) <= 150
