@@ -11,9 +11,10 @@ from deploy.bench.harness import photographs
 
 LIST: Final = 8  # the most that the incumbent takes
 PROMPTS: Final = ("a photo of a cat", "a photo of a rocket", "a cup of coffee on a table")
-NEW: Final = "@TEXT@"  # a new text for each request
+# The load generator puts a new text for each request in place of these marks.
+SHORT: Final = "@SHORT@"  # 6 tokens, start and end included
 # 28 tokens: the shortest context of a variant is 32.
-LONG: Final = f"{NEW} in front of a wide window, with a lake and some clouds in the distance, at dusk"
+LONG: Final = "@TEXT@ in front of a wide window, with a lake and some clouds in the distance, at dusk"
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def operations(images: Sequence[bytes]) -> list[Operation]:
     return [
         Operation("image, base64", 1, lambda i: [i.images_body([image]) for image in images]),
         Operation(f"list of {LIST} images", LIST, lambda i: [i.images_body(eight)]),
-        Operation("new short text", 1, lambda i: [i.texts_body([NEW])], new_texts=True),
+        Operation("new short text", 1, lambda i: [i.texts_body([SHORT])], new_texts=True),
         Operation("new long text", 1, lambda i: [i.texts_body([LONG])], new_texts=True),
-        Operation(f"list of {LIST} new texts", LIST, lambda i: [i.texts_body([NEW] * LIST)], new_texts=True),
+        Operation(f"list of {LIST} new texts", LIST, lambda i: [i.texts_body([SHORT] * LIST)], new_texts=True),
         Operation("repeated text", 1, lambda i: [i.texts_body([prompt]) for prompt in PROMPTS]),
         Operation(
             f"image compared with {len(PROMPTS)} texts",

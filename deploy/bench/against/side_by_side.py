@@ -1,6 +1,7 @@
 """Measure both servers in rounds. Each round measures each row on both; every second one in the reverse order."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.against.interfaces import NotOffered
-from deploy.bench.against.operations import NEW, Operation, write
+from deploy.bench.against.operations import Operation, write
 from deploy.bench.against.peer import Peer, PeerFailed
 from deploy.bench.harness.load_generator import texts as new_texts
 from deploy.bench.harness.worker import Worker
@@ -119,9 +120,9 @@ def _alone(server: Peer, operation: Operation, request: tuple[str, dict[str, Any
 
 
 def _filled(value: Any, texts: Iterator[str]) -> Any:
-    """Put a new text in place of each `@TEXT@`, as the load generator does."""
+    """Put a new text in place of each `@TEXT@` and `@SHORT@`, as the load generator does."""
     if isinstance(value, str):
-        return value.replace(NEW, next(texts)) if NEW in value else value
+        return re.sub("@TEXT@|@SHORT@", lambda _: next(texts), value)
     if isinstance(value, dict):
         return {key: _filled(item, texts) for key, item in value.items()}
     return [_filled(item, texts) for item in value] if isinstance(value, list) else value
