@@ -119,13 +119,15 @@ could be downloaded. Install one, and name it: make PYTHON=/path/to/python3.12 s
   if [ -e "$environment" ] && [ ! -e "$environment/pyvenv.cfg" ]; then
     fail "$PWD/$environment is in the way: it is no environment. Remove it, and run this again."
   fi
-  rm -f "$environment/.made-from"
-  # One that was moved here, or was made for another Python, is made anew.
-  if [ "$("$environment/bin/python" -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$PWD/$environment" ] ||
+  # One that was moved here, was made for another Python, or was interrupted is made anew: uv takes a package for installed
+  # although a full disk or a signal left only a part of its files. What was downloaded is in uv's cache.
+  if [ ! -e "$environment/.made-from" ] ||
+    [ "$("$environment/bin/python" -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$PWD/$environment" ] ||
     [ ! -e "$environment/lib/python${base/$python/$version}" ]; then
     rm -rf "$environment"
     "${uv[@]}" venv --python "$base" "$environment"
   fi
+  rm -f "$environment/.made-from"
   "${uv[@]}" pip sync --python "$environment/bin/python" --require-hashes "constraints/$pins.txt"
   case $pins in gateway|dev|export*|bulk*)
     "${uv[@]}" pip install --python "$environment/bin/python" --no-deps --build-constraints constraints/build.txt -e . ;;

@@ -1,6 +1,7 @@
 """Fixtures: model repositories of the tiny models, and a `pe-serve` that is stopped after the test."""
 
 import contextlib
+import importlib.util
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import pytest
 from tests.running import PeServe
 
 MODELS: Final = Path(__file__).with_name("models")
+# Their environment is another one, `.venv-bulk`.
+collect_ignore = [] if importlib.util.find_spec("psycopg") else ["bulk"]
 
 
 @pytest.fixture

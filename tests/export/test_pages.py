@@ -10,7 +10,7 @@ from export import cli, parity
 from export.variants import VARIANTS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "export/README.md", ROOT / "model_repository/README.md", ROOT / "README.md"]
+PAGES = [ROOT / "export/README.md", ROOT / "model_repository/README.md"]
 COMMANDS = [
     (page, line.partition("#")[0].strip())
     for page in PAGES
