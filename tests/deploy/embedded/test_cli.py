@@ -196,3 +196,18 @@ def test_a_gpu_that_is_used_or_was_declined_is_not_named(
     assert "NVIDIA" not in ready(dataclasses.replace(installation, cuda=True))
     monkeypatch.setenv("PE_ONNXRUNTIME_PROVIDER", "cpu")
     assert "NVIDIA" not in ready(installation)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["/c/.venv/bin/pe-serve"], "/c/.venv/bin/pe-serve"),
+        (["/c/.venv/bin/pe-serve", "--port", "0", "--repository", "/my models"], "pe-serve --repository '/my models'"),
+        (["/c/deploy/embedded/cli.py", "--repository=models"], "pe-serve --repository models"),
+    ],
+)
+def test_the_command_in_advice_serves_the_same_models(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], command: str
+) -> None:
+    monkeypatch.setattr("sys.argv", arguments)
+    assert cli._command().endswith(command)
