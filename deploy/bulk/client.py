@@ -43,6 +43,8 @@ _MOST_BACKOFF_SECONDS: Final = 15.0
 _ABOUT_ITEMS: Final = (400, 413, 415, 422)
 # After as many, if other requests succeeded meanwhile, it is the item that is at fault.
 _ATTEMPTS: Final = 4
+# Called before each request of a call. None: what is to be sent is a part of a request that was sent before.
+_Started = Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class Embedder:
         await self._close()
 
     async def embed(
-        self, contents: Sequence[Embeddable], started: Callable[[], None] = lambda: None
+        self, contents: Sequence[Embeddable], started: _Started = lambda: None
     ) -> list[Embedding | ItemError]:
         """Embed contents, in order. Calls may overlap, and wait for each other when the server is busy.
 
@@ -181,7 +183,7 @@ class Embedder:
                     found += await self._images(part, started)
         return found
 
-    async def _frames(self, frames: Frames, started: Callable[[], None]) -> Embedding | ItemError:
+    async def _frames(self, frames: Frames, started: _Started) -> Embedding | ItemError:
         """The mean of the frames' unit embeddings, normalised."""
         embeddings = []
         for number, found in enumerate(await self.embed(frames.files, started)):
@@ -193,7 +195,7 @@ class Embedder:
         mean = np.mean(embeddings, axis=0, dtype=np.float64)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
-    async def _images(self, images: Sequence[bytes], started: Callable[[], None]) -> list[Embedding | ItemError]:
+    async def _images(self, images: Sequence[bytes], started: _Started) -> list[Embedding | ItemError]:
         """The embeddings of images that fit into one request. A bad one is left out, and the others are sent again."""
         if len(images) == 1:
             body, kind = images[0], "image/*"
@@ -206,7 +208,7 @@ class Embedder:
         path = f"{_IMAGE_PATH}?{_VARIANT}={self._variant}"
         return await self._embedded(images, path, body, kind, started, self._images)
 
-    async def _texts(self, texts: Sequence[str], started: Callable[[], None]) -> list[Embedding | ItemError]:
+    async def _texts(self, texts: Sequence[str], started: _Started) -> list[Embedding | ItemError]:
         body = json.dumps({"text": list(texts), _VARIANT: self._variant}).encode()
         return await self._embedded(texts, _TEXT_PATH, body, "application/json", started, self._texts)
 
@@ -216,8 +218,8 @@ class Embedder:
         path: str,
         body: bytes,
         kind: str,
-        started: Callable[[], None],
-        again: Callable[[Sequence[Any], Callable[[], None]], Any],
+        started: _Started,
+        again: Callable[[Sequence[Any], _Started], Any],
     ) -> list[Embedding | ItemError]:
         """Send one request. If it is refused as a whole, embed its parts by `again`, down to the item at fault."""
         try:
@@ -227,11 +229,11 @@ class Embedder:
                 return [ItemError(refused.message)]
             at = refused.index
             if at is not None and 0 <= at < len(items):
-                before = await again(items[:at], _sent_before) if at else []
-                after = await again(items[at + 1 :], _sent_before) if at + 1 < len(items) else []
+                before = await again(items[:at], None) if at else []
+                after = await again(items[at + 1 :], None) if at + 1 < len(items) else []
                 return [*before, ItemError(refused.message), *after]
         half = len(items) // 2
-        return [*await again(items[:half], _sent_before), *await again(items[half:], _sent_before)]
+        return [*await again(items[:half], None), *await again(items[half:], None)]
 
     def _array(self, response: httpx2.Response, count: int) -> Embedding:
         space = response.headers.get("X-Embedding-Space")
@@ -248,7 +250,7 @@ class Embedder:
             raise ServerError(f"{self.url} answered {count} items of {self.space.name} with an array {array.shape}.")
         return np.asarray(array, np.float32)
 
-    async def _post(self, path: str, body: bytes, kind: str, started: Callable[[], None]) -> httpx2.Response:
+    async def _post(self, path: str, body: bytes, kind: str, started: _Started) -> httpx2.Response:
         """Send a request until it is answered.
 
         Raises:
@@ -259,8 +261,9 @@ class Embedder:
         attempt = 0
         while True:
             attempt += 1
-            await self.limit.acquire(again=attempt > 1 or started is _sent_before)
-            started()
+            await self.limit.acquire(again=attempt > 1 or started is None)
+            if started is not None:
+                started()
             sent = time.monotonic()
             client = self._idle.pop() if self._idle else self._new_client()
             response, trouble = None, ""
@@ -352,10 +355,6 @@ class Embedder:
             return response.json()
         except ValueError:
             raise ServerError(f"{self.url} is no Perception Encoder Server: /info is not JSON.") from None
-
-
-def _sent_before() -> None:
-    """What is called in place of `started` for parts of a request that was sent before."""
 
 
 def _divided(images: Sequence[bytes], most: int) -> list[list[bytes]]:
