@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from gateway.http import page as playground
-from tests.browsing import Visit, chromium
+from tests.browsing import Visit
 from tests.pictures import base64_image, encoded
 from tests.running import PeServe
 
@@ -32,28 +32,6 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = Path(playground.__file__).parent / "static/samples"
 HOSTILE = ['it\'s "100%" $HOME `id` \\n', "ein rotes Quadrat — 赤い四角 🟥", "-o /tmp/x", "a red circle"]
 KEY = "open-sesame"
-
-
-@pytest.fixture(scope="module")
-def device() -> Iterator[tuple[Browser, dict[str, Any]]]:
-    expect.set_options(timeout=15_000)  # of a machine that does other things too
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def visit(device: tuple[Browser, dict[str, Any]]) -> Iterator[Callable[..., Visit]]:
-    """Opens a page of its own; at the end none may have asked elsewhere, or run into its policy or an error."""
-    visits: list[Visit] = []
-
-    def opened(url: str, **context: Any) -> Visit:
-        visits.append(Visit(device[0], url, **context))
-        visits[-1].page.goto(url)
-        return visits[-1]
-
-    yield opened
-    for one in visits:
-        one.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import * as address from "./address.js";
 import { embedAddress, embedPictures, embedTexts } from "./api.js";
 import { signed } from "./bars.js";
+import { sendInBatches } from "./batches.js";
 import { $, choose, chosen, element, onChosen, picker, plural, showTrouble } from "./dom.js";
 import { startExport } from "./exports.js";
 import { fitOf, GOOD } from "./fit.js";
@@ -15,8 +16,6 @@ import { SAMPLES } from "./samples.js";
 import * as store from "./store.js";
 import * as undo from "./undo.js";
 
-const BATCH = 16; // pictures in one request
-const BATCH_BYTES = 8e6; // whichever is reached first
 const PATIENCE = 30; // tries of one request while the server is busy: whoever adds a folder can wait, or cancel
 const DEBOUNCE = 150; // milliseconds after the last key
 const PAGE = 60; // results shown at first, and more each time
@@ -24,7 +23,7 @@ const OUTLINED = 12; // results that stand out on the map, at most
 const ALIKE = 6; // of those like a picture: how alike is alike, nobody knows
 
 let variant = null;
-let limits = { max_items: BATCH, max_body_bytes: Infinity };
+let limits = { max_items: 16, max_body_bytes: Infinity };
 let pictures = []; // of this variant, in the order they came
 let query = null; // {embedding, text? or picture? or file?} or null: nothing asked
 let fit = null; // of the query's words to pictures, once it is known
@@ -179,27 +178,21 @@ async function add(files) {
     return showTrouble("search-trouble", said);
   }
   showTrouble("search-trouble", null);
-  embedding = new AbortController();
-  const { signal } = embedding;
-  const run = { done: 0, of: wanted.length, refused: [], signal, model: variant };
+  const controller = (embedding = new AbortController());
+  const run = { done: 0, of: wanted.length, refused: [], signal: controller.signal, model: variant };
   $("progress").hidden = false;
   showProgress(run);
   try {
-    // Two at a time: while one is embedded, the next is on its way.
-    const batches = inBatches(wanted, run);
-    const workers = [0, 1].map(async () => {
-      for (let batch = batches.next(); !batch.done && !signal.aborted; batch = batches.next()) {
-        await embedBatch(batch.value, run);
-      }
+    await sendInBatches(wanted, {
+      limits,
+      sizeOf: (file) => file.size,
+      send: (batch) => embed(batch, run),
+      refuse: (file, error) => refuse(file, error ? "no picture that the server can read" : "too large for this server", run),
+      controller,
     });
-    await Promise.all(workers);
   } catch (error) {
-    const stopped = signal.aborted;
-    embedding.abort(); // the other worker, too
-    if (!stopped) {
-      const left = `${error.message} ${plural(run.of - run.done, "picture")} not added yet.`;
-      showTrouble("search-trouble", left, () => add(wanted));
-    }
+    const left = `${error.message} ${plural(run.of - run.done, "picture")} not added yet.`;
+    showTrouble("search-trouble", left, () => add(wanted));
   } finally {
     embedding = null;
     $("progress").hidden = true;
@@ -208,63 +201,27 @@ async function add(files) {
   if (run.model === variant) render();
 }
 
-function* inBatches(files, run) {
-  const most = Math.min(BATCH, limits.max_items);
-  let batch = [];
-  let bytes = 0;
-  for (const file of files) {
-    if (file.size > limits.max_body_bytes - 4096) {
-      refuse(file, "too large for this server", run);
-      continue;
-    }
-    if (batch.length === most || (batch.length && bytes + file.size > Math.min(BATCH_BYTES, limits.max_body_bytes / 2))) {
-      yield batch;
-      [batch, bytes] = [[], 0];
-    }
-    batch.push(file);
-    bytes += file.size;
-  }
-  if (batch.length) yield batch;
-}
-
-/** One request; a file that is no picture is left out and the others asked again, a batch too large is halved. */
-async function embedBatch(files, run) {
-  if (files.length === 0) return;
-  try {
-    const onWait = (seconds) => showProgress(run, `The server is busy; trying again in ${Math.ceil(seconds)} s.`);
-    const options = { variant: run.model.name, signal: run.signal, tries: PATIENCE, onWait };
-    const { rows } = await embedPictures(files, options);
-    const added = await Promise.all(
-      files.map(async (file, i) => ({
-        id: idOf(file),
-        variant: run.model.name,
-        name: file.webkitRelativePath || file.name,
-        embedding: rows[i],
-        thumbnail: await thumbnail(file),
-      })),
-    );
-    run.signal.throwIfAborted();
-    added.forEach(({ id }, i) => originals.set(id, files[i]));
-    await keep(added);
-    pictures.push(...added);
-    run.done += files.length;
-    showProgress(run);
-    render();
-  } catch (error) {
-    if (error.status === 400 && (error.index !== null || files.length === 1)) {
-      const [refused] = files.splice(error.index ?? 0, 1);
-      refuse(refused, "no picture that the server can read", run);
-      await embedBatch(files, run);
-    } else if (error.status === 413 && files.length > 1) {
-      const half = Math.ceil(files.length / 2);
-      await embedBatch(files.slice(0, half), run);
-      await embedBatch(files.slice(half), run);
-    } else if (error.status === 413) {
-      refuse(files[0], "too large for this server", run);
-    } else {
-      throw error;
-    }
-  }
+/** Embeds the files of one request, and keeps what it finds. */
+async function embed(files, run) {
+  const onWait = (seconds) => showProgress(run, `The server is busy; trying again in ${Math.ceil(seconds)} s.`);
+  const options = { variant: run.model.name, signal: run.signal, tries: PATIENCE, onWait };
+  const { rows } = await embedPictures(files, options);
+  const added = await Promise.all(
+    files.map(async (file, i) => ({
+      id: idOf(file),
+      variant: run.model.name,
+      name: file.webkitRelativePath || file.name,
+      embedding: rows[i],
+      thumbnail: await thumbnail(file),
+    })),
+  );
+  run.signal.throwIfAborted();
+  added.forEach(({ id }, i) => originals.set(id, files[i]));
+  await keep(added);
+  pictures.push(...added);
+  run.done += files.length;
+  showProgress(run);
+  render();
 }
 
 async function keep(added) {
@@ -292,14 +249,10 @@ function showProgress(run, waiting = "") {
   $("progress-text").textContent = waiting || `${run.done.toLocaleString("en")} of ${plural(run.of, "picture")}`;
 }
 
+/** The page forgets the pictures at once, so what is added next comes after. The browser's copies follow. */
 async function clear() {
   embedding?.abort();
   const [removed, model] = [pictures, variant];
-  try {
-    await store.clear(model.name);
-  } catch {
-    return showTrouble("search-trouble", "This browser did not let go of the pictures. Try again.");
-  }
   pictures = [];
   showTrouble("search-trouble", null);
   map.clear();
@@ -311,6 +264,11 @@ async function clear() {
     render();
     $("query").focus();
   });
+  try {
+    await store.clear(model.name);
+  } catch {
+    showTrouble("search-trouble", "This browser did not let go of the pictures: they are back when the page is loaded again.");
+  }
 }
 
 // -- asking
