@@ -150,6 +150,9 @@ class TestFailover:
                 await eventually(lambda: "V" in encoder.specs)
                 spec = encoder.specs["V"]
             the_only = next(iter(encoder._fleet.replicas.values()))
+            # A call over the connection that is just ending would count as sent.
+            channel = the_only._connection._channel
+            await eventually(lambda: channel.get_state() is not grpc.ChannelConnectivity.READY)
             encoder._fleet.choose = lambda *_, exclude=None, **__: None if exclude else the_only  # type: ignore[method-assign]  # as if the failure were not detected yet
             call = asyncio.create_task(encoder.encode_texts(spec, TOKENS))
             await asyncio.sleep(0.3)
