@@ -45,7 +45,7 @@ def bare_gateway(**environment: str) -> Iterator[Gateway]:
             [sys.executable, "-m", "gateway"], env={**os.environ, **here, **environment}, stdout=log, stderr=log
         )
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             while True:
                 assert process.poll() is None
                 assert time.monotonic() < end

@@ -59,7 +59,7 @@ def start(checkout: Path, *arguments: str, **environment: str) -> subprocess.Pop
 
 def run(checkout: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     with start(checkout, *arguments, **environment) as process:
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=300)[1]
     return process.returncode, said
 
 
@@ -215,7 +215,7 @@ def test_a_second_run_waits_for_the_first(checkout: Path) -> None:
             assert second.stderr.readline() == waiting
             assert not (checkout / ".tools/uv").exists()
             fcntl.flock(first, fcntl.LOCK_UN)
-            said = second.communicate(timeout=60)[1]
+            said = second.communicate(timeout=300)[1]
     assert "uv could not be installed" in said  # It went on, and found no network.
 
 

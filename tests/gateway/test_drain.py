@@ -41,11 +41,11 @@ def test_phases(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
-    """Requests take 3 s. The drain serves for 1 s, and refuses afterwards."""
-    environment = {"NUM_WORKERS": str(workers), "PE_DRAIN_SECONDS": "1", "PE_TEXT_CACHE_BYTES": "0"}
+    """Requests take 4 s. The drain serves for 3 s, and refuses afterwards."""
+    environment = {"NUM_WORKERS": str(workers), "PE_DRAIN_SECONDS": "3", "PE_TEXT_CACHE_BYTES": "0"}
     triton = FakeTriton()
     async with served(triton) as port, GatewayProcess(port, **environment) as gateway:
-        triton.seconds = 3
+        triton.seconds = 4
         answers: list[httpx2.Response] = []
         unanswered: list[float] = []
         accepting = True
@@ -66,11 +66,12 @@ async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
         await asyncio.sleep(0.5)
         gateway.signal(signal.SIGTERM)
         stopped = time.monotonic()
-        await asyncio.sleep(0.4)
-        assert await gateway.readiness() == 503
+        async with asyncio.timeout(2):
+            while await gateway.readiness() != 503:
+                await asyncio.sleep(0.05)
         async with httpx2.AsyncClient(base_url=gateway.base_url, timeout=30) as http:
             late = asyncio.create_task(http.post(TEXT, json={"text": "still served"}))
-            await asyncio.sleep(1)
+            await asyncio.sleep(3.2)  # from after the signal, so the drain is over; the late request still runs
             refused = await http.post(TEXT, json={"text": "too late"})
             assert refused.status_code == 503
             assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
@@ -84,8 +85,8 @@ async def test_sigterm_under_load_loses_no_request(workers: int) -> None:
         await asyncio.gather(*clients)
     assert {answer.status_code for answer in answers} <= {200, 503}
     assert all(answer.json() == refused.json() for answer in answers if answer.status_code == 503)
-    assert all(at > stopped + 1 for at in unanswered)  # One worker had exited while the others still refused.
-    assert 1 < ended - stopped < 10
+    assert all(at > stopped + 3 for at in unanswered)  # One worker had exited while the others still refused.
+    assert 3 < ended - stopped < 20
     assert "Traceback" not in gateway.log
 
 

@@ -21,6 +21,7 @@ def program(path: Path, body: str) -> None:
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `.tools/engine`, on a machine whose `docker` reaches no daemon."""
     program(tmp_path / "bin/docker", "exit 1")
+    program(tmp_path / "bin/iptables", "exit 0")  # Not every machine has one, and these tests start no engine.
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setattr(engine, "TOOLS", tmp_path / "tools")
     return tmp_path / "tools"

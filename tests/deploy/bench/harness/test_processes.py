@@ -11,7 +11,7 @@ def test_cpu_seconds_are_those_of_the_process() -> None:
         begun = time.process_time()
         while time.process_time() < begun + 0.2:
             pass
-    assert abs(spent["me"] - 0.2) <= 0.05
+    assert 0.18 <= spent["me"] <= 0.4  # The kernel counts in ticks of 10 ms, and reading the figures costs CPU, too.
     assert spent["nobody"] == 0
 
 
