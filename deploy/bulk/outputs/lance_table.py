@@ -14,6 +14,7 @@ from lancedb.index import BTree, IvfSq
 
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import table_columns
+from deploy.bulk.outputs.arrow_columns import own_columns
 from deploy.bulk.outputs.registry import Run
 from deploy.bulk.outputs.table_columns import Kind
 from deploy.bulk.rows import EmbeddingSpace, Output, Row
@@ -143,17 +144,7 @@ class LanceTable:
     def _to_arrow(self, rows: Sequence[Row]) -> Any:
         """The rows as an Arrow table with all columns of the table."""
         schema = self._table.schema
-        dimension = self._run.space.dimension
-        flat = np.zeros((len(rows), dimension), self._run.dtype)
-        for at, row in zip(flat, rows, strict=True):
-            if row.embedding is not None:
-                at[:] = row.embedding
-        missing = pa.array([row.embedding is None for row in rows])
-        columns: dict[str, Any] = {
-            "id": pa.array([row.id for row in rows], pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), dimension, mask=missing),
-            "error": pa.array([row.error for row in rows], pa.string()),
-        }
+        columns = own_columns(rows, self._run)
         for name, kind in self._kinds().items():
             values = [table_columns.fitted(row.columns.get(name), kind) for row in rows]
             columns[name] = pa.array(values, schema.field(name).type)
