@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.errors import InvalidInput, too_many
-from gateway.http.body import PIECE_BYTES, authenticate, chunks
-from gateway.http.headers import MULTIPART, header, media_type
+from gateway.http.body import PIECE_BYTES, authenticate, chunks, peek
+from gateway.http.headers import MULTIPART, URLENCODED, header, media_type
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks, QuerystringCallbacks
@@ -34,6 +34,9 @@ _LIST_NAME: Final = re.compile(r"(.*)\[\d{0,4}\]", re.DOTALL)
 _HEX: Final = "0123456789abcdefABCDEF"
 _ESCAPES: Final = {f"%{high}{low}".encode(): bytes.fromhex(high + low) for high in _HEX for low in _HEX}
 _ESCAPE: Final = re.compile(rb"%[0-9a-fA-F]{2}")
+# curl declares whatever it sends with `-d` as a form. What begins so is JSON, and refused as such.
+_JSON_STARTS: Final = (b"{", b"[", b'"')
+_JSON_START_BYTES: Final = 64
 _UNPARSABLE: Final = "There was an error parsing the body"
 
 # A malformed form is no event of the server.
@@ -76,6 +79,15 @@ class Form:
 
     items: list[Part] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
+
+
+async def has_form(request: Request) -> tuple[bool, Request]:
+    """Whether the body is a form, and a request whose body is still whole."""
+    kind = media_type(request.scope)
+    if kind != URLENCODED:
+        return kind == MULTIPART, request
+    start, request = await peek(request, _JSON_START_BYTES)
+    return bool(start) and not start.lstrip().startswith(_JSON_STARTS), request
 
 
 async def read_form(request: Request, items: Collection[str], fields: Collection[str], max_items: int) -> Form:
