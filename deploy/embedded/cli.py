@@ -81,26 +81,26 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
     parser.add_argument(
         "--host",
         default=os.environ.get("HOST") or "127.0.0.1",
-        help="address to listen on (default: %(default)s; the variable HOST, else this machine only)",
+        help="address to listen on (default: the variable HOST, else 127.0.0.1, which is this machine only)",
     )
     parser.add_argument(
         "--port",
         type=_port,
         default=os.environ.get("PORT") or "9001",
-        help="port to listen on; 0 takes a free one (default: %(default)s; the variable PORT, else 9001)",
+        help="port to listen on; 0 takes a free one (default: the variable PORT, else 9001)",
     )
     parser.add_argument(
         "--workers",
         type=int,
         default=os.environ.get("NUM_WORKERS") or "1",
-        help="gateway processes (default: %(default)s; the variable NUM_WORKERS, else 1)",
+        help="gateway processes (default: the variable NUM_WORKERS, else 1)",
     )
     parser.add_argument(
         "--engine",
         choices=choice.OPTIONS,
         default=os.environ.get("PE_ONNX_ENGINE") or choice.AUTO,
-        help="what runs ONNX models (default: %(default)s; the variable PE_ONNX_ENGINE, else auto: OpenVINO in BF16 on "
-        "a CPU that is faster in BF16, where OpenVINO is there and has proved the same embeddings, else onnxruntime)",
+        help="what runs ONNX models (default: the variable PE_ONNX_ENGINE, else auto). auto is OpenVINO in BF16 on a CPU "
+        "that is faster in BF16, if OpenVINO is installed and proves the same embeddings; otherwise onnxruntime",
     )
     parser.add_argument(
         "--triton-ports",
