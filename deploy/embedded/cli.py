@@ -99,8 +99,8 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
         "--engine",
         choices=choice.OPTIONS,
         default=os.environ.get("PE_ONNX_ENGINE") or choice.AUTO,
-        help="what runs ONNX models (default: the variable PE_ONNX_ENGINE, else auto). auto is OpenVINO in BF16 on a CPU "
-        "that is faster in BF16, if OpenVINO is installed and proves the same embeddings; otherwise onnxruntime",
+        help="what runs ONNX models (default: the variable PE_ONNX_ENGINE, else auto). auto is OpenVINO in BF16 on a "
+        "CPU that is faster in BF16, if OpenVINO is installed and proves the same embeddings; otherwise onnxruntime",
     )
     parser.add_argument(
         "--triton-ports",
