@@ -202,7 +202,7 @@ class Pipeline:
     def _add(self, rows: list[Row]) -> None:
         self._rows += rows
         errors = sum(row.error is not None for row in rows)
-        self._progress.advance(len(rows), errors, self._embedder.limit.limit)
+        self._progress.advance(len(rows), errors, self._embedder.client.limit.limit)
 
     async def _write_if_due(self) -> None:
         if len(self._rows) >= _ROWS_AT_ONCE or time.monotonic() >= self._written + self._write_seconds:

@@ -101,8 +101,8 @@ async def _run(arguments: Namespace, place: Place, query: dict[str, str]) -> lis
     ) as embedder:
         if embedder.space != place.space:
             raise ServerError(
-                f"The embeddings are of {place.space.name}, and {embedder.url} serves {embedder.space.name}. The two "
-                f"cannot be compared. Use a server of {place.space.name}, or embed again with pe-embed."
+                f"The embeddings are of {place.space.name}, and {embedder.client.url} serves {embedder.space.name}. "
+                f"The two cannot be compared. Use a server of {place.space.name}, or embed again with pe-embed."
             )
         content = query["text"] if "text" in query else await asyncio.to_thread(_read, query["image"], embedder)
         (embedding,) = await embedder.embed([content])
