@@ -19,7 +19,7 @@ from deploy.bulk.sources.item import Embeddable, Frames
 
 Embedding = NDArray[np.float32]
 
-# In one request. More of them save little, and one bad image means that all are sent again.
+# In one request. More would save little, and one bad image means that all others of its request are sent again.
 IMAGES_AT_ONCE: Final = 16
 TEXTS_AT_ONCE: Final = 64
 BYTES_AT_ONCE: Final = 4 * 2**20

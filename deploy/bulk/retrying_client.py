@@ -17,16 +17,16 @@ from deploy.bulk.adaptive_limit import AdaptiveLimit
 from deploy.bulk.errors import ServerError
 
 _TIMEOUT: Final = httpx2.Timeout(120, connect=10)
-# Answers that say something about the server at that moment.
+# The server is busy, or has a fault: the request is sent again.
 _BUSY: Final = (429, 503)
 _FAULTS: Final = (500, 502, 504)
 _BACKOFF_SECONDS: Final = 0.5
 _MOST_BACKOFF_SECONDS: Final = 15.0
-# Statuses of requests that are at fault themselves.
+# The request is at fault, and the server works.
 _ABOUT_ITEMS: Final = (400, 413, 415, 422)
-# After as many, if other requests succeeded meanwhile, it is the item that is at fault.
+# After this many failed attempts, while other requests succeeded, the item is at fault.
 _ATTEMPTS: Final = 4
-# Called before each request of a call. None: what is to be sent is a part of a request that was sent before.
+# Called before each attempt. None: the request repeats a part of an earlier request, so it gets the next free place.
 Started = Callable[[], None] | None
 
 
@@ -142,7 +142,7 @@ class RetryingClient:
             except httpx2.TransportError as error:
                 trouble = f"no answer ({type(error).__name__}{f': {error}' if str(error) else ''})"
             finally:
-                # Whoever waits before another attempt has no place: others show whether the server answers at all.
+                # A request that waits for its next attempt holds no place. Others can show whether the server answers.
                 self._idle.append(client)
                 self.limit.release()
             now = time.monotonic()
@@ -212,8 +212,8 @@ def _message(response: httpx2.Response) -> tuple[str, int | None]:
 
 
 def _delay(attempt: int, asked: float | None) -> float:
-    """Seconds until the next attempt: what the server asks for, and more the more attempts failed; with some chance, so
-    that requests that were refused together do not come together again."""
+    """Seconds until the next attempt: what the server asks for, or else exponential backoff. Jitter keeps requests that
+    were refused together from coming together again."""
     backoff = min(_MOST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2.0 ** (attempt - 1))
     if asked is not None:
         return asked + random.uniform(0, backoff / 2)

@@ -70,7 +70,7 @@ class Part:
 
 @dataclass(slots=True)
 class Form:
-    """A form without the parts that nobody asked for.
+    """The parts of a form that were asked for.
 
     Attributes:
         items: in the order of the form.
@@ -132,7 +132,9 @@ async def _read_multipart(request: Request, collector: "_Collector", max_delimit
             if max_delimiters < 0:
                 raise FormParserError("too many delimiters")
             parser.write(piece)
-            if parser.state == MultipartState.BOUNDARY_PADDING:  # Nobody pads, and each byte takes as long as a part.
+            if (
+                parser.state == MultipartState.BOUNDARY_PADDING
+            ):  # No client pads, and each byte costs as much as a part.
                 raise FormParserError("padded delimiter")
             await asyncio.sleep(0)
     if parser.state != MultipartState.END:

@@ -28,7 +28,7 @@ _LONGEST_NAME: Final = 200
 _TYPES: Final[dict[Kind, Any]] = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 # With fewer rows, comparing with all of them takes less than 0.1 s.
 _ROWS_FOR_INDEX: Final = 5000
-# Compacted files replace those of the batches, which go after this time. A search that runs meanwhile reads the latter.
+# Compacted files replace the files of the batches. A running search may still read the old files, so they stay so long.
 _KEEP_OLD: Final = timedelta(minutes=10)
 _IDS_AT_ONCE: Final = 1000
 

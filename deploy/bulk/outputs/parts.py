@@ -30,7 +30,7 @@ ROWS_AT_ONCE: Final = 8192
 
 
 class PartsOutput(ABC):
-    """An output that has its rows as parts until it is closed. See `Output`.
+    """An output that keeps its rows as parts until it is closed. See `Output`.
 
     Args:
         final: the file that `close` makes.
@@ -158,7 +158,7 @@ class PartsOutput(ABC):
         return sorted(self._parts.glob("part-*.parquet"))
 
     def _begin(self) -> None:
-        """Take the rows of a final file along, which is replaced by the joined parts at the end."""
+        """Make the rows of an earlier run's final file the first part. The joined parts replace that file."""
         if not self._files() and self.final.exists():
             temporary = self._parts / "final.tmp"
             self.to_part(temporary)

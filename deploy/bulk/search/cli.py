@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--top", type=_count, default=10, metavar="N", help="show so many, at most (default: %(default)s)")
     add("--min-similarity", type=float, metavar="COSINE", help="leave out what is less similar, from -1 to 1")
     add(
-        "--where", metavar="SQL", help="search only rows of which this is true, as in \"folder = 'cats' AND size > 10\""
+        "--where",
+        metavar="SQL",
+        help="search only rows for which this is true, as in \"folder = 'cats' AND size > 10\"",
     )
     add("--format", choices=("table", "json"), default="table", help="of the answer (default: %(default)s)")
     add("--url", default=os.environ.get("PE_URL", _URL), help=f"the server (default: PE_URL, else {_URL})")
