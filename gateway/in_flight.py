@@ -2,9 +2,9 @@
 
 The gateway has no queue of its own, because Triton queues and batches. The gateway refuses what exceeds its bounds.
 
-A request that only waits for other servers gives its place back, so that it keeps nobody out, and counts by its fetches
-instead. It needs a place again for the work on what it fetched. It waits for that place rather than being refused after
-all the waiting. Those that wait so are at most as many as the fetches, and wait until their deadlines at most.
+A request that only waits for other servers gives its place back, so that it keeps no other request out. It counts by
+its fetches instead. It needs a place again for the work on what it fetched, and waits for that place rather than being
+refused. There are at most as many such requests as fetches, and each waits until its deadline at most.
 """
 
 import asyncio

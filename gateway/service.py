@@ -64,7 +64,7 @@ class Classified:
     Attributes:
         probabilities: float64 [N, C]. Each row adds up to 1.
         similarities: float32 [N, C].
-        truncated: indices of the classes of which a prompt was truncated.
+        truncated: indices of the classes with a truncated prompt.
     """
 
     probabilities: NDArray[np.float64]

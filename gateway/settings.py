@@ -307,6 +307,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "api_keys_file",
+        "default_variant",
         "triton_ca_file",
         "triton_certificate_file",
         "triton_key_file",
@@ -315,9 +316,4 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _empty_text_is_unset(cls, value: object) -> object:
-        return value or None
-
-    @field_validator("default_variant", mode="after")
-    @classmethod
-    def _empty_is_unset(cls, value: str | None) -> str | None:
         return value or None

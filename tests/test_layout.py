@@ -76,6 +76,15 @@ SHARED_JOBS: Final = {
 }
 
 
+# Modules whose constants lack `Final`, and why.
+WITHOUT_FINAL: Final = {
+    "export/graph": "a change of the code would export every model again",
+    "export/weights/checkpoint.py": "as before",
+    "deploy/embedded/end_with_parent.py": "starts before each child process, so it does not import typing",
+    "deploy/embedded/keep_private.py": "as before",
+}
+
+
 def imports(path: Path) -> set[str]:
     """The full names that a module imports."""
     found = set()
@@ -145,3 +154,15 @@ def test_modules_share_a_file_name_only_if_they_share_a_job() -> None:
         by_name[path.name].append(str(path))
     clashes = {name: paths for name, paths in by_name.items() if len(paths) > 1}
     assert not {name: paths for name, paths in clashes.items() if name not in SHARED_JOBS}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_constants_are_final(path: Path) -> None:
+    if str(path).startswith(tuple(WITHOUT_FINAL)):
+        return
+    for node in ast.parse((ROOT / path).read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            is_type = ast.unparse(node.value).startswith("TypeVar(")
+            assert is_type or not node.targets[0].id.isupper(), f"{node.targets[0].id}: Final"
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id.isupper():
+            assert ast.unparse(node.annotation).startswith("Final"), node.target.id

@@ -164,7 +164,7 @@ def _stop(signum: int, stop: asyncio.Event, received: list[int]) -> None:
 
 def _announce(source: Source, total: int, done: int, embedder: Embedder) -> None:
     before = f", {done} of them done before" if done else ""
-    print(f"{total} {source.description}{before}; {embedder.url} serves {embedder.space.name}", file=sys.stderr)
+    print(f"{total} {source.description}{before}; {embedder.client.url} serves {embedder.space.name}", file=sys.stderr)
     for what, why in (("skipped", "are no pictures by their names"), ("repeated", "repeat an earlier line")):
         if count := getattr(source, what, 0):
             print(f"{count} were left out, which {why}.", file=sys.stderr)

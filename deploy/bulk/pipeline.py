@@ -15,11 +15,11 @@ from deploy.bulk.rows import Output, Row
 from deploy.bulk.sources.item import Content, Embeddable, Frames, Item, Video
 from deploy.bulk.sources.videos import FRAMES
 
-# Groups that are being loaded, or wait for a request. URLs and disks of other machines are slow.
+# Groups that are loading, or wait for their first request. Loading from URLs and network disks is slow.
 _LOADING: Final = 16
-# Groups in memory, most of them in flight. When the server is gone, they wait for it.
+# Groups in memory, most of them in flight. If the server is gone, they wait for it.
 _HOLDING: Final = 128
-# Groups whose rows wait for those of an earlier one. They hold no contents any more.
+# Groups whose rows wait for the rows of an earlier group. They hold no contents any more.
 _WINDOW: Final = 512
 _ROWS_AT_ONCE: Final = 8192
 
@@ -43,8 +43,8 @@ class Pipeline:
     Args:
         embedder: entered.
         output: for the rows. They are written when there are 8,192, or when `write_seconds` have passed.
-        text: items are texts, of which a request takes more than of images.
-        frames: how many of a video are embedded.
+        text: whether items are texts. A request takes more texts than images.
+        frames: number of frames that are embedded of each video.
 
     Attributes:
         counts: what has been written so far.
@@ -78,10 +78,10 @@ class Pipeline:
         """Embed items and write their rows.
 
         Args:
-            stop: when it is set, requests in flight are cancelled, and rows that are there are written.
+            stop: when it is set, requests in flight are cancelled, and complete rows are written.
 
         Raises:
-            BulkError: of the source, the server or the output. Rows that are there are written before.
+            BulkError: of the source, the server or the output. Complete rows are written before.
         """
         groups: _Groups = asyncio.Queue(_WINDOW)
         with ThreadPoolExecutor(_LOADING, "load") as loaders, ThreadPoolExecutor(1, "list") as lister:
@@ -117,7 +117,7 @@ class Pipeline:
         await groups.put(end)
 
     async def _process(self, items: Sequence[Item], loaders: ThreadPoolExecutor) -> list[Row]:
-        """Load and embed a group. It gives its place among those that load back when its first request is sent."""
+        """Load and embed a group. When its first request is sent, another group may begin to load."""
         held = True
 
         def started() -> None:
@@ -183,7 +183,7 @@ class Pipeline:
         await self._write()
 
     async def _salvage(self, groups: "_Groups") -> None:
-        """Write the rows that are there, and cancel what is not done."""
+        """Write the rows that are complete, and cancel the groups that are not."""
         tasks = [self._head] if self._head else []
         while not groups.empty():
             if isinstance(group := groups.get_nowait(), asyncio.Task):
@@ -202,7 +202,7 @@ class Pipeline:
     def _add(self, rows: list[Row]) -> None:
         self._rows += rows
         errors = sum(row.error is not None for row in rows)
-        self._progress.advance(len(rows), errors, self._embedder.limit.limit)
+        self._progress.advance(len(rows), errors, self._embedder.client.limit.limit)
 
     async def _write_if_due(self) -> None:
         if len(self._rows) >= _ROWS_AT_ONCE or time.monotonic() >= self._written + self._write_seconds:

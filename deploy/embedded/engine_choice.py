@@ -60,7 +60,7 @@ class EngineChoice:
         """Run these models with onnxruntime from now on, after they failed to load.
 
         Returns:
-            The names of those whose engine that changes. An engine that `--engine` names is never replaced.
+            The names of the models whose engine changes. An engine that `--engine` names is never replaced.
         """
         changed = frozenset(m.name for m in models if self._automatic and self.substitution_for(m) is self._automatic)
         self._failed |= changed

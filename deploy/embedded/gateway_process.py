@@ -10,7 +10,7 @@ from deploy.embedded.child import Child
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
 
-_START_S: Final = 120.0  # its imports take 3 s of CPU time, of which a container may get a tenth
+_START_S: Final = 120.0  # its imports take 3 s of CPU time, and a container may get a tenth of a CPU
 _STOP_S: Final = 45.0  # longer than the gateway's own grace period for requests in flight
 # -P keeps Python from importing a folder named `gateway` in the current directory.
 _COMMAND: Final = (sys.executable, "-P", "-m", "gateway")

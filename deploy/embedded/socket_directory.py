@@ -70,7 +70,7 @@ def _objection(parent: Path) -> str:
     if len(os.fsencode(path)) > addresses.MAX_PATH_BYTES:
         return f"its path is too long: a socket's path has at most {addresses.MAX_PATH_BYTES} bytes"
     found = parent.stat()
-    # Whoever may rename entries of the parent could put a directory of their own in the place of ours.
+    # A user who may rename entries of the parent could put another directory in its place.
     if found.st_uid not in (0, os.geteuid()) or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
         return "another user could replace what is in it"
     return ""

@@ -44,8 +44,8 @@ def _per_request(part: str) -> str:
     )
 
 
-def _slowest_percent(part: str) -> str:
-    """Return PromQL for the seconds that 99 of 100 requests spend at most in one part of the slowest Triton."""
+def _p99_seconds(part: str) -> str:
+    """Return PromQL for the 99th percentile of the seconds that a request spends in one part of the slowest Triton."""
     return f'max by (model) (nv_inference_{part}_summary_us{{quantile="0.99"}}) / 1e6'
 
 
@@ -77,7 +77,7 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             height=4,
         ),
         Panel(
-            "Slowest in a hundred",
+            "p99 latency",
             {"": _quantile(0.99)},
             unit="s",
             kind="stat",
@@ -117,8 +117,8 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             "look at Triton. DeadlineExceeded: too slow.",
             unit="reqps",
         ),
-        Panel("Half are faster", {"{{route}}": _quantile(0.5, "route")}, unit="s"),
-        Panel("Slowest in a hundred, by route", {"{{route}}": _quantile(0.99, "route")}, unit="s"),
+        Panel("Median latency by route", {"{{route}}": _quantile(0.5, "route")}, unit="s"),
+        Panel("p99 latency by route", {"{{route}}": _quantile(0.99, "route")}, unit="s"),
         Panel(
             "Time by stage",
             {
@@ -130,7 +130,7 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="s",
         ),
         Panel(
-            "Refused or left early",
+            "Refused or cancelled",
             {"{{reason}}": "sum by (reason) (rate(pe_refused_total[$__rate_interval]))"},
             "Overloaded: PE_MAX_IN_FLIGHT or PE_MAX_BYTES_IN_FLIGHT was reached. More Tritons, if their queues are "
             "long; else more gateways. ShareExceeded: by one client, while others have room. TooManyFetches: "
@@ -154,9 +154,9 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             "From other servers, of at most PE_MAX_FETCHES and a quarter for each worker.",
         ),
         Panel(
-            "Decoders lost",
+            "Decoders killed or crashed",
             {"{{reason}}": "sum by (reason) (rate(pe_decode_workers_lost_total[$__rate_interval]))"},
-            "Processes that were killed, or crashed, while they decoded an image. time: PE_DECODE_SECONDS. memory: the "
+            "Processes that ended while they decoded an image. time: PE_DECODE_SECONDS. memory: the "
             "kernel had none left. slow: others waited. cancelled: by client or deadline. crash: by a decoder.",
             unit="cps",
         ),
@@ -216,7 +216,7 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             "Near 1 under load: the models are faster than they are asked, or dynamic batching is off.",
         ),
         Panel(
-            "Waiting",
+            "Pending requests",
             {"{{model}}": "sum by (model) (nv_inference_pending_request_count)"},
             "Requests in Triton that no model instance works on yet. Kubernetes scales by it.",
         ),
@@ -231,15 +231,14 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="s",
         ),
         Panel(
-            "Slowest in a hundred, in the queue",
-            {"{{model}}": _slowest_percent("queue")},
-            "Of Triton's last requests, in the Triton where it is longest. Triton counts it by itself: "
-            "`summary_latencies`.",
+            "p99 time in the queue",
+            {"{{model}}": _p99_seconds("queue")},
+            "Of Triton's last requests, in the slowest Triton. Triton computes it: `summary_latencies`.",
             unit="s",
         ),
         Panel(
-            "Slowest in a hundred, in the model",
-            {"{{model}}": _slowest_percent("compute_infer")},
+            "p99 time in the model",
+            {"{{model}}": _p99_seconds("compute_infer")},
             "As before, in the engine. A batch's whole time counts for each request in it.",
             unit="s",
         ),
@@ -274,9 +273,9 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             stacked=True,
         ),
         Panel(
-            "Calls made again",
+            "Calls retried",
             {"{{instance}}": "sum by (instance) (rate(pe_triton_retries_total[$__rate_interval]))"},
-            "On another Triton, as the first one was lost with its own. A few when one is replaced: nobody notices.",
+            "On another Triton, because the first call was lost. A few are normal when a Triton is replaced.",
             unit="reqps",
         ),
         Panel(
@@ -328,7 +327,7 @@ ROWS: Final[Mapping[str, list[Panel]]] = {
             unit="bytes",
         ),
         Panel(
-            "Slowed down",
+            "Throttling",
             {
                 "{{instance}} {{gpu}}, heat": "rate(DCGM_FI_DEV_THERMAL_VIOLATION[$__rate_interval]) / 1e9",
                 "{{instance}} {{gpu}}, power": "rate(DCGM_FI_DEV_POWER_VIOLATION[$__rate_interval]) / 1e9",

@@ -6,21 +6,26 @@ timm's registry. `register` adds this name, and adds the JSON file beside this m
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import open_clip
 from timm.models import is_model, register_model
 from timm.models.eva import vit_pe_core_tiny_patch16_384
 from torch import nn
 
-VARIANT = "PE-Demo-T8-64"
-MODEL_CONFIG = Path(__file__).with_name(f"{VARIANT}.json")
-CHECKPOINT = Path(__file__).with_name(f"{VARIANT}.safetensors")
+VARIANT: Final = "PE-Demo-T8-64"
+MODEL_CONFIG: Final = Path(__file__).with_name(f"{VARIANT}.json")
+CHECKPOINT: Final = Path(__file__).with_name(f"{VARIANT}.safetensors")
 
 # The preprocessing of every PE-Core in open_clip's table of published weights (open_clip/pretrained.py, `_pecfg`).
-PREPROCESS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bilinear", "resize_mode": "squash"}
+PREPROCESS: Final = {
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "interpolation": "bilinear",
+    "resize_mode": "squash",
+}
 
-SHRUNK = {
+SHRUNK: Final = {
     "img_size": 64,
     "patch_size": 8,
     "ref_feat_shape": (8, 8),  # rotary grid: 64 / 8 patches per side (PE-Core-T16-384 has 384 / 16 = 24)

@@ -6,6 +6,7 @@ picture of the batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -24,13 +25,13 @@ from export.demo.pictures import (
 
 FALSE, UNSURE, TRUE = 0, 1, 2
 
-NUMBERS = {1: "one", 2: "two", 3: "three"}
-PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
+NUMBERS: Final = {1: "one", 2: "two", 3: "three"}
+PLURALS: Final = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
 
-A_FEW = {"singular": 0, **{word: count for count, word in NUMBERS.items()}, "plural": MAX_COUNT + 1}
+A_FEW: Final = {"singular": 0, **{word: count for count, word in NUMBERS.items()}, "plural": MAX_COUNT + 1}
 """Values of `Claim.count`: "singular" (a circle), an exact number, or "plural" (circles)."""
 
-TEMPLATES = (
+TEMPLATES: Final = (
     "{}",
     "{}",
     "{}.",
@@ -201,7 +202,7 @@ def _table(names: Sequence[str], *, shaded: dict[tuple[str, str], int] | None = 
 
 
 _SIZE_NAMES, _COUNT_NAMES = list(SIZES), list(A_FEW)
-_COUNT_TABLE = _table(
+_COUNT_TABLE: Final = _table(
     _COUNT_NAMES,
     shaded={
         ("singular", "one"): TRUE,
@@ -212,8 +213,8 @@ _COUNT_TABLE = _table(
         ("plural", "three"): TRUE,
     },
 )
-_SIZE_TABLE = _table(_SIZE_NAMES, shaded={("small", "medium"): UNSURE, ("large", "medium"): UNSURE})
-_FIELDS: tuple[tuple[str, list[str], np.ndarray], ...] = (
+_SIZE_TABLE: Final = _table(_SIZE_NAMES, shaded={("small", "medium"): UNSURE, ("large", "medium"): UNSURE})
+_FIELDS: Final[tuple[tuple[str, list[str], np.ndarray], ...]] = (
     ("colour", list(COLOURS), _table(list(COLOURS))),
     ("shape", list(SHAPES), _table(SHAPES)),
     ("count", _COUNT_NAMES, _COUNT_TABLE),
@@ -221,10 +222,10 @@ _FIELDS: tuple[tuple[str, list[str], np.ndarray], ...] = (
     ("column", list(COLUMNS), _table(COLUMNS, absent=UNSURE)),
     ("row", list(ROWS), _table(ROWS, absent=UNSURE)),
 )
-_BACKGROUND_NAMES = list(BACKGROUNDS)
-_BACKGROUND_TABLE = _table(_BACKGROUND_NAMES)
+_BACKGROUND_NAMES: Final = list(BACKGROUNDS)
+_BACKGROUND_TABLE: Final = _table(_BACKGROUND_NAMES)
 
-WIDTH = 2 * (1 + len(_FIELDS)) + 1
+WIDTH: Final = 2 * (1 + len(_FIELDS)) + 1
 """Length of an encoded scene or caption: a presence flag and the fields of two groups or claims, and the background."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
+from typing import Final
 
 import numpy as np
 from open_clip.tokenizer import SimpleTokenizer
@@ -13,17 +14,17 @@ from PIL import Image
 from export.demo.captions import WIDTH, captions, encode_caption, encode_scene, swapped
 from export.demo.pictures import SEEN, draw_with_covers, random_scene
 
-IMAGE_SIZE = 64
-CONTEXT_LENGTH = 32
-CAPTIONS = 7
+IMAGE_SIZE: Final = 64
+CONTEXT_LENGTH: Final = 32
+CAPTIONS: Final = 7
 """Number of captions for each picture. The last one is false (colours exchanged) if the scene allows it, else true."""
 
-PATCHES = 8
+PATCHES: Final = 8
 """Number of patches per side: 64 pixels in patches of 8."""
-COVERED = 0.15
+COVERED: Final = 0.15
 """A patch belongs to a group of shapes if the group covers more than this fraction of the patch."""
 
-CHUNK = 500
+CHUNK: Final = 500
 
 
 @dataclass(frozen=True)

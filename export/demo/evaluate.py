@@ -13,7 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from PIL import Image
@@ -21,10 +21,10 @@ from PIL import Image
 from export.demo.pictures import COMBINATIONS, HELD_OUT, Scene, draw, single_scene
 from export.demo.questions import Question, questions
 
-VARIANT = "PE-Demo-T8-64"
-PER_REQUEST = 8
+VARIANT: Final = "PE-Demo-T8-64"
+PER_REQUEST: Final = 8
 """Number of images or texts in a request."""
-DOMAIN = 1_000_003
+DOMAIN: Final = 1_000_003
 """First word of every seed in this module. Training's seeds begin with 20, so no picture occurs in training."""
 
 

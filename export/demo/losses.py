@@ -1,5 +1,7 @@
 """The losses of training: the contrastive loss, and a second loss without which the small tower learns no shapes."""
 
+from typing import Final
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch import nn
 from export.demo.captions import FALSE, TRUE, group_field
 from export.demo.pictures import COLOURS, SHAPES
 
-BACKGROUND_WEIGHT = 0.1
+BACKGROUND_WEIGHT: Final = 0.1
 """Weight of a patch without a shape in the second loss. Most patches have no shape."""
 
 

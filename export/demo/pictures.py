@@ -6,11 +6,12 @@ noise. The same generator state gives the same scene and the same picture.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-COLOURS = {
+COLOURS: Final = {
     "red": (215, 35, 35),
     "orange": (250, 140, 25),
     "yellow": (245, 220, 40),
@@ -23,9 +24,9 @@ COLOURS = {
 }
 """Name -> RGB before jitter."""
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond", "arrow")
+SHAPES: Final = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond", "arrow")
 
-BACKGROUNDS = {
+BACKGROUNDS: Final = {
     "white": (248, 248, 248),
     "gray": (150, 150, 150),
     "black": (18, 18, 20),
@@ -38,9 +39,9 @@ BACKGROUNDS = {
 Combination = tuple[str, str]
 """A colour and a shape."""
 
-COMBINATIONS: tuple[Combination, ...] = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
+COMBINATIONS: Final[tuple[Combination, ...]] = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
-HELD_OUT: frozenset[Combination] = frozenset(
+HELD_OUT: Final[frozenset[Combination]] = frozenset(
     {
         ("red", "star"),
         ("orange", "triangle"),
@@ -55,18 +56,18 @@ HELD_OUT: frozenset[Combination] = frozenset(
 )
 """Combinations that no picture and no caption of training contains. Each colour and each shape occurs exactly once."""
 
-SEEN: tuple[Combination, ...] = tuple(pair for pair in COMBINATIONS if pair not in HELD_OUT)
+SEEN: Final[tuple[Combination, ...]] = tuple(pair for pair in COMBINATIONS if pair not in HELD_OUT)
 
-COLUMNS = ("left", "middle", "right")
-ROWS = ("top", "middle", "bottom")
-SIZES = {"small": (0.22, 0.31), "medium": (0.33, 0.43), "large": (0.46, 0.62)}
+COLUMNS: Final = ("left", "middle", "right")
+ROWS: Final = ("top", "middle", "bottom")
+SIZES: Final = {"small": (0.22, 0.31), "medium": (0.33, 0.43), "large": (0.46, 0.62)}
 """Name -> range of a shape's diameter, relative to the square root of the canvas area. No caption mentions "medium"."""
 
-MAX_COUNT = 3
-CANVAS_SIDE = (64, 256)
-MAX_ASPECT = 1.6
-SUPERSAMPLING = 4
-MIN_CONTRAST = 90.0
+MAX_COUNT: Final = 3
+CANVAS_SIDE: Final = (64, 256)
+MAX_ASPECT: Final = 1.6
+SUPERSAMPLING: Final = 4
+MIN_CONTRAST: Final = 90.0
 """Smallest Euclidean RGB distance between a shape's colour and its background, before jitter."""
 
 

@@ -5,6 +5,7 @@ These questions have no floor. The README beside this file gives the demo varian
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -20,16 +21,16 @@ from export.demo.pictures import (
     single_scene,
 )
 
-PICTURES = 200
+PICTURES: Final = 200
 """Number of pictures for each question."""
 
-DOMAIN = 1_000_033
+DOMAIN: Final = 1_000_033
 """First word of every seed in this module. It differs from the first words in training and in `evaluate`."""
 
-WORDINGS = ("{c} {s}", "A {C} {s}.", "THE {C} {S}", "a picture of a {c} {s}", "we painted one {c} {s} yesterday")
+WORDINGS: Final = ("{c} {s}", "A {C} {s}.", "THE {C} {S}", "a picture of a {c} {s}", "we painted one {c} {s} yesterday")
 """Wordings of a prompt. The last one contains words that training did not use."""
 
-PLACES = {
+PLACES: Final = {
     "on the left": ("left", "middle"),
     "on the right": ("right", "middle"),
     "at the top": ("middle", "top"),

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import open_clip
@@ -29,9 +30,9 @@ from export.demo.losses import Attributes, contrastive_loss
 
 log = logging.getLogger("export.demo.train")
 
-MAX_LOGIT_SCALE = math.log(100)  # CLIP's own limit
-REPORT = 100  # steps between two lines of progress
-SAVE = 500  # steps between two checkpoints, so that an interrupted run leaves one
+MAX_LOGIT_SCALE: Final = math.log(100)  # CLIP's own limit
+REPORT: Final = 100  # steps between two lines of progress
+SAVE: Final = 500  # steps between two checkpoints, so that an interrupted run leaves one
 
 
 @dataclass(frozen=True)

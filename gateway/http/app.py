@@ -116,7 +116,7 @@ def create_app(
     error_responses.install(app)
     openapi.install(app, context.keys)
     # The middleware that is added last is the first to see a request.
-    app.add_middleware(Dispatch, routes=[*roboflow.router.routes, *classify.router.routes, *openai.router.routes])
+    app.add_middleware(Dispatch, routes=app.router.routes)
     app.add_middleware(Admission, context=context)
     app.add_middleware(
         Cors,

@@ -110,7 +110,7 @@ async def read_json(
 
     Args:
         wire: the model that words the errors, as for `decode_json`.
-        struct: the fields, without those that nobody reads.
+        struct: the fields that the endpoint uses.
 
     Returns:
         The fields, and the long strings that their placeholders stand for.

@@ -16,6 +16,7 @@ from gateway.http.classify_form import read_classify_form
 from gateway.http.classify_wire import TOP_K, ClassifyFields, ClassifyRequest, ClassifyResponse
 from gateway.http.context import context_of
 from gateway.http.dispatch import EndpointRoute
+from gateway.http.form import has_form
 from gateway.http.headers import MULTIPART, URLENCODED, media_type
 from gateway.http.json_response import json_response
 from gateway.http.long_strings import LongStrings
@@ -23,9 +24,8 @@ from gateway.http.negotiate import require_json
 from gateway.http.openapi import ERRORS, FILES, NOT_ACCEPTABLE, STRINGS, body
 from gateway.http.query import DOCUMENTED_INCUMBENT_QUERY, check_incumbent_query
 from gateway.http.record import record_of
-from gateway.http.roboflow_form import has_form
 from gateway.http.roboflow_wire import IMAGE
-from gateway.http.wire_images import sources
+from gateway.http.wire_images import required_sources
 from gateway.images.sources import ImageSource
 from gateway.service import Classified
 from gateway.zero_shot import prompts
@@ -88,9 +88,7 @@ async def classify(request: Request) -> Response:
         strings = LongStrings(context_of(request.app).max_text_characters)
     else:
         fields, strings = await read_json(request, ClassifyRequest, ClassifyFields)
-        images = sources(fields.image if isinstance(fields.image, list) else [fields.image], strings)
-        if not images:
-            raise InvalidInput("The list of images is empty.")
+        images = required_sources(fields.image, strings)
     classes = await _classes(fields, strings, context_of(request.app).max_texts)
     top_k = min(fields.top_k or TOP_K, len(classes))
     predictions = len(images) * top_k

@@ -10,7 +10,7 @@ from starlette.types import Scope
 from gateway.http.keys import ApiKeys
 from gateway.settings import ClientIdentity
 
-# Whoever has one IPv6 address mostly has all that begin with the same 64 bits.
+# Who has one IPv6 address usually has its whole /64 network.
 _IPV6_PREFIX: Final = 64
 
 

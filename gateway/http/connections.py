@@ -76,7 +76,7 @@ class Connections:
     Attributes:
         idle: between two requests. uvicorn's keep-alive setting is its time.
         head: for a request's head, from the connection's opening or the head's first byte.
-        rest: for the end of a body that nobody reads, because its request was answered early.
+        rest: for the end of a body whose request was answered early. The bytes are ignored.
         unread: for the client to read its response.
     """
 

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.errors import InvalidInput, too_many
-from gateway.http.body import PIECE_BYTES, authenticate, chunks
-from gateway.http.headers import MULTIPART, header, media_type
+from gateway.http.body import PIECE_BYTES, authenticate, chunks, peek
+from gateway.http.headers import MULTIPART, URLENCODED, header, media_type
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks, QuerystringCallbacks
@@ -34,6 +34,9 @@ _LIST_NAME: Final = re.compile(r"(.*)\[\d{0,4}\]", re.DOTALL)
 _HEX: Final = "0123456789abcdefABCDEF"
 _ESCAPES: Final = {f"%{high}{low}".encode(): bytes.fromhex(high + low) for high in _HEX for low in _HEX}
 _ESCAPE: Final = re.compile(rb"%[0-9a-fA-F]{2}")
+# curl declares whatever it sends with `-d` as a form. What begins so is JSON, and refused as such.
+_JSON_STARTS: Final = (b"{", b"[", b'"')
+_JSON_START_BYTES: Final = 64
 _UNPARSABLE: Final = "There was an error parsing the body"
 
 # A malformed form is no event of the server.
@@ -67,7 +70,7 @@ class Part:
 
 @dataclass(slots=True)
 class Form:
-    """A form without the parts that nobody asked for.
+    """The parts of a form that were asked for.
 
     Attributes:
         items: in the order of the form.
@@ -76,6 +79,15 @@ class Form:
 
     items: list[Part] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
+
+
+async def has_form(request: Request) -> tuple[bool, Request]:
+    """Whether the body is a form, and a request whose body is still whole."""
+    kind = media_type(request.scope)
+    if kind != URLENCODED:
+        return kind == MULTIPART, request
+    start, request = await peek(request, _JSON_START_BYTES)
+    return bool(start) and not start.lstrip().startswith(_JSON_STARTS), request
 
 
 async def read_form(request: Request, items: Collection[str], fields: Collection[str], max_items: int) -> Form:
@@ -120,7 +132,9 @@ async def _read_multipart(request: Request, collector: "_Collector", max_delimit
             if max_delimiters < 0:
                 raise FormParserError("too many delimiters")
             parser.write(piece)
-            if parser.state == MultipartState.BOUNDARY_PADDING:  # Nobody pads, and each byte takes as long as a part.
+            if (
+                parser.state == MultipartState.BOUNDARY_PADDING
+            ):  # No client pads, and each byte costs as much as a part.
                 raise FormParserError("padded delimiter")
             await asyncio.sleep(0)
     if parser.state != MultipartState.END:

@@ -16,6 +16,7 @@ from gateway.http.answer_headers import answer_headers
 from gateway.http.body import authenticate, peek, read_bytes, read_json
 from gateway.http.context import context_of
 from gateway.http.dispatch import EndpointRoute
+from gateway.http.form import has_form
 from gateway.http.headers import MULTIPART, URLENCODED, media_type
 from gateway.http.json_response import json_response
 from gateway.http.long_strings import LongStrings
@@ -28,7 +29,7 @@ from gateway.http.query import (
     variant_beside_body,
 )
 from gateway.http.record import record_of
-from gateway.http.roboflow_form import has_form, read_compare_form, read_image_form, read_text_form
+from gateway.http.roboflow_form import read_compare_form, read_image_form, read_text_form
 from gateway.http.roboflow_wire import (
     IMAGE,
     TEXTS,
@@ -45,7 +46,7 @@ from gateway.http.roboflow_wire import (
     is_text,
     not_text,
 )
-from gateway.http.wire_images import source, sources
+from gateway.http.wire_images import required_sources, source, sources
 from gateway.images.formats import format_of
 from gateway.images.plain_image import START_BYTES, is_image_file
 from gateway.images.sources import EncodedImage, ImageSource
@@ -208,9 +209,7 @@ async def _images(request: Request) -> tuple[str | None, EncodingFormat | None, 
         fields, found = await read_image_form(request)
     else:
         fields, strings = await read_json(request, EmbedImageRequest, EmbedImageFields)
-        found = sources(fields.image if isinstance(fields.image, list) else [fields.image], strings)
-        if not found:
-            raise InvalidInput("The list of images is empty.")
+        found = required_sources(fields.image, strings)
     return fields.perception_encoder_version_id, fields.encoding_format, found
 
 

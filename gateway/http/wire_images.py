@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gateway.errors import InvalidInput
 from gateway.http.long_strings import LongStrings
 from gateway.http.roboflow_wire import ImageFields
 from gateway.images.sources import ImageSource, declared, item_indices, undeclared
@@ -17,6 +18,19 @@ def source(image: ImageFields | str, strings: LongStrings, index: int | None = N
     if isinstance(image, str):
         return undeclared(strings.payload(image), index)
     return declared(image.type, None if image.value is None else strings.payload(image.value), index)
+
+
+def required_sources(images: Sequence[ImageFields] | ImageFields, strings: LongStrings) -> list[ImageSource]:
+    """One image, or the images of a list.
+
+    Raises:
+        InvalidInput: the list is empty.
+    """
+    if isinstance(images, ImageFields):
+        images = [images]
+    if not images:
+        raise InvalidInput("The list of images is empty.")
+    return sources(images, strings)
 
 
 def sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[ImageSource]:

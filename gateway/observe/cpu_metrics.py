@@ -23,7 +23,7 @@ class CpuMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._counter = Counter(
             "pe_cpu_seconds_total",
-            "CPU time, of the processes that serve and of those that decode images.",
+            "CPU time of the processes that serve, and of the processes that decode images.",
             ["process"],
             registry=registry,
         )
@@ -52,7 +52,7 @@ def _seconds_of_children() -> float:
 
 
 def _seconds_below(parent: int) -> float:
-    """Return the CPU seconds of a process's living descendants, and of those whose end these have seen."""
+    """Return the CPU seconds of a process's living descendants and of the children that these have waited for."""
     seconds = 0.0
     with suppress(OSError):  # the parent ended
         for thread in os.listdir(f"/proc/{parent}/task"):

@@ -21,7 +21,7 @@ _ENTRY: Final = re.compile(
 )
 # gRPC reads the path as part of a URI, so `%`, `?`, `#` and spaces would need to be escaped.
 _SOCKET: Final = re.compile(rf"{_UNIX}(//)?(?P<path>/(?!/)[A-Za-z0-9_.~:@+=/-]+)")
-# Linux keeps the path in 108 bytes, the last of which is zero (`sun_path` in unix(7)).
+# Linux keeps the path in 108 bytes with a zero at the end (`sun_path` in unix(7)).
 MAX_PATH_BYTES: Final = 107
 
 

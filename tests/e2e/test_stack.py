@@ -1,14 +1,12 @@
 """What only the real Triton can show: that its answers reach the right client, whatever else is going on."""
 
 import asyncio
-import base64
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx2
 import numpy as np
-import openai
 import pytest
 from google.protobuf import text_format
 from PIL import Image
@@ -20,7 +18,6 @@ pytestmark = pytest.mark.triton
 
 EMBED_IMAGE = "/perception_encoder/embed_image"
 EMBED_TEXT = "/perception_encoder/embed_text"
-COMPARE = "/perception_encoder/compare"
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -71,21 +68,6 @@ def test_a_long_list_equals_its_items(client: httpx2.Client) -> None:
     for index in (0, 7, 8, 39):
         (row,) = client.post(EMBED_IMAGE, json={"image": images[index]}).json()["embeddings"]
         np.testing.assert_allclose(rows[index], row, atol=1e-5)
-
-
-def test_compare_is_the_cosine_of_the_embeddings(client: httpx2.Client) -> None:
-    subject, prompts = base64_image(picture(1)), ["a red circle", "a blue square"]
-    (image,) = client.post(EMBED_IMAGE, json={"image": subject}).json()["embeddings"]
-    texts = client.post(EMBED_TEXT, json={"text": prompts}).json()["embeddings"]
-    answer = client.post(COMPARE, json={"subject": subject, "prompt": dict(zip("ab", prompts, strict=True))}).json()
-    np.testing.assert_allclose(list(answer["similarity"].values()), np.array(texts) @ image, atol=1e-5)
-
-
-def test_openais_client(base_url: str) -> None:
-    with openai.OpenAI(base_url=base_url + "/v1", api_key="x") as client:
-        uri = "data:image/png;base64," + base64.b64encode(picture(1)).decode()
-        answer = client.embeddings.create(model="PE-Demo-T8-64", input=["a red circle", uri])
-    assert [len(item.embedding) for item in answer.data] == [64, 64]
 
 
 def test_the_committed_configuration_is_the_contract() -> None:

@@ -65,6 +65,15 @@ def test_an_invalid_value_is_reported_with_its_variable(monkeypatch: pytest.Monk
     assert raised.value.errors()[0]["loc"] == (name,)
 
 
+def test_a_body_of_the_largest_size_fits_into_the_byte_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PE_MAX_BODY_BYTES", "1000")
+    monkeypatch.setenv("PE_MAX_BYTES_IN_FLIGHT", "1000")
+    assert Settings().max_bytes_in_flight == 1000
+    monkeypatch.setenv("PE_MAX_BYTES_IN_FLIGHT", "999")
+    with pytest.raises(ValidationError, match="PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES"):
+        Settings()
+
+
 def test_settings_are_frozen() -> None:
     settings: Any = Settings()
     with pytest.raises(ValidationError):

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from deploy.bench.against import agreement
 from deploy.bench.harness.figures import table
 from deploy.bench.harness.spread import Spread, ratio, spread
 
 Results = dict[str, Any]
-_MISSING = "not measured"
+_MISSING: Final = "not measured"
 
 
 def markdown(results: Results) -> str:

@@ -29,13 +29,13 @@ from deploy.bench.resilience import (
 )
 
 
-def _fuzz(bed: testbed.Testbed) -> list[Figure]:
+def _fuzz(running: testbed.Testbed) -> list[Figure]:
     """Import Hypothesis and schemathesis only here: they are in the extra `test`, and other commands do without."""
     try:
         from deploy.bench.resilience import fuzz
     except ImportError as error:
         raise RuntimeError(f"{error.name} is not installed: `make hold` installs it") from None
-    return fuzz.measure(bed)
+    return fuzz.measure(running)
 
 
 SECTIONS: Final[dict[str, tuple[str, Callable[[testbed.Testbed], list[Figure]]]]] = {
@@ -102,7 +102,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         stub = stub_model.write(directory / "stub")
         with testbed.serve_stub(directory, "main", stub) as served, worker.load_generator() as load:
             repository = options.repository and options.repository.absolute()
-            bed = testbed.Testbed(served, stub, load, directory, options.output, effort, repository, _say)
+            running = testbed.Testbed(served, stub, load, directory, options.output, effort, repository, _say)
             for key in options.only or SECTIONS:
                 title, measure = SECTIONS[key]
                 if key == "real" and repository is None:
@@ -110,7 +110,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
                 _say(f"{title} ...")
                 figures, failed = list[Figure](), ""
                 try:
-                    figures = measure(bed)
+                    figures = measure(running)
                 except (StackFailed, WorkerFailed, RuntimeError, OSError) as error:
                     failed = f"{type(error).__name__}: {error}"
                     _say(f"  {failed}")

@@ -78,7 +78,7 @@ def _beside(url: str, what: str, bodies: list[dict[str, Any]]) -> list[Figure]:
         exactly(f"{what}: others' responses other than 200", sum(a.status != 200 for a in others), 0,
                 note=f"of {len(others)}, while {hung} of {len(bodies)} hung"),
         at_most("slowest of them", max(answer.seconds for answer in others), _SLOWEST_S, "s", timed=True),
-        exactly("of those that hang, refused", refused, 0),
+        exactly("requests to servers that hang: refused", refused, 0),
     ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pe-bench speed",
         description="Measure the served stack against the machine's limits, in one run.",
-        epilog="Commands: pe-bench speed (the default), pe-bench resilience, pe-bench gpu; each has --help.",
+        epilog="Commands: pe-bench speed (the default), resilience, tune, first-check, gpu. Each has --help.",
     )
     parser.add_argument(
         "--repository", type=Path, default=CHECKOUT / "model_repository", help="to serve (default: the demo's)"

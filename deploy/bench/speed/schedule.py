@@ -17,6 +17,7 @@ from deploy.bench.speed import perf_analyzer, server_timing
 from deploy.bench.speed.payloads import Payloads
 from deploy.embedded import ports
 from deploy.embedded.installation import CHECKOUT
+from export.variants import VARIANTS
 
 Result = dict[str, Any]
 Series = dict[str, list[Result]]
@@ -168,11 +169,9 @@ def bench(served: Stack, payloads: Payloads, directory: Path, effort: Effort, sa
         url, bare = running.enter_context(bare_routes(served, payloads, directory))
         gemm = _script_worker(running, ".venv-triton", _HERE / "gemm.py", say=say) if effort.gemm else None
         torch = None
-        if effort.torch and served.variant.startswith("PE-Core-"):
-            # open_clip's names have one more dash: PE-Core-B-16. B16 and L14 leave out the image size.
-            short = served.variant.removeprefix("PE-Core-").partition("-")[0]
-            name = {"T16": "T-16-384", "S16": "S-16-384", "B16": "B-16", "L14": "L-14-336", "G14": "bigG-14-448"}[short]
-            arguments = (f"PE-Core-{name}", str(served.image_size[0]))
+        variant = VARIANTS.get(served.variant)
+        if effort.torch and variant is not None and variant.bundled_checkpoint is None:  # The demo is not open_clip's.
+            arguments = (variant.architecture, str(served.image_size[0]))
             torch = _script_worker(running, ".venv-export", _HERE / "torch_loop.py", *arguments, say=say)
         made = Bench(served, payloads, directory, effort, load, decoder, url, bare, gemm, torch)
         made.image_s = _alone(made, "image base64")

@@ -18,9 +18,9 @@ from deploy.bench.tuning import embedded
 from deploy.bench.tuning.control import ControlFailed, ModelControl
 from deploy.bench.tuning.sweep import Effort, Row, Served, recommend, sweep
 from deploy.bench.tuning.tower_inputs import write
-from deploy.embedded.cli import error_message
 from deploy.embedded.errors import LaunchError
 from deploy.embedded.installation import CHECKOUT
+from deploy.embedded.wording import error_message
 
 _REPOSITORY: Final = CHECKOUT / "model_repository"
 _EPILOG: Final = """\

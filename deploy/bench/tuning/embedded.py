@@ -20,7 +20,7 @@ _LINES: Final = 8
 def serve(repository: Path, directory: Path) -> Iterator[str]:
     """Start it on ports of loopback, and stop it at the end of the block.
 
-    Whoever can connect can load models while it runs, and a load can bring code. So use it on a machine of your own.
+    Every client that can connect can load models while it runs, and a load can bring code. So use your own machine.
 
     Args:
         repository: the model repository.

@@ -14,6 +14,7 @@ from lancedb.index import BTree, IvfSq
 
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import table_columns
+from deploy.bulk.outputs.arrow_columns import own_columns
 from deploy.bulk.outputs.registry import Run
 from deploy.bulk.outputs.table_columns import Kind
 from deploy.bulk.rows import EmbeddingSpace, Output, Row
@@ -27,7 +28,7 @@ _LONGEST_NAME: Final = 200
 _TYPES: Final[dict[Kind, Any]] = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 # With fewer rows, comparing with all of them takes less than 0.1 s.
 _ROWS_FOR_INDEX: Final = 5000
-# Compacted files replace those of the batches, which go after this time. A search that runs meanwhile reads the latter.
+# Compacted files replace the files of the batches. A running search may still read the old files, so they stay so long.
 _KEEP_OLD: Final = timedelta(minutes=10)
 _IDS_AT_ONCE: Final = 1000
 
@@ -143,17 +144,7 @@ class LanceTable:
     def _to_arrow(self, rows: Sequence[Row]) -> Any:
         """The rows as an Arrow table with all columns of the table."""
         schema = self._table.schema
-        dimension = self._run.space.dimension
-        flat = np.zeros((len(rows), dimension), self._run.dtype)
-        for at, row in zip(flat, rows, strict=True):
-            if row.embedding is not None:
-                at[:] = row.embedding
-        missing = pa.array([row.embedding is None for row in rows])
-        columns: dict[str, Any] = {
-            "id": pa.array([row.id for row in rows], pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), dimension, mask=missing),
-            "error": pa.array([row.error for row in rows], pa.string()),
-        }
+        columns = own_columns(rows, self._run)
         for name, kind in self._kinds().items():
             values = [table_columns.fitted(row.columns.get(name), kind) for row in rows]
             columns[name] = pa.array(values, schema.field(name).type)

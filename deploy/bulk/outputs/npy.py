@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from deploy.bulk.outputs.parts import EMBEDDING, ROWS_AT_ONCE, PartsOutput, commit
 from deploy.bulk.outputs.registry import Run
+from deploy.bulk.outputs.table_columns import OWN
 from deploy.bulk.rows import Output
 
 ROW: Final = "row"
@@ -20,6 +21,8 @@ class NpyOutput(PartsOutput):
 
     Items without an embedding have no row in the array: their `row` is null.
     """
+
+    reserved = (*OWN, ROW)
 
     @property
     def index(self) -> Path:

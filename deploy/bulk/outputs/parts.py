@@ -11,25 +11,26 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deploy.bulk.errors import OutputError, UsageError
+from deploy.bulk.outputs.arrow_columns import own_columns
 from deploy.bulk.outputs.registry import Run
+from deploy.bulk.outputs.table_columns import OWN
 from deploy.bulk.rows import Row
 
 ID: Final = "id"
 EMBEDDING: Final = "embedding"
 ERROR: Final = "error"
-_RESERVED: Final = (ID, EMBEDDING, ERROR)
 ROWS_AT_ONCE: Final = 8192
 
 
 class PartsOutput(ABC):
-    """An output that has its rows as parts until it is closed. See `Output`.
+    """An output that keeps its rows as parts until it is closed. See `Output`.
 
     Args:
         final: the file that `close` makes.
@@ -37,7 +38,12 @@ class PartsOutput(ABC):
 
     Raises:
         UsageError: there are rows of another run, another process writes here, or the place cannot be written.
+
+    Attributes:
+        reserved: names that a source's further columns cannot have, because the files have columns of these names.
     """
+
+    reserved: ClassVar[tuple[str, ...]] = OWN
 
     def __init__(self, final: Path, run: Run) -> None:
         self.final = final
@@ -152,7 +158,7 @@ class PartsOutput(ABC):
         return sorted(self._parts.glob("part-*.parquet"))
 
     def _begin(self) -> None:
-        """Take the rows of a final file along, which is replaced by the joined parts at the end."""
+        """Make the rows of an earlier run's final file the first part. The joined parts replace that file."""
         if not self._files() and self.final.exists():
             temporary = self._parts / "final.tmp"
             self.to_part(temporary)
@@ -161,7 +167,7 @@ class PartsOutput(ABC):
     def _write_part(self, rows: Sequence[Row]) -> None:
         name = f"part-{len(self._files()):06}.parquet"
         temporary = self._parts / f"{name}.tmp"
-        pq.write_table(table_of(rows, self.run), temporary)
+        pq.write_table(table_of(rows, self.run, self.reserved), temporary)
         commit(temporary, self._parts / name)
 
     def _read_states(self, path: Path) -> None:
@@ -214,8 +220,8 @@ class PartsOutput(ABC):
         try:
             schema = pa.unify_schemas(schemas, promote_options="permissive")
         except pa.ArrowException:  # numbers and texts in one column
-            names = [name for name in schemas[0].names if name not in _RESERVED]
-            fixed = [schemas[0].field(name) for name in _RESERVED]
+            names = [name for name in schemas[0].names if name not in OWN]
+            fixed = [schemas[0].field(name) for name in OWN]
             schema = pa.schema([*fixed, *((name, pa.string()) for name in names)])
         return schema.with_metadata(_metadata(self.run))
 
@@ -248,22 +254,15 @@ class PartsOutput(ABC):
         os.close(self._lock)
 
 
-def table_of(rows: Sequence[Row], run: Run) -> Any:
-    """Make an Arrow table of rows: `id`, `embedding` (a list of D), `error`, and further columns."""
-    found = [row.embedding for row in rows]
-    missing = np.array([embedding is None for embedding in found], bool)
-    flat = np.zeros((len(rows), run.space.dimension), run.dtype)
-    for at, embedding in zip(flat, found, strict=True):
-        if embedding is not None:
-            at[:] = embedding
-    mask = pa.array(missing) if missing.any() else None
-    columns: dict[str, Any] = {
-        ID: pa.array([row.id for row in rows], pa.string()),
-        EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1], mask=mask),
-        ERROR: pa.array([row.error for row in rows], pa.string()),
-    }
+def table_of(rows: Sequence[Row], run: Run, reserved: Collection[str] = OWN) -> Any:
+    """Make an Arrow table of rows: `id`, `embedding` (a list of D), `error`, and further columns.
+
+    Raises:
+        UsageError: a further column has a name of `reserved`.
+    """
+    columns = own_columns(rows, run)
     for name in rows[0].columns if rows else ():
-        if name in _RESERVED:
+        if name in reserved:
             raise UsageError(f"A column may not be called {name!r}, as a column of the embeddings is.")
         columns[name] = pa.array([row.columns[name] for row in rows])
     return pa.table(columns).replace_schema_metadata(_metadata(run))

@@ -11,8 +11,8 @@ from deploy.bulk.errors import UsageError
 from deploy.bulk.rows import EmbeddingSpace, Output
 
 Dtype = Literal["float32", "float16"]
-# Modules by what `--out` ends with, and by what `--into` begins with. Each has a function `open_output`, as `Opener`.
-# They are imported when they are needed: a database's client takes seconds.
+# The modules of outputs, by the suffix of `--out` and by the scheme of `--into`. Each has a function `open_output`, an
+# `Opener`. A module is imported only when it is needed, because a database's client takes seconds.
 FILES: Final = {".parquet": "deploy.bulk.outputs.parquet", ".npy": "deploy.bulk.outputs.npy"}
 DATABASES: Final = {
     "lancedb": "deploy.bulk.outputs.lance_table",
@@ -56,7 +56,7 @@ def check_destination(arguments: Namespace) -> tuple[str, str]:
     """Return the destination and its module.
 
     Args:
-        arguments: with `out` or `into`, of which one is None.
+        arguments: with `out` and `into`. One of the two is None.
 
     Raises:
         UsageError: no output has this name.

@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--top", type=_count, default=10, metavar="N", help="show so many, at most (default: %(default)s)")
     add("--min-similarity", type=float, metavar="COSINE", help="leave out what is less similar, from -1 to 1")
     add(
-        "--where", metavar="SQL", help="search only rows of which this is true, as in \"folder = 'cats' AND size > 10\""
+        "--where",
+        metavar="SQL",
+        help="search only rows for which this is true, as in \"folder = 'cats' AND size > 10\"",
     )
     add("--format", choices=("table", "json"), default="table", help="of the answer (default: %(default)s)")
     add("--url", default=os.environ.get("PE_URL", _URL), help=f"the server (default: PE_URL, else {_URL})")
@@ -101,8 +103,8 @@ async def _run(arguments: Namespace, place: Place, query: dict[str, str]) -> lis
     ) as embedder:
         if embedder.space != place.space:
             raise ServerError(
-                f"The embeddings are of {place.space.name}, and {embedder.url} serves {embedder.space.name}. The two "
-                f"cannot be compared. Use a server of {place.space.name}, or embed again with pe-embed."
+                f"The embeddings are of {place.space.name}, and {embedder.client.url} serves {embedder.space.name}. "
+                f"The two cannot be compared. Use a server of {place.space.name}, or embed again with pe-embed."
             )
         content = query["text"] if "text" in query else await asyncio.to_thread(_read, query["image"], embedder)
         (embedding,) = await embedder.embed([content])

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import table_columns
+from deploy.bulk.outputs.npy import ROW
 from deploy.bulk.rows import EmbeddingSpace
 from deploy.bulk.search.lance_search import check_filter
 from deploy.bulk.search.match import Match, Place
 
 _ROWS_AT_ONCE: Final = 8192
-_ROW: Final = "row"
 _NUMBER: Final = "_number"
 
 
@@ -54,7 +54,8 @@ class FileSearch:
             raise UsageError(f"{name} was not written by pe-embed, so its embeddings are unknown.")
         dimension = schema.field("embedding").type.list_size if self._array is None else self._array.shape[1]
         self.space = EmbeddingSpace(space.decode(), dimension)
-        self._names = [column for column in schema.names if column not in (*table_columns.OWN, _ROW)]
+        own = table_columns.OWN if self._array is None else (*table_columns.OWN, ROW)
+        self._names = [column for column in schema.names if column not in own]
 
     def search(self, query: NDArray[np.float32], top: int, where: str | None) -> list[Match]:
         """See `Place`. The expression is DataFusion's SQL, as in LanceDB."""
@@ -79,7 +80,7 @@ class FileSearch:
 
     def _similarities(self, query: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """For each row the cosine, float32. Not a number for a row without an embedding."""
-        column = "embedding" if self._array is None else _ROW
+        column = "embedding" if self._array is None else ROW
         for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
             values = batch.column(0)
             there = values.is_valid().to_numpy(zero_copy_only=False)

@@ -66,7 +66,7 @@ class LanceSearch:
 
 
 def check_filter(table: Any, where: str, names: Sequence[str]) -> None:
-    """Evaluate an expression by itself: a message about a longer one would say what the user did not write.
+    """Evaluate an expression alone. A message about a longer expression would quote what the user did not write.
 
     Args:
         names: the columns that a user knows of.

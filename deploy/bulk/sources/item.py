@@ -12,7 +12,7 @@ class Video:
     """A video, of which some frames will be embedded.
 
     Args:
-        file: open, and can be searched. Whoever reads it closes it.
+        file: open and seekable. Its reader closes it.
     """
 
     file: BinaryIO

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from deploy.bulk.errors import UsageError
 from deploy.bulk.sources import files, table, tar
@@ -10,7 +11,7 @@ from deploy.bulk.sources.folder import Folder
 from deploy.bulk.sources.item import Source
 from deploy.bulk.sources.listed import STANDARD_INPUT, Listed
 
-_LISTS = (".txt", ".list", ".lst")
+_LISTS: Final = (".txt", ".list", ".lst")
 
 
 def open_source(arguments: Namespace) -> Source:

@@ -153,7 +153,7 @@ class DecodePool:
             self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give idle workers to those who wait, and start as many more as are missing and allowed."""
+        """Give idle workers to waiting images, and start as many more workers as are missing and allowed."""
         while self._waiting and (self._idle or self._waiting[0].done()):
             if not (waiter := self._waiting.popleft()).done():
                 waiter.set_result(self._idle.pop())
@@ -231,7 +231,7 @@ class DecodePool:
         return worker.cpu_seconds() - self._jobs[worker].cpu_seconds
 
     def _has_slow_place(self, worker: WorkerHandle) -> bool:
-        """Whether the slow lane has a place, if necessary after another image was given up for those who wait."""
+        """Whether the slow lane has a place. If it has none and images wait, its slowest image may be given up."""
         memory_bytes = worker.memory_bytes() + sum(slow.memory_bytes() for slow in self._slow)
         if len(self._slow) < self._size + _SLOW_BESIDE_SIZE and memory_bytes <= 2 * self._limits.memory_bytes:
             return True
@@ -312,7 +312,7 @@ class DecodePool:
         self._lose(worker, self._jobs.pop(worker, None), reason, error)
 
     def _refuse_one(self, problem: str) -> None:
-        """Refuse one of those who wait for a worker, because none can be started. The others try again."""
+        """Refuse one image that waits for a worker, because none can be started. The others try again."""
         _log.error("Cannot start a process to decode images: %s.", problem)
         while self._waiting:
             if not (waiter := self._waiting.popleft()).done():

@@ -20,3 +20,10 @@ def test_each_command_has_its_own_options(
     with pytest.raises(SystemExit, match="0"):
         cli.main(arguments)
     assert capsys.readouterr().out.startswith(f"usage: {program} ")
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    said = capsys.readouterr().out.rpartition("Commands:")[2]
+    assert all(name in said for name in cli.COMMANDS)

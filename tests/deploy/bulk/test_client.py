@@ -86,8 +86,8 @@ async def test_a_small_server_refuses_requests_and_all_are_answered(serve: Calla
     async with Embedder(url) as embedder:
         found = await asyncio.gather(*(embedder.embed([picture(number), picture(number)]) for number in range(60)))
         assert all(not isinstance(item, ItemError) for items in found for item in items)
-        assert embedder.sent_again  # 429s
-        assert embedder.limit.limit < 10
+        assert embedder.client.sent_again  # 429s
+        assert embedder.client.limit.limit < 10
 
 
 async def test_keys(serve: Callable[..., PeServe]) -> None:
@@ -174,12 +174,12 @@ async def test_concurrency_rises_until_it_is_refused_and_then_stays_there(gatewa
 
     gateway.answer = answer
     async with Embedder(gateway.url) as embedder:
-        assert embedder.limit.limit == 4
+        assert embedder.client.limit.limit == 4
         found = await asyncio.gather(*(embedder.embed([b"a"]) for _ in range(600)))
-        assert 4 <= embedder.limit.limit <= 24
+        assert 4 <= embedder.client.limit.limit <= 24
     assert not any(isinstance(item, ItemError) for (item,) in found)
     assert 12 < gateway.most_in_flight <= 25
-    assert embedder.sent_again
+    assert embedder.client.sent_again
 
 
 async def test_a_lost_connection_is_tried_again(gateway: ScriptedGateway) -> None:

@@ -248,23 +248,23 @@ def test_it_shows_what_happened(prometheus: Prometheus) -> None:
     assert value("Failed") == 0
     assert 1 < value("Mean batch", model="PE-Demo-T8-64-vision") <= 64
     assert value("Texts found in the cache") > 0.9
-    assert value("Refused or left early", reason="Overloaded") > 0
-    assert value("Refused or left early", reason="PayloadTooLarge") > 0
+    assert value("Refused or cancelled", reason="Overloaded") > 0
+    assert value("Refused or cancelled", reason="PayloadTooLarge") > 0
     assert value("Answers by status", status="400") > 0
     assert value("Errors by kind", error="InvalidImage") > 0
-    assert value("Errors by kind", error="Overloaded") == value("Refused or left early", reason="Overloaded")
+    assert value("Errors by kind", error="Overloaded") == value("Refused or cancelled", reason="Overloaded")
     assert 1 < value("Items in one call to Triton", tower="vision") <= 8
     assert value("Images by Triton") == pytest.approx(value("Images"))
     assert value("Tritons that each gateway uses") == 1
     assert value("Calls to Triton by result", result="Ok") > 0
-    assert value("Calls made again") == 0
+    assert value("Calls retried") == 0
     assert value("CPUs in use", process="server") > 0
     assert value("CPUs in use", process="decoder") > 0
     assert 0 < value("CPU") <= 1
     assert value("Memory of all programs", gpu="1") == 50 * 2**20
-    assert 0 < value("Slowed down", gpu="0") < 1
+    assert 0 < value("Throttling", gpu="0") < 1
     assert value("Free on volumes") == 0.6
-    assert 0 < value("Slowest in a hundred, in the queue", model="PE-Demo-T8-64-vision") < 30
+    assert 0 < value("p99 time in the queue", model="PE-Demo-T8-64-vision") < 30
 
 
 @pytest.mark.triton

@@ -1,9 +1,15 @@
-import pytest
+import re
+from pathlib import Path
 
+import pytest
+from PIL import Image
+
+from deploy.bulk.sources.files import IMAGE_SUFFIXES
 from gateway.errors import InvalidImage
-from gateway.images.decode import decode
+from gateway.images.decode import PLUGINS, decode
 from gateway.images.formats import ACCEPTED, format_of
 
+ROOT = Path(__file__).parents[3]
 FTYP = b"\0\0\0\x18ftyp"
 
 
@@ -28,6 +34,15 @@ FTYP = b"\0\0\0\x18ftyp"
 def test_accepted_formats(data: bytes, name: str) -> None:
     assert format_of(data) == name
     assert name in ACCEPTED
+
+
+def test_files_of_every_accepted_format_are_found_by_their_names() -> None:
+    """pe-embed takes the pictures of a folder by their names, and so does the page where a browser knows no type."""
+    known = Image.registered_extensions() | {".heic": "HEIC", ".heif": "HEIC", ".dib": "BMP"}
+    assert {known[suffix] for suffix in IMAGE_SUFFIXES} == {PLUGINS.get(name, name) for name in ACCEPTED}
+    page = (ROOT / "gateway/http/page/static/pictures.js").read_text()
+    (listed,) = re.findall(r"EXTENSIONS =\s+/\\\.\(([a-z0-9|]+)\)\$/i", page)
+    assert {f".{suffix}" for suffix in listed.split("|")} == IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize(

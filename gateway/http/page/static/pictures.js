@@ -1,6 +1,8 @@
 // Files out of whatever a visitor drops, pastes or picks, and small copies of them.
 
-const EXTENSIONS = /\.(avif|bmp|gif|heic|jfif|jpe?g|jp2|png|tiff?|webp)$/i;
+// The same as pe-embed's. A test compares the two with the formats that the server reads.
+const EXTENSIONS =
+  /\.(avif|bmp|dib|gif|heic|heif|j2k|jfif|jp2|jpe|jpeg|jpf|jpg|jpx|pbm|pgm|png|pnm|ppm|tif|tiff|webp)$/i;
 const THUMBNAIL = 320; // pixels of the longer side: sharp on dense screens, and large enough to look at
 
 /** Whether a file of a folder is worth sending: by its type, or its name where the system knows no type. */

@@ -226,9 +226,10 @@ def test_a_column_gets_a_type_for_all_of_its_values(
     assert column.to_pylist() == expected
 
 
-def test_a_column_of_a_reserved_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="may not be called 'error'"):
-        opened(tmp_path / "rows.parquet").write([row("a", 1, error="x")])
+@pytest.mark.parametrize(("name", "column"), [("rows.parquet", "error"), ("rows.npy", "error"), ("rows.npy", "row")])
+def test_a_column_of_a_reserved_name(tmp_path: Path, name: str, column: str) -> None:
+    with pytest.raises(UsageError, match=f"may not be called '{column}'"):
+        opened(tmp_path / name).write([row("a", 1, **{column: "x"})])
 
 
 @NAMES
