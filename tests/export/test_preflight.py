@@ -182,15 +182,15 @@ def test_the_file_alone_runs_with_nothing_but_python(tmp_path: Path) -> None:
 
 
 def test_the_file_alone_says_that_there_is_no_repository(tmp_path: Path) -> None:
-    for folder in ("26.10-1", "26.11-1"):
+    for folder in ("25.01-1", "25.02-1"):
         (tmp_path / folder).mkdir()
-    result = run_alone(tmp_path, str(tmp_path / "26.11-2"))
+    result = run_alone(tmp_path, str(tmp_path / "25.02-2"))
     assert (result.returncode, result.stdout) == (2, "")
-    said = f"preflight: there is no model repository {tmp_path}/26.11-2, only 26.10-1, 26.11-1. Export the models"
+    said = f"preflight: there is no model repository {tmp_path}/25.02-2, only 25.01-1, 25.02-1. Export the models"
     assert result.stderr.startswith(said)
     assert result.stderr.count("\n") == 1
-    assert run_alone(tmp_path, str(tmp_path / "absent/26.11-2")).stderr.startswith(
-        f"preflight: there is no model repository {tmp_path}/absent/26.11-2. Export the models"
+    assert run_alone(tmp_path, str(tmp_path / "absent/25.02-2")).stderr.startswith(
+        f"preflight: there is no model repository {tmp_path}/absent/25.02-2. Export the models"
     )
     result = run_alone(tmp_path, str(tmp_path / "preflight.py"))
     assert result.stderr == f"preflight: cannot read the model repository {tmp_path}/preflight.py: Not a directory\n"
