@@ -391,6 +391,22 @@ def test_a_proxy_may_be_reached_by_the_export_alone(tmp_path: Path) -> None:
     assert policy["policyTypes"] == ["Egress"]
 
 
+@pytest.mark.parametrize("name", ["overlays/one-gpu", *COLORS, "kserve"])
+def test_keys_come_as_a_file_which_the_gateway_reads_again(name: str, tmp_path: Path) -> None:
+    """A variable would need new pods, which is a pause with one GPU. Without the Secret, no pod starts."""
+    (spec,) = (
+        manifest["spec"]
+        for manifest in with_component(name, "api-keys", tmp_path)
+        if manifest["kind"] in ("Deployment", "InferenceService")
+    )
+    pod = spec["predictor"] if "predictor" in spec else spec["template"]["spec"]
+    (gateway,) = pod["containers"]
+    assert {"name": "api-keys", "secret": {"secretName": "perception-encoder-api-keys"}} in pod["volumes"]
+    (mount,) = (mount for mount in gateway["volumeMounts"] if mount["name"] == "api-keys")
+    assert "subPath" not in mount, "the kubelet does not renew a file of a subPath"
+    assert named(gateway)["PE_API_KEYS_FILE"] == f"{mount['mountPath']}/api-keys"
+
+
 @pytest.mark.parametrize("name", EXPORTING)
 def test_the_export_takes_a_token_from_a_secret_that_may_be_missing(name: str) -> None:
     (secret,) = (source["secretRef"] for source in containers(name)["export"]["envFrom"] if "secretRef" in source)
@@ -449,6 +465,7 @@ def test_the_job_always_ends(name: str) -> None:
         (["SuccessCriteriaMet Complete"], 0, "completed"),
         (["FailureTarget", "FailureTarget Failed"], 1, "Killed"),
         ([None], 2, "no such host"),
+        (["", "Complete"], 0, "job/perception-encoder-export waits: 0/3 nodes are available"),
     ],
 )
 def test_the_wait_for_the_export_ends_as_the_job_does(
@@ -468,6 +485,7 @@ case "$3 $4" in
     file=answer$(($(wc -l < calls) - 1))
     grep -q '^exit' $file && echo 'no such host' >&2
     . ./$file ;;
+'get pods') [ "$6" = job-name=perception-encoder-export ] && echo '0/3 nodes are available' ;;
 'logs job/perception-encoder-export') echo Killed ;;
 *) exit 64 ;;
 esac
