@@ -134,7 +134,8 @@ def misfits(repository: Path, machine: Machine) -> Iterator[str]:
     """Yield one line for each plan that Triton cannot load on `machine`: the model, the reasons and the remedy."""
     for model in plans(repository):
         if reason := misfit(model, machine):
-            yield f"{model.name}: {reason}. Rebuild the plan on the serving machine: {_command(model)}"
+            remedy = "Rebuild" if machine.gpus else "Make the GPU usable, or rebuild"
+            yield f"{model.name}: {reason}. {remedy} the plan on the serving machine: {_command(model)}"
 
 
 def caution(model: Path, machine: Machine) -> str:
@@ -197,7 +198,8 @@ def report(repository: Path) -> int:
         print(f"preflight: there is no model repository {repository}{beside}. {_OTHER_REPOSITORY}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"preflight: cannot read the model repository {repository}: {error.strerror}", file=sys.stderr)
+        where = error.filename or repository
+        print(f"preflight: user {os.getuid()} cannot read {where}: {error.strerror}", file=sys.stderr)
         return 2
     for line in (*lines, *(f"warning: {warning}" for warning in warnings)):
         print(f"preflight: {line}", file=sys.stderr)

@@ -123,7 +123,7 @@ def test_no_container_gets_more_of_the_settings_than_it_needs() -> None:
 
 
 def test_a_proxy_of_dockers_client_does_not_come_between_the_services() -> None:
-    """Busybox's wget, which checks Prometheus's health, knows no NO_PROXY. Grafana's NO_PROXY would need Prometheus."""
+    """Busybox's wget, which checks Prometheus's health, ignores NO_PROXY. Grafana would ask the proxy instead."""
     services = compose_file.load(compose_file.defaults())["services"]
     for name in ("prometheus", "grafana"):
         environment = services[name]["environment"]

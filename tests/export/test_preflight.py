@@ -68,7 +68,8 @@ def test_one_that_does_not_fit_is_told_with_the_remedy(
     [line] = preflight.misfits(tmp_path, machine)
     assert line.startswith("a-vision: ")
     assert reason in line
-    assert line.endswith(f"Rebuild the plan on the serving machine: {COMMAND}")
+    remedy = "Rebuild" if machine.gpus else "Make the GPU usable, or rebuild"
+    assert line.endswith(f". {remedy} the plan on the serving machine: {COMMAND}")
 
 
 def test_without_a_build_number_the_three_others_decide(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_the_file_alone_says_that_there_is_no_repository(tmp_path: Path) -> None
         f"preflight: there is no model repository {tmp_path}/absent/25.02-2. Export the models"
     )
     result = run_alone(tmp_path, str(tmp_path / "preflight.py"))
-    assert result.stderr == f"preflight: cannot read the model repository {tmp_path}/preflight.py: Not a directory\n"
+    assert result.stderr == f"preflight: user {os.getuid()} cannot read {tmp_path}/preflight.py: Not a directory\n"
     assert result.returncode == 2
     assert run_alone(tmp_path).returncode == 2
 
