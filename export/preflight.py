@@ -250,7 +250,8 @@ def _reasons(tensorrt: str, capability: str, machine: Machine) -> Iterator[str]:
         why = f" that a process can use: {machine.why_no_gpu}" if machine.why_no_gpu else ""
         yield f"the plan needs a GPU of compute capability {capability}, and this machine has no GPU{why}"
     elif any(other != capability for other in here):
-        yield f"the plan needs compute capability {capability}, and this machine has {', '.join(here)}"
+        mixed = f", so give Triton only GPUs of {capability}" if capability in here else ""
+        yield f"the plan needs compute capability {capability}, and this machine has {', '.join(here)}{mixed}"
 
 
 def _same_version(one: str, other: str) -> bool:

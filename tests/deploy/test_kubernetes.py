@@ -194,7 +194,9 @@ def test_the_network_is_closed_but_for_what_is_needed(name: str) -> None:
     assert public == {"ports": [{"port": 9001}]}
     assert metrics["ports"] == [{"port": 8002}]
     assert metrics["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
-    outside = policy["egress"][-1]
+    dns, outside = policy["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in dns["to"], "https://kubernetes.io, NodeLocal DNSCache"
     assert outside["ports"] == [{"port": 443}]
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(outside["to"][0]["ipBlock"]["except"])
 

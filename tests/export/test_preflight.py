@@ -50,11 +50,11 @@ def test_a_plan_of_this_machine_fits(tmp_path: Path) -> None:
     [
         ("tensorrt 10.13.3.9 sm90 batch 32", HOPPER, "needs TensorRT 10.13.3.9, and this machine has 11.1.0.106"),
         ("tensorrt 11.1.0.107 sm90 batch 32", HOPPER, "needs TensorRT 11.1.0.107, and this machine has 11.1.0.106"),
-        ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "the plan needs compute capability 89, and this machine has 90"),
+        ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "the plan needs compute capability 89, and this machine has 90."),
         (FITS, Machine("11.1.0", ()), "and this machine has no GPU."),
         (FITS, Machine("11.1.0", (), "the driver's words"), "has no GPU that a process can use: the driver's words."),
         (FITS, Machine("", (H100,)), "and this machine has no TensorRT"),
-        (FITS, Machine("11.1.0", (H100, L40S)), "and this machine has 90, 89"),
+        (FITS, Machine("11.1.0", (H100, L40S)), "and this machine has 90, 89, so give Triton only GPUs of 90."),
         ("", HOPPER, "parity.json of version 1 does not name the plan's TensorRT and GPU"),
         ("tensorrt  sm90 batch 32", HOPPER, "does not name the plan's TensorRT and GPU"),
         ("tensorrt unknown sm90 batch 32", HOPPER, "does not name the plan's TensorRT and GPU"),
