@@ -26,7 +26,7 @@ VERSIONS = ("1.36", "1.37")
 SERVING = ("overlays/one-gpu", "overlays/several-gpus", "overlays/cpu")
 EXPORTING = ("export/gpu", "export/cpu")
 COLORS = ("blue-green/blue", "blue-green/green")
-TOPS = (*SERVING, *EXPORTING, *COLORS, "blue-green/front", "kserve", "storage")
+TOPS = (*SERVING, *EXPORTING, *COLORS, "blue-green/front", "kserve", "storage", "volume")
 # Of other projects, whose schemas no package that the tests can have carries: README.md lists them as not validated.
 CUSTOM = {"monitoring.coreos.com/v1", "serving.kserve.io/v1beta1"}
 GATEWAY_API = "gateway.networking.k8s.io/v1"  # gateway_api/ has its schemas
@@ -53,6 +53,8 @@ def pods(name: str) -> Iterator[Manifest]:
             yield manifest["spec"]["template"]["spec"]
         elif manifest["kind"] == "InferenceService":
             yield manifest["spec"]["predictor"]
+        elif manifest["kind"] == "Pod":
+            yield manifest["spec"]
 
 
 def containers(name: str) -> dict[str, Manifest]:
@@ -137,7 +139,7 @@ def test_every_reference_is_to_something_rendered(name: str) -> None:
         assert ("PersistentVolumeClaim", claim) in there
 
 
-@everything
+@pytest.mark.parametrize("name", [*SERVING, *EXPORTING, *COLORS, "kserve", "volume"])
 def test_pods_are_as_restricted_as_the_namespace_demands(name: str) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/, Restricted; and read-only roots."""
     assert of_kind("storage", "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -276,7 +278,7 @@ def test_triton_starts_as_everywhere(name: str) -> None:
     assert len(start["sources"]) == 2
 
 
-@everything
+@pytest.mark.parametrize("name", [*SERVING, *EXPORTING, *COLORS, "kserve", "volume"])
 def test_images_are_pinned(name: str) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     release = (ROOT / "deploy/triton-release.txt").read_text().strip()
@@ -391,6 +393,18 @@ def test_a_proxy_may_be_reached_by_the_export_alone(tmp_path: Path) -> None:
     assert policy["podSelector"] == of_kind("export/gpu", "NetworkPolicy")["spec"]["podSelector"]
     assert policy["egress"] == [{"ports": [{"port": 3128}]}]
     assert policy["policyTypes"] == ["Egress"]
+
+
+def test_the_volumes_pod_has_the_exports_user_and_its_folders() -> None:
+    """So it can delete what the export wrote, and the export finds what was copied."""
+    (pod,), (export,) = pods("volume"), pods("export/gpu")
+    assert pod["securityContext"] == export["securityContext"]
+    assert pod["volumes"] == [volume for volume in export["volumes"] if volume["name"] == "models"]
+    assert mounts(containers("volume")["volume"]) == {"/volume": {}}
+    folders = {mount.get("subPath") for mount in mounts(containers("export/gpu")["export"]).values()}
+    page = (ROOT / "deploy/README.md").read_text()
+    for folder in folders - {None}:
+        assert f"/volume/{folder}/" in page
 
 
 @pytest.mark.parametrize("name", ["overlays/one-gpu", *COLORS, "kserve"])
