@@ -25,8 +25,8 @@ _MENTION: Final = re.compile(
 )
 # The ways in which files name the version: the tag of the gateway's or the exporter's image, and the chart's version.
 _VERSION: Final = re.compile(
-    r"(perception-encoder-gateway:|perception-encoder-export:\d\d\.\d\d-|newTag: (?:\d\d\.\d\d-)?"
-    r"|/perception-encoder --version )(\d+\.\d+\.\d+\w*)"
+    r"(perception-encoder-gateway:|perception-encoder-export:(?:\$\{TRITON_RELEASE:-)?\d\d\.\d\d\}?-"
+    r"|newTag: (?:\d\d\.\d\d-)?|/perception-encoder --version )(\d+\.\d+\.\d+\w*)"
 )
 
 

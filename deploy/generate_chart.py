@@ -124,6 +124,13 @@ def _edit_deployment(document: Document) -> None:
     _put_container(document, gateway, "gateway", ".Chart.AppVersion", "0")
     document.put(f"{gateway}/env/1/value", "{{ .Values.gateway.workers | quote }}")
     document.put(f"{gateway}/env/2/value", "{{ .Values.gateway.decodeWorkers | quote }}")
+    # What the component `api-keys` adds.
+    keys, folder = ".Values.gateway.apiKeysSecret", "/run/secrets/api-keys"
+    variable = f"- {{name: PE_API_KEYS_FILE, value: {folder}/api-keys}}"
+    document.insert(f"{gateway}/env/0", *_optional(keys, variable))
+    mount = f"- {{name: api-keys, mountPath: {folder}, readOnly: true}}"
+    document.insert(f"{gateway}/volumeMounts/0", *_optional(keys, mount))
+    document.insert(f"{_POD}/volumes/0", *_optional(keys, "- {name: api-keys, secret: {secretName: {{ . }}}}"))
 
 
 def _edit_service(document: Document) -> None:
@@ -171,6 +178,24 @@ def _edit_export_job(document: Document) -> None:
     document.when(f"{export}/args/1", 'not (hasPrefix "PE-Demo-" .Values.models.variant)')
 
 
+def _edit_ingress(document: Document) -> None:
+    document.put_below("/metadata/labels", _include("labels", '. "server"', 4))
+    document.when("/metadata/annotations", ".Values.ingress.annotations")
+    document.put_below("/metadata/annotations", "{{- toYaml .Values.ingress.annotations | nindent 4 }}")
+    document.when("/spec/ingressClassName", ".Values.ingress.className")
+    document.put("/spec/ingressClassName", "{{ .Values.ingress.className }}")
+    document.when("/spec/tls", ".Values.ingress.tlsSecret")
+    document.put("/spec/tls/0/hosts", "[{{ .Values.ingress.host | quote }}]")
+    document.put("/spec/tls/0/secretName", "{{ .Values.ingress.tlsSecret }}")
+    document.put("/spec/rules/0/host", "{{ .Values.ingress.host | quote }}")
+    paths = "/spec/rules/0/http/paths"
+    document.put(f"{paths}/0/backend/service/name", _NAME)  # The other paths have the same backend, by an alias.
+    for path in document.paths():
+        if re.fullmatch(rf"{paths}/\d+/path", path):
+            # The gateway accepts requests with the prefix and without it, so the controller need not remove it.
+            document.put(path, f'{{{{ .Values.ingress.path | trimSuffix "/" }}}}{document.scalar(path)}')
+
+
 def _edit_proxy(document: Document) -> None:
     document.put("/spec/egress/0/ports/0/port", "{{ .Values.networkPolicy.proxyPort }}")
 
@@ -186,6 +211,11 @@ _TEMPLATES: Final[dict[str, tuple[str, str, Callable[[Document], None]]]] = {
     "network.yaml": ("base/network.yaml", "and .Values.server.enabled .Values.networkPolicy.enabled", _edit_network),
     # Another release's pods may be behind the Service, in a change of weights.
     "service.yaml": ("base/service.yaml", "or .Values.server.enabled .Values.service.release", _edit_service),
+    "ingress.yaml": (
+        "components/ingress/ingress.yaml",
+        "and .Values.ingress.enabled (or .Values.server.enabled .Values.service.release)",
+        _edit_ingress,
+    ),
     "autoscaler.yaml": (
         "components/autoscaling/autoscaler.yaml",
         "and .Values.server.enabled .Values.autoscaling.enabled",

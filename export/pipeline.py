@@ -133,6 +133,11 @@ def _is_current(
         return False
     if changed := inputs.differences(certificate.inputs):
         progress.say(f"{model}/{version}  exporting again, changed: {', '.join(changed)}")
+        if inputs.space != certificate.inputs.space:
+            progress.say(
+                f"{model}  warning: a Triton of this folder serves the new embeddings when it starts again. They "
+                "cannot be compared with those from before. Export changed weights to another folder (--repository)"
+            )
         return False
     if damaged := certificate.damaged_files(directory):
         progress.say(f"{model}/{version}  exporting again, damaged: {', '.join(damaged)}")

@@ -8,7 +8,8 @@ standard error, with the command that rebuilds the plan. A plan of another devic
 a warning: Triton loads it, but the builder chose its kernels for the other device.
 
 Exit status: 0 if Triton can load every plan or there is no plan, 1 if it cannot load one, 2 if the repository cannot be
-read. This file needs only Python 3.10 and the standard library, because a serving image has nothing else.
+read or has no model. This file needs only Python 3.10 and the standard library, because a serving image has nothing
+else.
 """
 
 import argparse
@@ -37,6 +38,9 @@ _LIBRARY: Final = re.compile(r"libnvinfer\.so\.(\d+\.\d+\.\d+)")
 _SERVED_AS_PLAN: Final = re.compile(r"""^\s*(backend|platform)\s*:\s*["']tensorrt(_plan)?["']""", re.MULTILINE)
 # What `export.engines.tensorrt.TensorRtEngine.target` writes.
 _TARGET: Final = re.compile(r"tensorrt (\d+(?:\.\d+)+) sm(\d+)(?: batch \d+)?(?: on (.+))?")
+_OTHER_REPOSITORY: Final = (
+    "Export the models to it first, or name the folder that has them (in deploy/: PE_MODELS, TRITON_RELEASE)"
+)
 # cuda.h: CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR and _MINOR.
 _MULTIPROCESSORS: Final = 16
 _MAJOR: Final = 75
@@ -68,6 +72,8 @@ class Machine:
     """Version of the TensorRT library; empty if there is none."""
     gpus: tuple[Gpu, ...]
     """The GPUs that a process may use, in the driver's order."""
+    why_no_gpu: str = ""
+    """What keeps a process from using a GPU, if `gpus` is empty and it is known."""
 
     def __str__(self) -> str:
         gpus = "; ".join(f"{gpu}, compute capability {gpu.compute_capability}" for gpu in self.gpus)
@@ -80,12 +86,13 @@ NEITHER: Final = Machine("", ())
 
 def this_machine() -> Machine:
     """Find the library that Triton would load, and the GPUs that the driver would give to Triton."""
-    return Machine(_tensorrt_version(_library_directories()), gpus())
+    driver = _driver()
+    return Machine(_tensorrt_version(_library_directories()), *_gpus(driver))
 
 
 def gpus() -> tuple[Gpu, ...]:
     """Ask the CUDA driver for the GPUs that this process may use; empty if there is none, or no driver."""
-    return _gpus(_driver())
+    return _gpus(_driver())[0]
 
 
 def driver_cuda_version() -> str:
@@ -127,7 +134,8 @@ def misfits(repository: Path, machine: Machine) -> Iterator[str]:
     """Yield one line for each plan that Triton cannot load on `machine`: the model, the reasons and the remedy."""
     for model in plans(repository):
         if reason := misfit(model, machine):
-            yield f"{model.name}: {reason}. Rebuild the plan on the serving machine: {_command(model)}"
+            remedy = "Rebuild" if machine.gpus else "Make the GPU usable, or rebuild"
+            yield f"{model.name}: {reason}. {remedy} the plan on the serving machine: {_command(model)}"
 
 
 def caution(model: Path, machine: Machine) -> str:
@@ -178,17 +186,33 @@ def report(repository: Path) -> int:
     """Check the plans of a repository on this machine and print the result. Return the exit status."""
     machine = this_machine()
     try:
+        if not any((path / "config.pbtxt").is_file() for path in repository.iterdir()):
+            print(f"preflight: {repository} has no model. {_OTHER_REPOSITORY}", file=sys.stderr)
+            return 2
         found = len(list(plans(repository)))
         lines = list(misfits(repository, machine))
         warnings = list(cautions(repository, machine))
+    except FileNotFoundError:
+        others = ", ".join(_folders_beside(repository))
+        beside = f", only {others}" if others else ""
+        print(f"preflight: there is no model repository {repository}{beside}. {_OTHER_REPOSITORY}", file=sys.stderr)
+        return 2
     except OSError as error:
-        print(f"preflight: cannot read the model repository {repository}: {error.strerror}", file=sys.stderr)
+        where = error.filename or repository
+        print(f"preflight: user {os.getuid()} cannot read {where}: {error.strerror}", file=sys.stderr)
         return 2
     for line in (*lines, *(f"warning: {warning}" for warning in warnings)):
         print(f"preflight: {line}", file=sys.stderr)
     if not lines and found:
         print(f"preflight: {found} TensorRT {'plan matches' if found == 1 else 'plans match'} this machine: {machine}")
     return 1 if lines else 0
+
+
+def _folders_beside(repository: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in repository.parent.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def _certified_plan(model: Path) -> Path | None:
@@ -223,9 +247,11 @@ def _reasons(tensorrt: str, capability: str, machine: Machine) -> Iterator[str]:
         yield f"the plan needs TensorRT {tensorrt}, and this machine has {machine.tensorrt}"
     here = [gpu.compute_capability for gpu in machine.gpus]
     if not here:
-        yield f"the plan needs a GPU of compute capability {capability}, and this machine has no GPU"
+        why = f" that a process can use: {machine.why_no_gpu}" if machine.why_no_gpu else ""
+        yield f"the plan needs a GPU of compute capability {capability}, and this machine has no GPU{why}"
     elif any(other != capability for other in here):
-        yield f"the plan needs compute capability {capability}, and this machine has {', '.join(here)}"
+        mixed = f", so give Triton only GPUs of {capability}" if capability in here else ""
+        yield f"the plan needs compute capability {capability}, and this machine has {', '.join(here)}{mixed}"
 
 
 def _same_version(one: str, other: str) -> bool:
@@ -301,28 +327,34 @@ def _cuda_version(driver: Any) -> str:
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
-def _gpus(driver: Any) -> tuple[Gpu, ...]:
-    """Ask the driver for each GPU; empty if there is no GPU or an error.
+def _gpus(driver: Any) -> tuple[tuple[Gpu, ...], str]:
+    """Ask the driver for each GPU.
 
     nvidia-smi is not used: not every container has it, and it ignores CUDA_VISIBLE_DEVICES.
+
+    Returns:
+        The GPUs, and the reason if there is none.
     """
+    if driver is None:
+        return (), "there is no libcuda.so.1, so there is no NVIDIA driver, or this container was started without a GPU"
     count = ctypes.c_int()
-    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return ()
+    if status := driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        version = _cuda_version(driver)
+        supports = f", which supports CUDA {version}," if version else ""
+        return (), f"NVIDIA's driver{supports} reports {_error_name(driver, status)}"
     found = []
     for ordinal in range(count.value):
         device, name, memory = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES), ctypes.c_size_t()
         numbers = {attribute: ctypes.c_int() for attribute in (_MAJOR, _MINOR, _MULTIPROCESSORS)}
-        if (
+        status = (
             driver.cuDeviceGet(ctypes.byref(device), ordinal)
             or driver.cuDeviceGetName(name, _NAME_BYTES, device)
             or driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-            or any(
-                driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-                for attribute, value in numbers.items()
-            )
-        ):
-            return ()
+        )
+        for attribute, value in numbers.items():
+            status = status or driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        if status:
+            return (), f"NVIDIA's driver reports {_error_name(driver, status)} for GPU {ordinal}"
         found.append(
             Gpu(
                 name=" ".join(name.value.decode("utf-8", errors="replace").split()) or "unnamed GPU",
@@ -331,7 +363,14 @@ def _gpus(driver: Any) -> tuple[Gpu, ...]:
                 memory_bytes=memory.value,
             )
         )
-    return tuple(found)
+    return tuple(found), "" if found else "NVIDIA's driver lists none"
+
+
+def _error_name(driver: Any, status: int) -> str:
+    """Return the driver's name of an error, such as "error 100 (CUDA_ERROR_NO_DEVICE)"."""
+    name = ctypes.c_char_p()
+    known = driver.cuGetErrorName(status, ctypes.byref(name)) == 0 and name.value
+    return f"error {status} ({name.value.decode()})" if known and name.value else f"error {status}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from export.engines import tensorrt_build
 from export.engines.tensorrt_compiler import Advance, ShapeRange
 from export.engines.tensorrt_library import load_library
 from export.errors import ParityError
+from export.files import readable_size
 from export.parity import Array, Embed
 
 
@@ -45,27 +46,41 @@ def plan_on_gpu(path: Path) -> Iterator[Embed]:
     trt = load_library()
     runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
-    if engine is None:
-        raise ParityError(f"TensorRT cannot load {path.name}: it was built for another version or GPU")
-    context = engine.create_execution_context()
+    context = engine.create_execution_context() if engine is not None else None
+    if context is None:
+        raise ParityError(f"TensorRT cannot load {path.name}, and its reason is above. {_free_memory()}")
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     input_name, output_name = sorted(names, key=lambda name: engine.get_tensor_mode(name) != trt.TensorIOMode.INPUT)
     embed_dim = engine.get_tensor_shape(output_name)[-1]
 
     def embed(batch: Array) -> Array:
-        inputs = torch.from_numpy(batch).cuda()
-        outputs = torch.empty((len(batch), embed_dim), dtype=torch.float32, device="cuda")
+        try:
+            inputs = torch.from_numpy(batch).cuda()
+            outputs = torch.empty((len(batch), embed_dim), dtype=torch.float32, device="cuda")
+        except torch.OutOfMemoryError as error:
+            raise ParityError(f"there is too little GPU memory to run {path.name}. {_free_memory()}") from error
         context.set_input_shape(input_name, tuple(inputs.shape))
         context.set_tensor_address(input_name, inputs.data_ptr())
         context.set_tensor_address(output_name, outputs.data_ptr())
         stream = torch.cuda.current_stream()
         if not context.execute_async_v3(stream.cuda_stream):
-            raise ParityError(f"TensorRT could not run {path.name}")
+            raise ParityError(f"TensorRT could not run {path.name}, and its reason is above. {_free_memory()}")
         stream.synchronize()
         embeddings: Array = outputs.cpu().numpy()
         return embeddings
 
     yield embed
+
+
+def _free_memory() -> str:
+    """Say how much of the GPU's memory is free, because other programs may have it."""
+    import torch
+
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError as error:
+        return f"The GPU's free memory is unknown: {str(error).splitlines()[0]}"
+    return f"{readable_size(free)} of the GPU's {readable_size(total)} are free: nvidia-smi shows who has the rest"
 
 
 def _cache_directory() -> Path:

@@ -1,14 +1,16 @@
 """Download published weights from the Hugging Face hub, or from a mirror with the same protocol.
 
 `huggingface_hub` does the download, with its cache and its settings (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`,
-`HF_HUB_OFFLINE`). A cached file needs no network. The certificate records the commit of the file, and the next export
-of the variant into the same repository uses that commit by default.
+`HF_HUB_OFFLINE`) and those of its HTTP library (`HTTPS_PROXY`, `SSL_CERT_FILE`). A cached file needs no network. The
+certificate records the commit of the file, and the next export of the variant into the same repository uses that commit
+by default.
 
 `hf_hub_download` deletes what an interrupted process has downloaded (2.4, `_download_to_tmp_and_move`). So `_download`
 puts the file into the cache first: it keeps a partial file there, and the next process continues it.
 """
 
 import fcntl
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,6 +95,9 @@ def fetch(
     from huggingface_hub import errors, hf_hub_download
 
     where = f"{file.repository}/{file.name} at {revision}"
+    certificates = os.environ.get("SSL_CERT_FILE")
+    if certificates and not os.path.isfile(certificates):
+        raise CheckpointError(f"SSL_CERT_FILE names {certificates}, which is no file")
     try:
         planned = hf_hub_download(file.repository, file.name, revision=revision, dry_run=True)
         if planned.will_download:
@@ -196,4 +201,7 @@ def _what_happened(error: BaseException | None) -> str:
         return f"the hub answers {status}{hint}"
     if error is None or not str(error):
         return "the hub cannot be reached"
-    return f"the hub cannot be reached ({str(error).splitlines()[0]})"
+    hint = ""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        hint = "; SSL_CERT_FILE=FILE names the certificates to trust, for example those of your proxy"
+    return f"the hub cannot be reached ({str(error).splitlines()[0]}{hint})"

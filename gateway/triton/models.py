@@ -45,7 +45,20 @@ def specs(ready_models: Mapping[str, str], configs: Mapping[str, Any]) -> dict[s
             found[variant] = _spec(variant, configs[variant + VISION], configs[variant + TEXT], ready_models)
         except ValueError as error:
             _log.error("Triton's models of %s cannot be served: %s", variant, error)
+        else:
+            _warn_of_different_weights(found[variant])
     return found
+
+
+def _warn_of_different_weights(spec: EncoderSpec) -> None:
+    """Log towers of different checkpoints. They are served, because both files may have a tower in common."""
+    digests = [tower.certificate.get("checkpoint_sha256") for tower in (spec.vision, spec.text)]
+    if all(digests) and len(set(digests)) > 1:
+        _log.warning(
+            "The towers of %s were exported from different checkpoints, as after an export that ended between them. "
+            "If their weights differ, similarities of images and texts mean nothing: export both again",
+            spec.variant,
+        )
 
 
 def _spec(variant: str, vision: Any, text: Any, ready_models: Mapping[str, str]) -> EncoderSpec:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.generate import version
 from gateway.serving import decode_limits
 from gateway.settings import Settings
 from tests.deploy import compose_file
@@ -93,10 +94,12 @@ def gpus(service: dict[str, Any]) -> list[str]:
 def test_the_examples_name_what_is_read_and_its_defaults() -> None:
     compose = compose_file.FILE.read_text()
     gateway = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    exports_environment = yaml.safe_load(compose)["services"]["export"]["environment"]
     for line in (ROOT / "deploy/.env.example").read_text().splitlines():
         if found := re.match(r"(?:# )?([A-Z][A-Z_0-9]+)=(.*)$", line):
             defaults = set(re.findall(rf"\${{{found[1]}:-([^}}]*)}}", compose))
-            assert defaults <= {found[2]} if defaults else found[1] in ("COMPOSE_PROFILES", "HF_TOKEN"), line
+            has_no_default = {"COMPOSE_PROFILES", "PE_EXPORT_CA_FILE", *exports_environment}
+            assert defaults == {found[2]} if defaults - {""} else found[1] in has_no_default | {"PE_TRITON_ARGUMENTS"}
     for line in (ROOT / "deploy/gateway.env.example").read_text().splitlines():
         if found := re.match(r"(?:# )?([A-Z][A-Z_0-9]+)=", line):
             assert found[1] in gateway or found[1].startswith("OTEL_"), line
@@ -117,6 +120,22 @@ def test_no_container_gets_more_of_the_settings_than_it_needs() -> None:
         "NUM_WORKERS": "4",
         "PE_DECODE_WORKERS": "1",
     }
+
+
+def test_a_proxy_of_dockers_client_does_not_come_between_the_services() -> None:
+    """Busybox's wget, which checks Prometheus's health, ignores NO_PROXY. Grafana would ask the proxy instead."""
+    services = compose_file.load(compose_file.defaults())["services"]
+    for name in ("prometheus", "grafana"):
+        environment = services[name]["environment"]
+        assert {environment[proxy] for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")} == {""}
+
+
+def test_an_upgrade_keeps_the_images_of_the_version_before() -> None:
+    """For the way back, which may have to do without a network."""
+    triton = "25.01"
+    services = compose_file.load({**compose_file.defaults(), "TRITON_RELEASE": triton})["services"]
+    assert services["gateway"]["image"] == f"perception-encoder-gateway:{version()}"
+    assert services["export"]["image"] == f"perception-encoder-export:{triton}-{version()}"
 
 
 def test_secrets_are_no_part_of_the_repository() -> None:
@@ -194,6 +213,13 @@ def test_only_the_gateway_is_published(model: dict[str, Any]) -> None:
         if name.startswith("triton"):
             assert list(service["networks"]) == ["inside"]
             assert ports == []
+
+
+def test_ports_that_other_programs_have_can_be_changed() -> None:
+    variables = {"PE_PUBLISH": "9101", "PE_PROMETHEUS_PUBLISH": "127.0.0.1:9190", "PE_GRAFANA_PUBLISH": "3100"}
+    services = compose_file.load({**compose_file.defaults(), **variables})["services"]
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert ports == {"gateway": ["9101:9001"], "prometheus": ["127.0.0.1:9190:9090"], "grafana": ["3100:3000"]}
 
 
 def test_no_service_may_do_more_than_it_must(model: dict[str, Any]) -> None:

@@ -76,6 +76,7 @@ def test_a_new_version_reaches_every_form_of_mention(checkout: Path) -> None:
         for before in (
             "--tag registry.example.com/perception-encoder-gateway:",
             f"--tag registry.example.com/perception-encoder-export:{release}-",
+            f"image: perception-encoder-export:${{TRITON_RELEASE:-{release}}}-",
             "newTag: ",
             f"newTag: {release}-",
         )

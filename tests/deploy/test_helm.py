@@ -15,9 +15,8 @@ import yaml
 
 from export.graph.spec import Precision
 from export.variants import VARIANTS
-from gateway.settings import Settings
 from tests.deploy.helm_library import CHART, VERSIONS, Helm, HelmError
-from tests.deploy.test_kubernetes import CUSTOM, FOLDER, ROOT, Manifest, render, with_component
+from tests.deploy.test_kubernetes import CUSTOM, FOLDER, ROOT, Manifest, environment, render, with_component
 from tests.deploy.test_kubernetes import VERSIONS as KUBERNETES_VERSIONS
 
 pytestmark = pytest.mark.slow
@@ -41,7 +40,11 @@ EVERYTHING: dict[str, Any] = {
     "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
     "networkPolicy": {"proxyPort": 3128},
     "triton": {"arguments": ["--log-verbose=1"], "image": {"pullPolicy": "Always", "tag": "mine"}},
-    "gateway": {"settings": {"PE_MAX_BODY_BYTES": 67108864, "ALLOW_URL_INPUT": False}, "existingSecret": "keys"},
+    "gateway": {
+        "settings": {"PE_MAX_BODY_BYTES": 67108864, "ALLOW_URL_INPUT": False},
+        "existingSecret": "more",
+        "apiKeysSecret": "keys",
+    },
     "service": {"type": "LoadBalancer", "annotations": {"example.com/internal": "true"}, "port": 80},
     "volume": {"storageClass": "shared", "accessModes": ["ReadWriteMany"], "size": "100Gi"},
     "ingress": {"enabled": True, "host": "embed.example.com", "tlsSecret": "tls", "className": "nginx"},
@@ -127,22 +130,33 @@ def test_the_chart_makes_the_same_objects_as_kustomize(helm: Helm, name: str) ->
         assert manifest == other, key
 
 
-@pytest.mark.parametrize("component", ["placement", "proxy"])
+@pytest.mark.parametrize("component", ["placement", "proxy", "api-keys"])
 def test_components_are_values(helm: Helm, component: str, tmp_path: Path) -> None:
     values: dict[str, Any] = {
         "placement": {"placement": {"gpuProduct": "NVIDIA-H100-80GB-HBM3", "zone": "zone-a"}},
         "proxy": {"networkPolicy": {"proxyPort": 3128}},
+        "api-keys": {"gateway": {"apiKeysSecret": "perception-encoder-api-keys"}},
     }
     made = from_helm(helm.template(EXPORT | values[component]))
     compared = 0
-    for wanted in with_component("export/gpu", component, tmp_path):
-        if wanted["kind"] != "ConfigMap":
+    top = "overlays/one-gpu" if component == "api-keys" else "export/gpu"
+    for wanted in with_component(top, component, tmp_path):
+        if wanted["kind"] not in ("ConfigMap", "Service"):
             compared += 1
             key = wanted["kind"], wanted["metadata"]["name"]
-            del wanted["metadata"]["namespace"]
-            text = re.sub(r"(perception-encoder-models)-[a-z0-9]{10}\b", r"\1", yaml.safe_dump(wanted["spec"]))
-            assert made[key]["spec"] == yaml.safe_load(text), key
-    assert compared == (3 if component == "proxy" else 2)
+            names = r"(perception-encoder-models|triton-start|triton-preflight)-[a-z0-9]{10}\b"
+            text = re.sub(names, r"\1", yaml.safe_dump(wanted["spec"]))
+            assert in_order(made[key]["spec"]) == in_order(yaml.safe_load(text)), key
+    assert compared == (2 if component == "placement" else 3)
+
+
+def in_order(node: Any) -> Any:
+    """Lists of objects with names in the order of these names, which means nothing to Kubernetes in these lists."""
+    if isinstance(node, dict):
+        return {key: in_order(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return sorted(map(in_order, node), key=lambda item: str(item.get("name", "")) if isinstance(item, dict) else "")
+    return node
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
@@ -184,7 +198,8 @@ def test_every_value_reaches_the_objects(helm: Helm) -> None:
     assert triton["image"] == "nvcr.io/nvidia/tritonserver:mine"
     assert triton["imagePullPolicy"] == "Always"
     assert triton["args"][-1] == "--log-verbose=1"
-    assert {"secretRef": {"name": "keys", "optional": False}} in gateway["envFrom"]
+    assert {"secretRef": {"name": "more", "optional": False}} in gateway["envFrom"]
+    assert {"name": "api-keys", "secret": {"secretName": "keys"}} in pod["volumes"]
     assert of_kind(manifests, "ConfigMap", "perception-encoder-gateway")["data"] == {
         "PE_MAX_BODY_BYTES": "67108864",
         "ALLOW_URL_INPUT": "false",
@@ -218,19 +233,31 @@ def test_the_ingress_leads_to_the_service_by_tls(helm: Helm) -> None:
     assert ingress["spec"]["ingressClassName"] == "nginx"
     assert ingress["spec"]["tls"] == [{"hosts": ["embed.example.com"], "secretName": "tls"}]
     (rule,) = ingress["spec"]["rules"]
-    (path,) = rule["http"]["paths"]
-    assert (rule["host"], path["path"]) == ("embed.example.com", "/")
+    assert rule["host"] == "embed.example.com"
     service = of_kind(manifests, "Service")
-    assert path["backend"]["service"]["name"] == service["metadata"]["name"]
-    assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    for path in rule["http"]["paths"]:
+        assert path["backend"]["service"]["name"] == service["metadata"]["name"]
+        assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
     assert "Ingress" not in kinds(helm.template(EVERYTHING | {"server": {"enabled": False}}))
 
 
-def test_the_ingress_has_the_gateways_limits() -> None:
-    annotations = yaml.safe_load((CHART / "values.yaml").read_text())["ingress"]["annotations"]
-    limits = {key.rpartition("/")[2]: value for key, value in annotations.items()}
-    assert int(limits["proxy-body-size"].removesuffix("m")) << 20 == Settings.model_fields["max_body_bytes"].default
-    assert int(limits["proxy-read-timeout"]) > float(Settings.model_fields["deadline_seconds"].default)
+def test_the_ingress_can_publish_the_server_below_a_path(helm: Helm) -> None:
+    def paths(path: str) -> list[str]:
+        ingress = of_kind(helm.template({"ingress": EVERYTHING["ingress"] | {"path": path}}), "Ingress")
+        return [one["path"] for one in ingress["spec"]["rules"][0]["http"]["paths"]]
+
+    assert [f"/vision{path}" for path in paths("/")] == paths("/vision") == paths("/vision/")
+    assert {"/perception_encoder", "/"} <= set(paths("/"))
+    assert not any("metrics" in path for path in paths("/"))
+
+
+def test_the_ingress_is_that_of_the_component(helm: Helm, tmp_path: Path) -> None:
+    values = environment("ingress/ingress.env")
+    ingress = {"host": values["HOST"], "className": values["CLASS"], "tlsSecret": values["CERTIFICATE"]}
+    made = of_kind(helm.template({"ingress": {"enabled": True, **ingress}}), "Ingress")
+    wanted = of_kind(with_component("overlays/one-gpu", "ingress", tmp_path), "Ingress")
+    assert made["spec"] == wanted["spec"]
+    assert made["metadata"]["annotations"] == wanted["metadata"]["annotations"]
 
 
 def test_gpus_are_asked_for_as_the_values_say(helm: Helm) -> None:
@@ -323,7 +350,8 @@ def test_the_service_is_turned_to_another_release_by_one_change(helm: Helm) -> N
         ({"service": {"type": "Ingress"}}, "at '/service/type': value must be one of"),
         ({"ingress": {"enabled": True}}, "ingress.host: ingress.enabled needs the host's name"),
         ({"autoscaling": {"minReplicas": 5}}, "autoscaling.minReplicas: it is more than"),
-        ({"gateway": {"settings": {"PE_API_KEYS": "a"}}}, "put it into a Secret"),
+        ({"gateway": {"settings": {"PE_API_KEYS": "a"}}}, "put the keys into a Secret"),
+        ({"gateway": {"settings": {"PE_API_KEYS_FILE": "/a"}}}, "name a Secret in gateway.apiKeysSecret"),
         ({"gateway": {"settings": {"NUM_WORKERS": 2}}}, "set gateway.workers"),
         ({"gateway": {"settings": {"max-body": 2}}}, "invalid propertyName 'max-body'"),
     ],
@@ -362,7 +390,7 @@ def test_settings_that_the_chart_sets_are_all_refused() -> None:
     environment = yaml.safe_load((FOLDER / "base/deployment.yaml").read_text())["spec"]["template"]["spec"]
     fixed = {variable["name"] for variable in environment["containers"][0]["env"]}
     refused = set(re.findall(r'"([A-Z_]+)" "', (CHART / "templates/checks.yaml").read_text()))
-    assert refused == fixed | {"PE_API_KEYS"}
+    assert refused == fixed | {"PE_API_KEYS", "PE_API_KEYS_FILE"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

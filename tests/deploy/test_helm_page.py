@@ -97,11 +97,12 @@ def test_the_servers_serve_what_the_export_wrote(helm: Helm) -> None:
 def test_secrets_that_values_name_are_made() -> None:
     made = {words[words.index("generic") + 1] for words in COMMANDS if "generic" in words}
     named = {
-        value["existingSecret"]
+        value[key]
         for kind, text in BLOCKS
         if kind == "yaml"
         for value in yaml.safe_load(text).values()
-        if "existingSecret" in value
+        for key in ("existingSecret", "apiKeysSecret")
+        if key in value
     }
     assert made == named
 

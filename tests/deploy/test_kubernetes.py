@@ -26,7 +26,7 @@ VERSIONS = ("1.36", "1.37")
 SERVING = ("overlays/one-gpu", "overlays/several-gpus", "overlays/cpu")
 EXPORTING = ("export/gpu", "export/cpu")
 COLORS = ("blue-green/blue", "blue-green/green")
-TOPS = (*SERVING, *EXPORTING, *COLORS, "blue-green/front", "kserve", "storage")
+TOPS = (*SERVING, *EXPORTING, *COLORS, "blue-green/front", "kserve", "storage", "volume")
 # Of other projects, whose schemas no package that the tests can have carries: README.md lists them as not validated.
 CUSTOM = {"monitoring.coreos.com/v1", "serving.kserve.io/v1beta1"}
 GATEWAY_API = "gateway.networking.k8s.io/v1"  # gateway_api/ has its schemas
@@ -53,6 +53,8 @@ def pods(name: str) -> Iterator[Manifest]:
             yield manifest["spec"]["template"]["spec"]
         elif manifest["kind"] == "InferenceService":
             yield manifest["spec"]["predictor"]
+        elif manifest["kind"] == "Pod":
+            yield manifest["spec"]
 
 
 def containers(name: str) -> dict[str, Manifest]:
@@ -137,7 +139,7 @@ def test_every_reference_is_to_something_rendered(name: str) -> None:
         assert ("PersistentVolumeClaim", claim) in there
 
 
-@everything
+@pytest.mark.parametrize("name", [*SERVING, *EXPORTING, *COLORS, "kserve", "volume"])
 def test_pods_are_as_restricted_as_the_namespace_demands(name: str) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/, Restricted; and read-only roots."""
     assert of_kind("storage", "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -194,7 +196,9 @@ def test_the_network_is_closed_but_for_what_is_needed(name: str) -> None:
     assert public == {"ports": [{"port": 9001}]}
     assert metrics["ports"] == [{"port": 8002}]
     assert metrics["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
-    outside = policy["egress"][-1]
+    dns, outside = policy["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in dns["to"], "https://kubernetes.io, NodeLocal DNSCache"
     assert outside["ports"] == [{"port": 443}]
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(outside["to"][0]["ipBlock"]["except"])
 
@@ -274,7 +278,7 @@ def test_triton_starts_as_everywhere(name: str) -> None:
     assert len(start["sources"]) == 2
 
 
-@everything
+@pytest.mark.parametrize("name", [*SERVING, *EXPORTING, *COLORS, "kserve", "volume"])
 def test_images_are_pinned(name: str) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     release = (ROOT / "deploy/triton-release.txt").read_text().strip()
@@ -391,6 +395,34 @@ def test_a_proxy_may_be_reached_by_the_export_alone(tmp_path: Path) -> None:
     assert policy["policyTypes"] == ["Egress"]
 
 
+def test_the_volumes_pod_has_the_exports_user_and_its_folders() -> None:
+    """So it can delete what the export wrote, and the export finds what was copied."""
+    (pod,), (export,) = pods("volume"), pods("export/gpu")
+    assert pod["securityContext"] == export["securityContext"]
+    assert pod["volumes"] == [volume for volume in export["volumes"] if volume["name"] == "models"]
+    assert mounts(containers("volume")["volume"]) == {"/volume": {}}
+    folders = {mount.get("subPath") for mount in mounts(containers("export/gpu")["export"]).values()}
+    page = (ROOT / "deploy/README.md").read_text()
+    for folder in folders - {None}:
+        assert f"/volume/{folder}/" in page
+
+
+@pytest.mark.parametrize("name", ["overlays/one-gpu", *COLORS, "kserve"])
+def test_keys_come_as_a_file_which_the_gateway_reads_again(name: str, tmp_path: Path) -> None:
+    """A variable would need new pods, which is a pause with one GPU. Without the Secret, no pod starts."""
+    (spec,) = (
+        manifest["spec"]
+        for manifest in with_component(name, "api-keys", tmp_path)
+        if manifest["kind"] in ("Deployment", "InferenceService")
+    )
+    pod = spec["predictor"] if "predictor" in spec else spec["template"]["spec"]
+    (gateway,) = pod["containers"]
+    assert {"name": "api-keys", "secret": {"secretName": "perception-encoder-api-keys"}} in pod["volumes"]
+    (mount,) = (mount for mount in gateway["volumeMounts"] if mount["name"] == "api-keys")
+    assert "subPath" not in mount, "the kubelet does not renew a file of a subPath"
+    assert named(gateway)["PE_API_KEYS_FILE"] == f"{mount['mountPath']}/api-keys"
+
+
 @pytest.mark.parametrize("name", EXPORTING)
 def test_the_export_takes_a_token_from_a_secret_that_may_be_missing(name: str) -> None:
     (secret,) = (source["secretRef"] for source in containers(name)["export"]["envFrom"] if "secretRef" in source)
@@ -449,6 +481,7 @@ def test_the_job_always_ends(name: str) -> None:
         (["SuccessCriteriaMet Complete"], 0, "completed"),
         (["FailureTarget", "FailureTarget Failed"], 1, "Killed"),
         ([None], 2, "no such host"),
+        (["", "Complete"], 0, "job/perception-encoder-export waits: 0/3 nodes are available"),
     ],
 )
 def test_the_wait_for_the_export_ends_as_the_job_does(
@@ -468,6 +501,7 @@ case "$3 $4" in
     file=answer$(($(wc -l < calls) - 1))
     grep -q '^exit' $file && echo 'no such host' >&2
     . ./$file ;;
+'get pods') [ "$6" = job-name=perception-encoder-export ] && echo '0/3 nodes are available' ;;
 'logs job/perception-encoder-export') echo Killed ;;
 *) exit 64 ;;
 esac

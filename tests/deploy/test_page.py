@@ -79,7 +79,7 @@ def test_kubectl_commands_name_what_is_there(command: str) -> None:
     words = shlex.split(command)
     rendered = {(manifest["kind"].lower(), manifest["metadata"]["name"]) for name in TOPS for manifest in render(name)}
     for word in words:
-        if found := re.fullmatch(r"(job|deployment|service)/(\S+)", word):
+        if found := re.fullmatch(r"(job|deployment|service|pod)/(\S+)", word):
             assert (found[1], found[2]) in rendered
     if "--kustomize" in words:
         folder = words[words.index("--kustomize") + 1]

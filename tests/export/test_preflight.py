@@ -50,10 +50,11 @@ def test_a_plan_of_this_machine_fits(tmp_path: Path) -> None:
     [
         ("tensorrt 10.13.3.9 sm90 batch 32", HOPPER, "needs TensorRT 10.13.3.9, and this machine has 11.1.0.106"),
         ("tensorrt 11.1.0.107 sm90 batch 32", HOPPER, "needs TensorRT 11.1.0.107, and this machine has 11.1.0.106"),
-        ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "the plan needs compute capability 89, and this machine has 90"),
-        (FITS, Machine("11.1.0", ()), "and this machine has no GPU"),
+        ("tensorrt 11.1.0.106 sm89 batch 32", HOPPER, "the plan needs compute capability 89, and this machine has 90."),
+        (FITS, Machine("11.1.0", ()), "and this machine has no GPU."),
+        (FITS, Machine("11.1.0", (), "the driver's words"), "has no GPU that a process can use: the driver's words."),
         (FITS, Machine("", (H100,)), "and this machine has no TensorRT"),
-        (FITS, Machine("11.1.0", (H100, L40S)), "and this machine has 90, 89"),
+        (FITS, Machine("11.1.0", (H100, L40S)), "and this machine has 90, 89, so give Triton only GPUs of 90."),
         ("", HOPPER, "parity.json of version 1 does not name the plan's TensorRT and GPU"),
         ("tensorrt  sm90 batch 32", HOPPER, "does not name the plan's TensorRT and GPU"),
         ("tensorrt unknown sm90 batch 32", HOPPER, "does not name the plan's TensorRT and GPU"),
@@ -67,7 +68,8 @@ def test_one_that_does_not_fit_is_told_with_the_remedy(
     [line] = preflight.misfits(tmp_path, machine)
     assert line.startswith("a-vision: ")
     assert reason in line
-    assert line.endswith(f"Rebuild the plan on the serving machine: {COMMAND}")
+    remedy = "Rebuild" if machine.gpus else "Make the GPU usable, or rebuild"
+    assert line.endswith(f". {remedy} the plan on the serving machine: {COMMAND}")
 
 
 def test_without_a_build_number_the_three_others_decide(tmp_path: Path) -> None:
@@ -181,11 +183,29 @@ def test_the_file_alone_runs_with_nothing_but_python(tmp_path: Path) -> None:
 
 
 def test_the_file_alone_says_that_there_is_no_repository(tmp_path: Path) -> None:
-    result = run_alone(tmp_path, str(tmp_path / "absent"))
+    for folder in ("25.01-1", "25.02-1"):
+        (tmp_path / folder).mkdir()
+    result = run_alone(tmp_path, str(tmp_path / "25.02-2"))
     assert (result.returncode, result.stdout) == (2, "")
-    said = f"preflight: cannot read the model repository {tmp_path / 'absent'}: No such file or directory\n"
-    assert result.stderr == said
+    said = f"preflight: there is no model repository {tmp_path}/25.02-2, only 25.01-1, 25.02-1. Export the models"
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
+    assert run_alone(tmp_path, str(tmp_path / "absent/25.02-2")).stderr.startswith(
+        f"preflight: there is no model repository {tmp_path}/absent/25.02-2. Export the models"
+    )
+    result = run_alone(tmp_path, str(tmp_path / "preflight.py"))
+    assert result.stderr == f"preflight: user {os.getuid()} cannot read {tmp_path}/preflight.py: Not a directory\n"
+    assert result.returncode == 2
     assert run_alone(tmp_path).returncode == 2
+
+
+def test_the_file_alone_says_that_there_is_no_model(tmp_path: Path) -> None:
+    """Triton would start without models, and be ready."""
+    models = tmp_path / "models"
+    (models / ".staging").mkdir(parents=True)
+    result = run_alone(tmp_path, str(models))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"preflight: {models} has no model. Export the models to it first")
 
 
 def test_it_is_python_3_10_and_imports_only_what_python_has() -> None:
@@ -220,9 +240,18 @@ class Driver:
         self.gpus, self.fails, self.raw_name = gpus, fails, raw_name
 
     def _status(self, function: str) -> int:
-        return 100 if function == self.fails else 0  # CUDA_ERROR_NO_DEVICE
+        return 100 if function == self.fails else 0
 
-    def cuInit(self, flags: int) -> int:  # noqa: N802 - the driver's own names
+    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802 - the driver's own names
+        version._obj.value = 12_080
+        return 0
+
+    def cuGetErrorName(self, status: int, name: Any) -> int:  # noqa: N802
+        names = {100: b"CUDA_ERROR_NO_DEVICE"}
+        name._obj.value = names.get(status)
+        return 0 if status in names else 1
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
         return self._status("cuInit")
 
     def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
@@ -248,7 +277,7 @@ class Driver:
         return self._status("cuDeviceGetAttribute")
 
 
-FUNCTIONS = [name for name in vars(Driver) if name.startswith("cu")]
+FUNCTIONS = [name for name in vars(Driver) if name.startswith(("cuInit", "cuDeviceGet", "cuDeviceTotal"))]
 
 
 class OldDriver:
@@ -270,16 +299,26 @@ def test_the_driver_names_the_cuda_that_it_supports() -> None:
 
 def test_every_gpu_that_the_driver_gives_is_described() -> None:
     blackwell = Gpu("NVIDIA RTX PRO 6000", "120", 188, 101_000_000_000)
-    assert preflight._gpus(Driver(H100, SLICE, blackwell)) == (H100, SLICE, blackwell)
+    assert preflight._gpus(Driver(H100, SLICE, blackwell)) == ((H100, SLICE, blackwell), "")
     assert str(SLICE) == "NVIDIA H100 80GB HBM3 MIG 1g.10gb, 16 SMs, 10 GiB"
-    assert preflight._gpus(Driver()) == ()
-    assert preflight._gpus(None) == ()
+
+
+def test_why_there_is_no_gpu() -> None:
+    assert preflight._gpus(Driver()) == ((), "NVIDIA's driver lists none")
+    gpus, why = preflight._gpus(None)
+    assert gpus == ()
+    assert why.startswith("there is no libcuda.so.1, so ")
+    gpus, why = preflight._gpus(Driver(H100, fails="cuInit"))
+    assert why == "NVIDIA's driver, which supports CUDA 12.8, reports error 100 (CUDA_ERROR_NO_DEVICE)"
+    assert preflight._error_name(Driver(), 12345) == "error 12345"
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_driver_that_reports_an_error_gives_no_gpu(function: str) -> None:
     assert len(FUNCTIONS) == 6
-    assert preflight._gpus(Driver(H100, fails=function)) == ()
+    gpus, why = preflight._gpus(Driver(H100, fails=function))
+    assert gpus == ()
+    assert "reports error 100 (CUDA_ERROR_NO_DEVICE)" in why
 
 
 @pytest.mark.parametrize(
@@ -292,7 +331,7 @@ def test_a_driver_that_reports_an_error_gives_no_gpu(function: str) -> None:
     ],
 )
 def test_an_odd_name_of_a_gpu_is_one_readable_line(tmp_path: Path, raw: bytes, name: str) -> None:
-    [gpu] = preflight._gpus(Driver(H100, raw_name=raw))
+    [gpu] = preflight._gpus(Driver(H100, raw_name=raw))[0]
     assert gpu.name == name
     plan(tmp_path, "a-vision", 1, f"tensorrt 11.1.0.106 sm90 batch 32 on {gpu}")
     machine = Machine("11.1.0.106", (gpu,))

@@ -5,11 +5,13 @@ ranges.
 """
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -40,8 +42,8 @@ class Hub:
 
 
 @contextmanager
-def serve(hub: Hub) -> Iterator[Hub]:
-    """Serve on a free port of this machine."""
+def serve(hub: Hub, certificate: Path | None = None) -> Iterator[Hub]:
+    """Serve on a free port of this machine, with TLS if there is a certificate."""
     digest = hashlib.sha256(hub.content).hexdigest()
 
     class Handler(BaseHTTPRequestHandler):
@@ -98,7 +100,11 @@ def serve(hub: Hub) -> Iterator[Hub]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.url = f"http://127.0.0.1:{server.server_port}"
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    hub.url = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

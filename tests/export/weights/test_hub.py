@@ -212,6 +212,23 @@ def test_no_network_and_no_cache_is_one_line(tmp_path: Path) -> None:
     assert bring in said
 
 
+def test_a_certificate_that_is_not_trusted_is_told_with_the_remedy(tmp_path: Path) -> None:
+    """As behind a proxy that opens TLS."""
+    certificate = ROOT / "tests/gateway/images/tls_for_tests.pem"
+    with serve(Hub(REPOSITORY, FILE, b"weights"), certificate) as hub:
+        result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, HF_ENDPOINT=hub.url, SSL_CERT_FILE="")
+    assert result.returncode == 1
+    said = result.stderr.splitlines()[-1]
+    assert "CERTIFICATE_VERIFY_FAILED" in said
+    assert "SSL_CERT_FILE=FILE names the certificates to trust" in said
+
+
+def test_certificates_that_are_not_there_are_named(tmp_path: Path) -> None:
+    result = client(FETCH, REPOSITORY, FILE, "main", home=tmp_path, SSL_CERT_FILE="/absent/ca.crt")
+    assert result.returncode == 1
+    assert result.stderr == "CheckpointError: SSL_CERT_FILE names /absent/ca.crt, which is no file\n"
+
+
 def commits(models: Path) -> list[str]:
     """List the commit of each version of the text model, in order."""
     versions = sorted((models / "PE-Demo-T8-64-text").glob("*/parity.json"), key=lambda path: int(path.parent.name))

@@ -118,6 +118,18 @@ class TestSpecs:
         if model == "V-vision":
             assert "cannot be served" in caplog.text
 
+    @pytest.mark.parametrize(("of_text", "warns"), [("a", False), ("b", True), ("", False)])
+    async def test_towers_of_different_checkpoints_are_logged(
+        self, of_text: str, warns: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        triton = FakeTriton()
+        for model, digest in (("V-vision", "a"), ("V-text", of_text)):
+            parameter = f'parameters {{ key: "checkpoint_sha256" value {{ string_value: "{digest}" }} }}'
+            triton.configs[model] = f"{CONFIGS[model]}\n{parameter}"
+        async with encoder_of(triton) as encoder:
+            assert list(encoder.specs) == ["V"]
+        assert ("towers of V were exported from different checkpoints" in caplog.text) is warns
+
     async def test_changes_are_noticed(self) -> None:
         triton = FakeTriton()
         async with encoder_of(triton) as encoder:
