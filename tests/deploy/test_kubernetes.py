@@ -402,7 +402,7 @@ def test_the_volumes_pod_has_the_exports_user_and_its_folders() -> None:
     assert pod["volumes"] == [volume for volume in export["volumes"] if volume["name"] == "models"]
     assert mounts(containers("volume")["volume"]) == {"/volume": {}}
     folders = {mount.get("subPath") for mount in mounts(containers("export/gpu")["export"]).values()}
-    page = (ROOT / "deploy/README.md").read_text()
+    page = (ROOT / "deploy/kubernetes/README.md").read_text()
     for folder in folders - {None}:
         assert f"/volume/{folder}/" in page
 
