@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
-from export.engines import ENGINES
+from export.engines import DEFAULT_ENGINE, ENGINES
 from export.errors import CheckpointError, ExportError
 from export.gpu_memory import WEIGHT_BYTES
 from export.graph.spec import Precision
@@ -289,7 +289,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         metavar="COMMIT",
         help="commit, branch or tag on the hub; unset, the commit of the models in the repository, or main",
     )
-    parser.add_argument("--engine", choices=ENGINES, default="onnx", help="engine that serves it")
+    parser.add_argument("--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="engine that serves it")
     parser.add_argument(
         "--precision", choices=get_args(Precision), help="precision of the matrix products; unset, the engine's default"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from export import parity, resident_memory
-from export.engines import ENGINES
+from export.engines import DEFAULT_ENGINE, ENGINES
 from export.engines.engine import BuildRequest, Engine, Runtime
 from export.errors import CheckpointError, ParityError, RepositoryError
 from export.files import readable_size, sha256_of
@@ -51,7 +51,7 @@ class ExportRequest:
     """The command line, which the certificate records."""
     max_batch_size: int
     """The largest batch that Triton may form."""
-    engine: Engine = field(default_factory=lambda: ENGINES["onnx"])
+    engine: Engine = field(default_factory=lambda: ENGINES[DEFAULT_ENGINE])
     precision: Precision = "fp32"
     unverified: bool = False
     """Publish an artifact even if no runtime on this machine can run it."""

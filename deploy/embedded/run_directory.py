@@ -1,17 +1,16 @@
 """The directory for the files of one run: Triton's log, and the tree that Triton runs from (`layout.py`)."""
 
 import errno
-import fcntl
 import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from deploy.embedded.directory_lock import locked
 from deploy.embedded.errors import LaunchError, RunDirectoryUnusable
 
 _TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))
@@ -46,9 +45,7 @@ def run_directory(parent: Path) -> Iterator[Path]:
         RunDirectoryUnusable: none of the directories can be used.
     """
     path = _make(parent)
-    with (path / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _remove_stale(path.parent)
+    with locked(path, _PREFIX, _KEEP_LOGS_S):
         try:
             yield path
         except LaunchError:
@@ -82,12 +79,3 @@ def _make_in(parent: Path) -> Path:
     if volume.f_bavail * volume.f_frsize < _NEEDED_BYTES:
         raise OSError(errno.ENOSPC, f"less than {_NEEDED_BYTES >> 20} MiB are free")
     return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove the directories of old runs that failed or were killed."""
-    for other in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError), (other / "lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError if that run is alive
-            if time.time() - other.stat().st_mtime > _KEEP_LOGS_S:
-                shutil.rmtree(other)

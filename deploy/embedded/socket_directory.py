@@ -1,24 +1,22 @@
 """The directory for Triton's socket. Only the user who runs `pe-serve` can enter it."""
 
-import fcntl
 import os
 import re
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from deploy.embedded.directory_lock import locked
 from deploy.embedded.endpoints import SocketEndpoint
 from deploy.embedded.errors import SocketDirectoryImpossible
 from gateway.triton import addresses
 
 _PREFIX: Final = "pe-triton-"
 _RANDOM: Final = "12345678"  # as many characters as `mkdtemp` adds
-# A directory that is younger may belong to a run that has not locked it yet.
 _STALE_S: Final = 60.0
 # gRPC reads the path as part of a URI.
 _SAFE: Final = re.compile(r"/[A-Za-z0-9_.~@+=/-]*")
@@ -41,9 +39,7 @@ def socket_directory(candidates: Iterable[Path]) -> Iterator[Path]:
     """
     path = _make(candidates)
     try:
-        with (path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            _remove_stale(path.parent)
+        with locked(path, _PREFIX, _STALE_S):
             yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -74,12 +70,3 @@ def _objection(parent: Path) -> str:
     if found.st_uid not in (0, os.geteuid()) or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
         return "another user could replace what is in it"
     return ""
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove the directories of runs that were killed."""
-    for other in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError), (other / "lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError if that run is alive
-            if time.time() - other.stat().st_mtime > _STALE_S:
-                shutil.rmtree(other)

@@ -9,6 +9,7 @@ from export.engines.onnx import OnnxEngine
 from export.engines.openvino import OpenVinoEngine
 from export.engines.tensorrt import TensorRtEngine
 
+DEFAULT_ENGINE: Final = OnnxEngine.name
 ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
     {engine.name: engine for engine in (OnnxEngine(), OpenVinoEngine(), TensorRtEngine())}
 )

@@ -8,19 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from export.repository.config_pbtxt import DataType, ModelConfig, to_text
+
 VARIANT: Final = "Stub"
 BATCH: Final = 8
 SECONDS: Final = 0.08  # per batch of any size, so 100 items per second at most
 _MODEL: Final = Path(__file__).with_name("python_backend.py")
-_CONFIG: Final = """name: "{name}"
-backend: "python"
-max_batch_size: {batch}
-input [ {{ name: "{input}" data_type: {type} dims: [ {dims} ] }} ]
-output [ {{ name: "embedding" data_type: TYPE_FP32 dims: [ {embed_dim} ] }} ]
-instance_group [ {{ count: 1 }} ]
-dynamic_batching {{ }}
-parameters {{ key: "behaviour" value {{ string_value: "{behaviour}" }} }}
-"""
 
 
 @dataclass(frozen=True)
@@ -47,20 +40,19 @@ def write(directory: Path, image_size: int = 32, context_length: int = 16, embed
     stub = StubModel(directory / "models", directory / "behaviour.json")
     stub.repository.mkdir(parents=True)
     stub.behave()
-    pixels = f"{image_size}, {image_size}, 3"
-    for tower, name, kind, dims in (("vision", "image", "UINT8", pixels), ("text", "tokens", "INT32", context_length)):
+    inputs = {
+        "vision": ("image", "TYPE_UINT8", (image_size, image_size, 3)),
+        "text": ("tokens", "TYPE_INT32", (context_length,)),
+    }
+    for tower, (name, dtype, dims) in inputs.items():
         model = stub.repository / f"{VARIANT}-{tower}"
         (model / "1").mkdir(parents=True)
         (model / "1/model.py").write_bytes(_MODEL.read_bytes())
-        (model / "config.pbtxt").write_text(
-            _CONFIG.format(
-                name=model.name,
-                batch=BATCH,
-                input=name,
-                type=f"TYPE_{kind}",
-                dims=dims,
-                embed_dim=embed_dim,
-                behaviour=stub.behaviour,
-            )
-        )
+        config = ModelConfig(name=model.name, backend="python", max_batch_size=BATCH)
+        config.input.add(name=name, data_type=DataType.Value(dtype), dims=dims)
+        config.output.add(name="embedding", data_type=DataType.TYPE_FP32, dims=(embed_dim,))
+        config.instance_group.add(count=1)
+        config.dynamic_batching.SetInParent()
+        config.parameters["behaviour"].string_value = str(stub.behaviour)
+        (model / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
     return stub
