@@ -1,5 +1,6 @@
-"""The operator's pages: what their commands name is there, and their kustomizations render. Those that can run here are run by
-images/test_cpu_profile.py and here.
+"""The operator's pages: what their commands name is there, and their kustomizations render.
+
+What can run here is run by images/test_cpu_profile.py and by this file.
 """
 
 import os
