@@ -7,6 +7,7 @@
 """
 
 import argparse
+import errno
 import logging
 import shlex
 import signal
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pe-export: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
+        # Without a file's name, it is a model that is written.
+        place = error.filename or (options.repository if error.errno in (errno.ENOSPC, errno.EDQUOT) else "")
+        where = f" ({place})" if place else ""
         print(f"pe-export: {error.strerror or error}{where}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -237,7 +240,8 @@ def _weights(
 
     repository = Repository(options.repository)
     # A tower that has a version may be up to date, and then nothing is written.
-    missing = [tower for tower in options.towers if not repository.latest_version(variant.model_name(tower))]
+    versions = {tower: repository.latest_version(variant.model_name(tower)) for tower in options.towers}
+    missing = [tower for tower, version in versions.items() if options.force or not version]
     size = sum(variant.parameters[tower] for tower in missing) * WEIGHT_BYTES[precision]
     models = free_space.Need("the models", options.repository, size, "--repository")
     if options.source == "hub":

@@ -2,6 +2,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -268,6 +269,15 @@ def test_senseless_options_are_refused(option: list[str]) -> None:
         main([VARIANT.name, *option])
 
 
+def test_an_export_again_needs_space_again(
+    exported: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("export.free_space.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert run(exported, random_checkpoint) == 0  # Both towers are up to date.
+    assert run(exported, random_checkpoint, "--force") == 1
+    assert "too little disk space: " in capsys.readouterr().err
+
+
 def test_what_this_machine_cannot_do_is_said_before_a_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,13 +302,18 @@ def test_help_names_defaults_and_commands(command: str, capsys: pytest.CaptureFi
     assert ("pe-export check " in said) == (command != "list" and command != "preflight")
 
 
+@pytest.mark.parametrize("name", ["model.onnx", None])  # A library may write by a handle alone.
 def test_a_full_disk_is_one_line(
-    tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    random_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str | None,
 ) -> None:
     def full(*_: object, **__: object) -> Callable[..., None]:
-        raise OSError(28, os.strerror(28), "model.onnx")
+        raise OSError(28, os.strerror(28), name)
 
     monkeypatch.setattr("export.graph.onnx_graph.onnx_ir.save", full)
     assert run(tmp_path / "models", random_checkpoint, "--towers", "text") == 1
-    assert capsys.readouterr().err.endswith("pe-export: No space left on device (model.onnx)\n")
+    assert capsys.readouterr().err.endswith(f"pe-export: No space left on device ({name or tmp_path / 'models'})\n")
     assert tree(tmp_path) == {}
