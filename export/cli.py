@@ -7,10 +7,12 @@
 """
 
 import argparse
+import errno
 import logging
 import shlex
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
@@ -67,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pe-export: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
+        # Without a file's name, it is a model that is written.
+        place = error.filename or (options.repository if error.errno in (errno.ENOSPC, errno.EDQUOT) else "")
+        where = f" ({place})" if place else ""
         print(f"pe-export: {error.strerror or error}{where}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -89,8 +93,11 @@ def _export(options: argparse.Namespace) -> int:
     precision = _precision(options)
     variant = _variant(options)
     _require_weights(options, variant)
+    from export import requirements
     from export.progress import Progress
 
+    max_batch_size = options.max_batch_size or variant.max_batch_size
+    requirements.require(options.repository, ENGINES[options.engine], precision, max_batch_size, options.unverified)
     progress = Progress(sys.stderr)
     checkpoint, source, digest = _weights(options, variant, precision, progress)
     from export import pipeline  # Importing torch takes seconds, so all that can be checked without it comes first.
@@ -106,7 +113,7 @@ def _export(options: argparse.Namespace) -> int:
             checkpoint_sha256=digest,
             repository=options.repository,
             command=options.command,
-            max_batch_size=options.max_batch_size or variant.max_batch_size,
+            max_batch_size=max_batch_size,
             engine=ENGINES[options.engine],
             precision=precision,
             unverified=options.unverified,
@@ -176,7 +183,10 @@ def _variant(options: argparse.Namespace) -> Variant:
     Raises:
         UnknownVariant: there is no variant of this name.
         CheckpointError: there is no such file, or it is a checkpoint of no variant.
+        ExportError: the name is that of a command.
     """
+    if options.variant in _COMMANDS:
+        raise ExportError(f"put the command first: pe-export {options.variant} --repository {options.repository}")
     if options.variant is not None:
         return find_variant(options.variant)
     if options.checkpoint is None:
@@ -194,7 +204,10 @@ def _require_weights(options: argparse.Namespace, variant: Variant) -> None:
 
     Raises:
         CheckpointError: no source is given, or there is no such file.
+        ExportError: a revision is given for a file.
     """
+    if options.revision is not None and options.source != "hub":
+        raise ExportError("--revision chooses a commit on the hub: add --from hub, or omit --revision")
     path = options.checkpoint or variant.bundled_checkpoint
     if options.source == "hub":
         if not variant.hub_repository:
@@ -227,7 +240,8 @@ def _weights(
 
     repository = Repository(options.repository)
     # A tower that has a version may be up to date, and then nothing is written.
-    missing = [tower for tower in options.towers if not repository.latest_version(variant.model_name(tower))]
+    versions = {tower: repository.latest_version(variant.model_name(tower)) for tower in options.towers}
+    missing = [tower for tower, version in versions.items() if options.force or not version]
     size = sum(variant.parameters[tower] for tower in missing) * WEIGHT_BYTES[precision]
     models = free_space.Need("the models", options.repository, size, "--repository")
     if options.source == "hub":
@@ -249,32 +263,47 @@ def _weights(
     return path, path.name, ""
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the epilog, and does not break a variant's name at its hyphens."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
 def _parser(command: str) -> argparse.ArgumentParser:
+    description = {
+        "": "Export both towers of a Perception Encoder, compare their embeddings with torch's, and add them to a "
+        "Triton model repository.",
+        "list": "List the variants that can be exported, and the models in the repository.",
+        "check": "Check the files and configuration of each model, run it, and compare with the recorded embeddings.",
+        "preflight": "List the TensorRT plans in the repository that this machine cannot load.",
+    }
+    others = "".join(f"  pe-export {name:10} {description[name]}\n" for name in _COMMANDS if name)
     parser = argparse.ArgumentParser(
         prog=f"pe-export {command}".rstrip(),
-        description={
-            "": "Export both towers of a Perception Encoder, compare their embeddings with torch's, and add them to a "
-            "Triton model repository. Other commands: pe-export list, check, preflight.",
-            "list": "List the variants that can be exported, and the models in the repository.",
-            "check": "Check the model repository: files, hashes and configuration. Then run each model, and compare "
-            "its embeddings with the recorded ones.",
-            "preflight": "List the TensorRT plans in the repository that this machine cannot load.",
-        }[command],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=textwrap.fill(description[command]),
+        epilog="" if command else f"other commands (--help after one shows its options):\n{others}",
+        formatter_class=_HelpFormatter,
     )
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="repository")
+    parser.add_argument(
+        "--repository",
+        type=_path,
+        default=Path("model_repository"),
+        metavar="DIR",
+        help="model repository (default: %(default)s)",
+    )
     if command:
         return parser
     parser.add_argument(
         "variant",
         nargs="?",
         metavar="VARIANT",
-        help=f"{', '.join(VARIANTS)}; unset, that of the file of --checkpoint, or else {DEFAULT_VARIANT}",
+        help=f"{', '.join(VARIANTS)} (default: that of the file of --checkpoint, or else {DEFAULT_VARIANT})",
     )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument(
         "--checkpoint",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="weights in open_clip's layout (safetensors or torch) or in Meta's (PE-Core-*.pt)",
     )
@@ -287,17 +316,37 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--revision",
         metavar="COMMIT",
-        help="commit, branch or tag on the hub; unset, the commit of the models in the repository, or main",
+        help="commit, branch or tag on the hub (default: the commit of the models in the repository, or main)",
     )
-    parser.add_argument("--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="engine that serves it")
     parser.add_argument(
-        "--precision", choices=get_args(Precision), help="precision of the matrix products; unset, the engine's default"
+        "--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="engine that serves it (default: %(default)s)"
     )
-    parser.add_argument("--max-batch-size", type=_batch_size, metavar="N", help="largest batch that Triton may form")
-    parser.add_argument("--towers", type=_towers, default=TOWERS, metavar="vision,text", help="towers to export")
+    precisions = ", ".join(f"{engine.precisions[0]} with {name}" for name, engine in ENGINES.items())
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), help=f"precision of the matrix products (default: {precisions})"
+    )
+    parser.add_argument(
+        "--max-batch-size",
+        type=_batch_size,
+        metavar="N",
+        help="largest batch that Triton may form (default: 16 to 64, less for larger variants)",
+    )
+    parser.add_argument(
+        "--towers", type=_towers, default=TOWERS, metavar="TOWERS", help="vision, text or vision,text (default: both)"
+    )
     parser.add_argument("--unverified", action="store_true", help="publish an artifact that this machine cannot run")
     parser.add_argument("--force", action="store_true", help="export again even if nothing has changed")
     return parser
+
+
+def _path(text: str) -> Path:
+    if not text:  # As from an unset variable. `Path("")` would be the current directory.
+        raise argparse.ArgumentTypeError("must not be empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # torch, safetensors and the certificate's JSON refuse such a name.
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8: rename it") from None
+    return Path(text)
 
 
 def _batch_size(text: str) -> int:

@@ -23,7 +23,7 @@ import torch
 
 from export.engines import ENGINES
 from export.engines.roofline import GPUS, Work, work_of
-from export.engines.tensorrt_compiler import ShapeRange, compile_graph
+from export.engines.tensorrt_compiler import ShapeRange, compile_graph, profile_shapes
 from export.engines.tensorrt_kernels import CompilerMessages, KernelReport, detailed, parse, read_graph, report
 from export.errors import ExportError, TargetError
 from export.files import readable_size
@@ -79,18 +79,14 @@ def export_random(
     return graph
 
 
-def profile(variant: Variant, tower: Tower, batches: tuple[int, int, int] | None = None) -> dict[str, ShapeRange]:
-    """Return an optimization profile for the smallest, the usual and the largest batch.
+def profile(variant: Variant, tower: Tower) -> dict[str, ShapeRange]:
+    """Return the optimization profile that `pe-export` uses for the variant's default `--max-batch-size`."""
+    return {INPUTS[tower][0]: profile_shapes(variant.input_shapes(tower), variant.max_batch_size)}
 
-    By default it is the one that `pe-export` uses for the variant's default `--max-batch-size`.
-    """
-    largest = variant.max_batch_size
-    shapes = variant.input_shapes(tower)
-    if batches is not None:  # The sizes of the work are those of the largest shape.
-        shapes = shapes[-1:]
-    smallest, usual, greatest = batches or (1, max(1, largest // 2), largest)
-    shape_range = ShapeRange((smallest, *shapes[0]), (usual, *shapes[-1]), (greatest, *shapes[-1]))
-    return {INPUTS[tower][0]: shape_range}
+
+def largest_alone(profile: dict[str, ShapeRange]) -> dict[str, ShapeRange]:
+    """Return an optimization profile for the largest shape alone, so that kernels are listed with its sizes."""
+    return {name: ShapeRange(*[shapes.largest] * 3) for name, shapes in profile.items()}
 
 
 def inspect_graph(trt: Any, graph: Path, variant: Variant, tower: Tower) -> Inspection:
@@ -102,7 +98,6 @@ def inspect_graph(trt: Any, graph: Path, variant: Variant, tower: Tower) -> Insp
     Raises:
         GraphError: TensorRT cannot read or compile the graph.
     """
-    largest = variant.max_batch_size
     nodes = read_graph(graph)
     messages, fixed = CompilerMessages(), CompilerMessages()
 
@@ -119,12 +114,12 @@ def inspect_graph(trt: Any, graph: Path, variant: Variant, tower: Tower) -> Insp
     begin = time.process_time()
     size = compile_for(profile(variant, tower), messages)
     seconds = time.process_time() - begin
-    compile_for(profile(variant, tower, (largest,) * 3), fixed)
+    compile_for(largest_alone(profile(variant, tower)), fixed)
     kernels = parse(fixed.listing)
     return Inspection(
         kernels=report(messages, nodes),
         work=work_of(kernels, nodes.operators) if kernels else None,
-        batch=largest,
+        batch=variant.max_batch_size,
         compile_cpu_seconds=seconds,
         engine_bytes=size,
     )
@@ -178,7 +173,7 @@ def describe(inspection: Inspection) -> str:
 def main() -> int:
     """Run the command, and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.inspection", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("variant", metavar="VARIANT", type=find_variant)
+    parser.add_argument("variant", metavar="VARIANT")
     parser.add_argument("--towers", nargs="+", choices=TOWERS, default=TOWERS)
     parser.add_argument("--precisions", nargs="+", choices=("fp16", "bf16", "fp32"), default=("fp16", "bf16"))
     parser.add_argument("--form", choices=FORMS, help="form of the graph; unset, that of the engine tensorrt")
@@ -186,10 +181,11 @@ def main() -> int:
     for name in ("onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)  # They log every node that they do not change.
     try:
+        variant = find_variant(options.variant)
         for tower in options.towers:
             for precision in options.precisions:
-                inspection = inspect_tower(options.variant, tower, precision, options.form)
-                title = f"{options.variant.name} {tower} {precision}"
+                inspection = inspect_tower(variant, tower, precision, options.form)
+                title = f"{variant.name} {tower} {precision}"
                 sys.stdout.write(f"{title}\n{describe(inspection)}\n\n")
                 sys.stdout.flush()
     except ExportError as error:

@@ -5,6 +5,8 @@ and torch's embeddings of them, so that `pe-export check` can repeat the compari
 weights. A text is compared at the full length, and at the shortest length that it fits.
 """
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +80,11 @@ class Answers:
         """
         path = directory / ANSWERS
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return cls(stored["inputs"], stored["expected"], tuple(stored["token_lengths"].tolist()))
         except FileNotFoundError:
             raise RepositoryError(f"{directory} has no {ANSWERS}") from None
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RepositoryError(f"{path} cannot be read: {error}") from error
 
 

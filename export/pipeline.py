@@ -4,15 +4,17 @@ An artifact is published only after the comparison, except with `--unverified`.
 """
 
 import gc
+import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from export import parity, resident_memory
+from export import parity, requirements, resident_memory
 from export.engines import DEFAULT_ENGINE, ENGINES
 from export.engines.engine import BuildRequest, Engine, Runtime
-from export.errors import CheckpointError, ParityError, RepositoryError
+from export.errors import CheckpointError, RepositoryError
 from export.files import readable_size, sha256_of
 from export.graph import onnx_graph
 from export.graph.forms import FORMS
@@ -33,7 +35,8 @@ from export.repository.config_pbtxt import to_text
 from export.repository.store import Repository
 from export.samples import samples
 from export.variants import TOWERS, Tower, Variant
-from export.weights.checkpoint import architecture_digest, load_tower, open_checkpoint, read_logit_scale
+from export.weights.checkpoint import Checkpoint, architecture_digest, load_tower, read_logit_scale
+from export.weights.dense import open_dense
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,10 @@ def run(request: ExportRequest, progress: Progress) -> None:
     Raises:
         ExportError: one tower failed. Towers that this run has already published stay published.
     """
+    target, runtime = requirements.require(
+        request.repository, request.engine, request.precision, request.max_batch_size, request.unverified
+    )
     repository = Repository(request.repository)
-    repository.require_writable()
-    target = request.engine.target(request.max_batch_size)
-    runtime = request.engine.runtime(request.precision)
-    if runtime is None and not request.unverified:
-        raise ParityError(
-            f"no runtime on this machine can check {request.engine.name} in {request.precision}: "
-            f"{request.engine.missing_runtime(request.precision)}"
-        )
     space = EmbeddingSpace(request.variant.name, _checked_digest(request, progress))
     for tower in request.towers:
         inputs = Inputs(
@@ -161,9 +159,9 @@ def _make(
     before = resident_memory.resident_bytes()
     weights = readable_size(4 * request.variant.parameters[tower])
     with progress.step(tower, "load", f"{weights} in FP32") as advance:
-        checkpoint = open_checkpoint(request.checkpoint)
+        checkpoint = open_dense(request.checkpoint)
         network = load_tower(request.variant, tower, checkpoint, advance)
-        logit_scale, notice = read_logit_scale(checkpoint), checkpoint.notice
+        logit_scale, notice = _logit_scale(checkpoint), checkpoint.notice
         del checkpoint
     test_inputs = samples(request.variant, tower)
     with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
@@ -221,6 +219,19 @@ def _make(
     )
     certificate.write(staged)
     return certificate
+
+
+def _logit_scale(checkpoint: Checkpoint) -> float:
+    """Read the logit scale.
+
+    Raises:
+        CheckpointError: it is not finite.
+    """
+    with suppress(OverflowError):
+        scale = read_logit_scale(checkpoint)
+        if math.isfinite(scale):
+            return scale
+    raise CheckpointError(f"{checkpoint.path.name}: the exponential of logit_scale is not finite")
 
 
 def _free_memory() -> None:

@@ -34,6 +34,8 @@ _LIBRARY_DIRECTORIES: Final = (
     "/usr/local/tensorrt/lib",
     "/opt/tensorrt/lib",
 )
+# Triton ignores directories whose names are no numbers or begin with a zero (its documentation, "Model Versions").
+_VERSION: Final = re.compile(r"[1-9][0-9]*")
 _LIBRARY: Final = re.compile(r"libnvinfer\.so\.(\d+\.\d+\.\d+)")
 _SERVED_AS_PLAN: Final = re.compile(r"""^\s*(backend|platform)\s*:\s*["']tensorrt(_plan)?["']""", re.MULTILINE)
 # What `export.engines.tensorrt.TensorRtEngine.target` writes.
@@ -105,6 +107,11 @@ def plans(repository: Path) -> Iterator[Path]:
     for model in sorted(path for path in repository.iterdir() if path.is_dir()):
         if _certified_plan(model):
             yield model
+
+
+def version_numbers(model: Path) -> list[int]:
+    """Return the numbers of a model's versions, ascending."""
+    return sorted(int(entry.name) for entry in model.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir())
 
 
 def misfit(model: Path, machine: Machine) -> str:
@@ -221,8 +228,8 @@ def _certified_plan(model: Path) -> Path | None:
         served_as_plan = _SERVED_AS_PLAN.search((model / "config.pbtxt").read_text("utf-8", errors="replace"))
     except FileNotFoundError:
         return None
-    versions = [path for path in model.iterdir() if path.is_dir() and path.name.isdecimal()]
-    newest = max(versions, key=lambda path: int(path.name), default=None)
+    versions = version_numbers(model)
+    newest = model / str(versions[-1]) if versions else None
     return newest if served_as_plan and newest is not None and (newest / CERTIFICATE).is_file() else None
 
 

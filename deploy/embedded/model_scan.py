@@ -107,8 +107,8 @@ def _inspect(path: Path) -> Model:
     engine = find_engine(backend)
     if engine is None:
         raise EngineUnsupported(path, backend, preflight.misfit(path, preflight.NEITHER))
-    versions = sorted(int(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal())
-    if not any(versions):
+    versions = preflight.version_numbers(path)
+    if not versions:
         raise ModelIncomplete(path, "a version directory (1)")
     weights = path / str(versions[-1]) / (config.default_model_filename or engine.file)
     if not weights.is_file() or weights.stat().st_size == 0:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from export import preflight
 from export.engines import tensorrt_build, tensorrt_plan
 from export.engines.engine import BuildRequest, Engine, Runtime, set_instances
-from export.engines.tensorrt_compiler import ShapeRange
+from export.engines.tensorrt_compiler import profile_shapes
 from export.engines.tensorrt_library import HOW, library_version, load_library
 from export.errors import TargetError
 from export.files import sha256_of
@@ -46,9 +46,7 @@ class TensorRtEngine(Engine):
         required = request.target.partition(" on ")[0]
         name = f"{required.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
         plan = request.output / name
-        smallest, largest, batch = request.input_shapes[0], request.input_shapes[-1], request.max_batch_size
-        # The plan accepts all shapes between the two. Kernels are chosen for the largest, which takes the longest.
-        shapes = ShapeRange((1, *smallest), (max(1, batch // 2), *largest), (batch, *largest))
+        shapes = profile_shapes(request.input_shapes, request.max_batch_size)
         tied_to = re.sub(r" batch \d+", "", request.target)
         with progress.step(request.tower, "build", request.target) as advance:
             tensorrt_plan.build(load_library(), request.graph, plan, {request.input_name: shapes}, tied_to, advance)

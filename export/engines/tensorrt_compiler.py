@@ -9,7 +9,7 @@ typing. Release 11 ignores the flag, because there every network is strongly typ
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,19 @@ class ShapeRange:
     usual: Shape
     """The shape for which TensorRT chooses its kernels."""
     largest: Shape
+
+
+def profile_shapes(input_shapes: Sequence[Shape], max_batch_size: int) -> ShapeRange:
+    """Return the shapes that a plan accepts: all batches to the largest, of all input shapes.
+
+    Kernels are chosen for half of the largest batch, and for the largest input shape, which takes the longest.
+
+    Args:
+        input_shapes: shapes of one input without the batch axis, from the smallest to the largest.
+        max_batch_size: the largest batch.
+    """
+    smallest, largest = input_shapes[0], input_shapes[-1]
+    return ShapeRange((1, *smallest), (max(1, max_batch_size // 2), *largest), (max_batch_size, *largest))
 
 
 def compile_graph(

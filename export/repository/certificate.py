@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from export.engines import ENGINES
 from export.errors import RepositoryError
@@ -19,6 +19,7 @@ from export.files import sha256_of
 from export.graph.spec import GraphForm, Precision
 from export.parity import Parity
 from export.source_digest import digest_of_modules
+from export.variants import TOWERS
 
 FILE_NAME: Final = "parity.json"
 _DISTRIBUTION: Final = "perception-encoder-server"
@@ -119,7 +120,7 @@ class Certificate:
         """Read the certificate of a version directory.
 
         Raises:
-            RepositoryError: the file is missing or damaged, or another version of pe-export wrote the file.
+            RepositoryError: the file is missing, unreadable or damaged, or another version of pe-export wrote it.
         """
         path = directory / FILE_NAME
         try:
@@ -130,15 +131,29 @@ class Certificate:
             values["parity"] = Parity(**values["parity"]) if values["parity"] else None
             values["measured"] = Measured(**values["measured"])
             certificate = cls(**values)
+            certificate._require_values()
         except FileNotFoundError:
             raise RepositoryError(f"{directory} has no {FILE_NAME}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise RepositoryError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RepositoryError(
                 f"{path} was not written by this version of pe-export: export the model again"
             ) from error
         if certificate.inputs.engine not in ENGINES:
             raise RepositoryError(f"{path} is for {certificate.inputs.engine!r}, which this version does not know")
         return certificate
+
+    def _require_values(self) -> None:
+        """Refuse values that no export writes.
+
+        Raises:
+            Exception: a value is of another type, or outside its range.
+        """
+        inputs = self.inputs
+        known = inputs.tower in TOWERS and inputs.precision in get_args(Precision) and self.files.keys()
+        if not (known and all(isinstance(each, str) for each in (*self.files.values(), *self.parameters().values()))):
+            raise ValueError("a value that no export writes")
 
     @property
     def artifact(self) -> str:

@@ -39,7 +39,8 @@ def check(repository: Repository) -> Iterator[Finding]:
         name = f"{model}/{version}"
         directory = repository.version_directory(model, version)
         if not (directory / FILE_NAME).is_file():
-            yield Finding(model, f"no certificate: pe-export did not make version {version}")
+            made = f"pe-export did not make version {version}" if version else "it has no version"
+            yield Finding(model, f"no certificate: {made}")
             continue
         try:
             certificate = Certificate.read(directory)
@@ -59,7 +60,10 @@ def _check_files(repository: Repository, model: str, certificate: Certificate) -
     tower = next(tower for tower in TOWERS if tower == certificate.inputs.tower)
     if model != variant.model_name(tower):
         raise RepositoryError(f"the directory contains another model, {variant.model_name(tower)}")
-    actual = config_pbtxt.parse(repository.read_config(model))
+    text = repository.read_config(model)
+    if not text:
+        raise RepositoryError("config.pbtxt is missing or empty: the command of the export writes it again")
+    actual = config_pbtxt.parse(text)
     expected = triton_config.describe(
         variant,
         tower,

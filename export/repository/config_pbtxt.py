@@ -32,7 +32,9 @@ def parse(text: str | bytes) -> Any:
     try:
         return text_format.Parse(text, ModelConfig())
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise RepositoryError(f"config.pbtxt is not a Triton configuration: {error}") from error
+        # The error quotes a line, which a damaged file has none of.
+        reason = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(error)[:200])
+        raise RepositoryError(f"config.pbtxt is not a Triton configuration: {reason}") from error
 
 
 def to_text(config: Any) -> str:

@@ -12,13 +12,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from export.errors import RepositoryError
+from export.preflight import version_numbers
 
 CONFIG: Final = "config.pbtxt"
+# Files and directories that a killed export leaves in the repository or in a model.
+_PARTIAL: Final = ".*.partial"
 
 
 class Repository:
@@ -53,8 +56,7 @@ class Repository:
     def latest_version(self, model: str) -> int:
         """Return the highest version number of a model; 0 if the model has no version."""
         directory = self.path / model
-        names = [entry.name for entry in directory.iterdir() if entry.is_dir()] if directory.is_dir() else []
-        return max((int(name) for name in names if name.isdecimal()), default=0)
+        return max(version_numbers(directory), default=0) if directory.is_dir() else 0
 
     def version_directory(self, model: str, version: int) -> Path:
         """Return the directory of a version, whether it exists or not."""
@@ -73,16 +75,13 @@ class Repository:
         resolved = self.path.resolve()
         parent = resolved.parent if os.access(resolved.parent, os.W_OK) else Path(tempfile.gettempdir())
         directory = parent / f".{resolved.name}.pe-export"
-        directory.mkdir(exist_ok=True)
-        handle = os.open(directory, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RepositoryError(f"another export is writing to {self.path}") from None
-            _empty(directory)
-            for partial in self.path.glob(".*.partial"):  # `_move` names its files so.
-                partial.unlink()
+            handle = _lock(directory)
+        except BlockingIOError:
+            raise RepositoryError(f"another export is writing to {self.path}: try again when it has ended") from None
+        try:
+            for left in (*directory.iterdir(), *self.path.glob(_PARTIAL), *self.path.glob(f"*/{_PARTIAL}")):
+                _remove(left)
             try:
                 yield directory
             finally:
@@ -104,8 +103,9 @@ class Repository:
         directory = self.path / model
         _flush(staged)
         if directory.is_dir():
-            _move(staged, directory / str(version), self.path)
-            self.write_config(model, config)
+            with self._partial_config(model, config) as partial:  # A full disk shows before the version is there.
+                _move(staged, directory / str(version), self.path)
+                partial.replace(directory / CONFIG)
         else:
             complete = staged.with_name(f"{model}.complete")
             (complete / str(version)).parent.mkdir()
@@ -115,15 +115,46 @@ class Repository:
         return version
 
     def read_config(self, model: str) -> str:
-        """Return the text of a model's `config.pbtxt`; empty if the file does not exist."""
+        """Return the text of a model's `config.pbtxt`; empty if the file does not exist.
+
+        Bytes that are not UTF-8 become replacement characters, which no configuration has.
+        """
         path = self.path / model / CONFIG
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     def write_config(self, model: str, config: str) -> None:
         """Replace a model's `config.pbtxt` atomically."""
+        with self._partial_config(model, config) as partial:
+            partial.replace(self.path / model / CONFIG)
+
+    @contextmanager
+    def _partial_config(self, model: str, config: str) -> Iterator[Path]:
+        """Write a model's `config.pbtxt` to a file beside it. Delete the file if the caller does not move it."""
         partial = self.path / model / f".{CONFIG}.partial"
-        partial.write_text(config, encoding="utf-8")
-        partial.replace(self.path / model / CONFIG)
+        try:
+            partial.write_text(config, encoding="utf-8")
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _lock(directory: Path) -> int:
+    """Create and lock a directory that whoever holds the lock may delete. Return its handle.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+    """
+    while True:
+        with suppress(FileExistsError):
+            directory.mkdir()
+        with suppress(FileNotFoundError):
+            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            with ExitStack() as unless_locked:
+                unless_locked.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(handle), directory.stat()):
+                    unless_locked.pop_all()
+                    return handle
 
 
 def _move(source: Path, target: Path, root: Path) -> None:
@@ -145,11 +176,11 @@ def _move(source: Path, target: Path, root: Path) -> None:
             (assembled / relative).parent.mkdir(parents=True, exist_ok=True)
             partial.rename(assembled / relative)
         assembled.rename(target)
-    finally:
+    except BaseException:
         for partial in arrived.values():
             partial.unlink(missing_ok=True)
         shutil.rmtree(assembled, ignore_errors=True)
-    shutil.rmtree(source)
+        raise
 
 
 def _flush(directory: Path) -> None:
@@ -163,9 +194,8 @@ def _flush(directory: Path) -> None:
                 os.close(handle)
 
 
-def _empty(directory: Path) -> None:
-    for entry in directory.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

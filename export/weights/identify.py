@@ -6,7 +6,8 @@ from export.errors import CheckpointError
 from export.variants import VARIANTS, Variant
 
 # Its name stays private, because a change of that module's code makes every exported model out of date.
-from export.weights.checkpoint import _misfit, open_checkpoint
+from export.weights.checkpoint import _misfit
+from export.weights.dense import open_dense
 
 
 def identify(path: Path) -> Variant:
@@ -15,7 +16,7 @@ def identify(path: Path) -> Variant:
     Raises:
         CheckpointError: the file is no checkpoint, or that of no known variant.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_dense(path)
     misfits = {}
     for variant in VARIANTS.values():
         misfits[variant.name] = _misfit(variant, checkpoint)

@@ -18,6 +18,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from export.errors import UnknownVariant
 from export.graph.towers import TextTower, VisionTower
 from export.variants import Tower, Variant, find_variant
 from export.weights.checkpoint import TOWER_KEYS, build_tower
@@ -69,13 +70,18 @@ def _tensors(variant: Variant) -> Iterator[tuple[str, Tensor]]:
 
 
 def main() -> int:
+    """Run the command, and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m export.weights.random_checkpoint", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("variant", metavar="VARIANT")
     parser.add_argument("file", type=Path, metavar="FILE")
     options = parser.parse_args()
-    write(options.variant, options.file)
+    try:
+        write(options.variant, options.file)
+    except (UnknownVariant, OSError) as error:
+        print(f"random_checkpoint: {error}", file=sys.stderr)  # noqa: T201 - a command
+        return 1
     print(f"{options.file}  {options.file.stat().st_size / 1e6:.1f} MB", file=sys.stderr)  # noqa: T201 - a command
     return 0
 

@@ -2,6 +2,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,6 +217,8 @@ def test_below_the_tolerance_nothing_is_published(
         (["PE-Demo-T8-64", "--from", "hub"], "PE-Demo-T8-64 is not on the hub"),
         (["PE-Core-B16-224", "--checkpoint", "absent.pt"], "no checkpoint file at absent.pt"),
         (["PE-Core-B16-224", "--checkpoint", "."], ". is a directory: name the file in it with --checkpoint FILE"),
+        (["PE-Demo-T8-64", "--revision", "main"], "--revision chooses a commit on the hub: add --from hub, or omit"),
+        (["--force", "check"], "put the command first: pe-export check --repository "),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(
@@ -254,6 +257,9 @@ def test_a_repository_that_cannot_be_written_is_said_before_the_work(
         ["--max-batch-size", "many"],
         ["--towers", "audio"],
         ["--towers", ""],
+        ["--repository", ""],
+        ["--repository", "model\udcff"],
+        ["--checkpoint", "a\udcff.pt"],
         ["--checkpoint", "a.pt", "--from", "hub"],
         ["--frobnicate"],
     ],
@@ -263,13 +269,51 @@ def test_senseless_options_are_refused(option: list[str]) -> None:
         main([VARIANT.name, *option])
 
 
+def test_an_export_again_needs_space_again(
+    exported: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("export.free_space.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert run(exported, random_checkpoint) == 0  # Both towers are up to date.
+    assert run(exported, random_checkpoint, "--force") == 1
+    assert "too little disk space: " in capsys.readouterr().err
+
+
+def test_what_this_machine_cannot_do_is_said_before_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("export.weights.hub.fetch", lambda *_, **__: pytest.fail("this would be a download"))
+    (tmp_path / "file").write_text("in the way")
+    for options, message in (
+        (("--repository", str(tmp_path / "file")), "cannot create the repository"),
+        (("--repository", str(tmp_path / "models"), "--precision", "bf16"), "no runtime on this machine can check"),
+    ):
+        assert main(["PE-Core-B16-224", "--from", "hub", *options]) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "list", "check", "preflight"])
+def test_help_names_defaults_and_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([*command.split(), "--help"])
+    said = capsys.readouterr().out
+    assert "(default: model_repository)" in said
+    assert "None" not in said
+    assert "PE-\n" not in said
+    assert ("pe-export check " in said) == (command != "list" and command != "preflight")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", None])  # A library may write by a handle alone.
 def test_a_full_disk_is_one_line(
-    tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    random_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str | None,
 ) -> None:
     def full(*_: object, **__: object) -> Callable[..., None]:
-        raise OSError(28, os.strerror(28), "model.onnx")
+        raise OSError(28, os.strerror(28), name)
 
     monkeypatch.setattr("export.graph.onnx_graph.onnx_ir.save", full)
     assert run(tmp_path / "models", random_checkpoint, "--towers", "text") == 1
-    assert capsys.readouterr().err.endswith("pe-export: No space left on device (model.onnx)\n")
+    assert capsys.readouterr().err.endswith(f"pe-export: No space left on device ({name or tmp_path / 'models'})\n")
     assert tree(tmp_path) == {}

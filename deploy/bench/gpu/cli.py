@@ -23,6 +23,8 @@ from deploy.bench.gpu.setting import Setting
 from deploy.bench.gpu.steps import write_json
 from deploy.bench.harness import processes
 from deploy.embedded.installation import CHECKOUT
+from export.errors import UnknownVariant
+from export.variants import find_variant
 from gateway.cpus import usable_cpus
 
 _STOP_S: Final = 30.0  # for an experiment to stop the servers that it has started
@@ -191,7 +193,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Run experiments on an NVIDIA GPU, and keep the figures of each as soon as it has them.",
         epilog=f"Experiments, in order: {', '.join(_NAMES)}. deploy/bench/gpu/README.md says what each decides.",
     )
-    parser.add_argument("--variant", default="PE-Core-L14-336", help="(default: %(default)s)")
+    parser.add_argument("--variant", type=_variant, default="PE-Core-L14-336", help="(default: %(default)s)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu tries the queue")
     names: dict[str, Any] = {"type": _listed(_NAMES), "metavar": "NAME,NAME"}
     parser.add_argument("--only", **names, default=_NAMES, help="experiments to run")
@@ -221,6 +223,13 @@ def _listed(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         return found
 
     return names
+
+
+def _variant(text: str) -> str:
+    try:
+        return find_variant(text).name
+    except UnknownVariant as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _minutes(text: str) -> tuple[str, float]:

@@ -21,10 +21,12 @@ from deploy.bench.gpu.candidates import GRAPHS, chosen
 from deploy.bench.gpu.setting import Setting
 from deploy.bench.gpu.steps import Record
 from deploy.embedded.installation import CHECKOUT
+from export.engines import ENGINES
 from export.variants import TOWERS, find_variant
 from gateway.cpus import usable_cpus
 
-ELEMENTARY: Final = "elementary"
+TENSORRT: Final[str] = ENGINES["tensorrt"].form
+"""The form that TensorRT compiles. It is none of `GRAPHS`."""
 _LINES: Final = 8  # of a command's output, in an error message
 # torch, one tower in FP32, and its copy in half precision: L14-336 needs about 3 GB.
 _PROCESSES: Final = max(1, usable_cpus() // 2)
@@ -50,7 +52,9 @@ def export_random(variant: str, form: str, path: Path) -> dict[str, Any]:
     row, unfinished = find_variant(variant), path.parent.with_name(f"{path.parent.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    tower = typed_tower(device.random_tower(row), "fp16", GRAPHS.get(form) or FORMS["elementary"])
+    tower = typed_tower(
+        device.random_tower(row), "fp16", FORMS[ENGINES["tensorrt"].form] if form == TENSORRT else GRAPHS[form]
+    )
     images = device.random_images(row, 2, "cpu")
     size = onnx_graph.export_graph(tower, INPUTS["vision"][0], images, unfinished / path.name).size
     unfinished.rename(path.parent)  # A graph whose export was cut off is not measured.
@@ -92,7 +96,7 @@ def export_models(variant: str, repository: Path) -> dict[str, Any]:
 
 def measure(setting: Setting, record: Record) -> None:
     """Export all graphs that the other experiments measure."""
-    wanted = [(variant, ELEMENTARY) for variant in rtx_variants(setting.variant)]
+    wanted = [(variant, TENSORRT) for variant in rtx_variants(setting.variant)]
     wanted += [(setting.variant, graph) for graph in dict.fromkeys(c.graph for c in chosen(setting.forms).values())]
     setting.work.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, Callable[[], dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""Experiment `rtx`: compile the elementary graph by TensorRT for RTX, load it, run it, and compare it with torch.
+"""Experiment `rtx`: compile TensorRT's form of the graph by TensorRT for RTX, load it, run it, compare it with torch.
 
 It decides whether a card accepts TensorRT for RTX at all. NVIDIA documents compute capabilities 8.0, 8.6, 8.9, 12.0
 "and later". Whether Hopper (9.0) is among them is unknown. A compilation needs no GPU, so on a CPU the rest fails.
@@ -7,7 +7,7 @@ It decides whether a card accepts TensorRT for RTX at all. NVIDIA documents comp
 import importlib
 import sys
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import torch  # type: ignore[import-not-found,unused-ignore]
@@ -18,11 +18,13 @@ from deploy.bench.gpu import setting as settings
 from deploy.bench.gpu.setting import Setting
 from deploy.bench.gpu.steps import Record
 from deploy.bench.harness import flops
+from export.engines.tensorrt_compiler import compile_graph, profile_shapes, write_warnings
+from export.engines.tensorrt_kernels import CompilerMessages, detailed, read_graph, report
 from export.errors import GraphError, TargetError
 from export.variants import find_variant
 
 TARGETS: Final = ("default", "CURRENT")
-"""Compute capabilities to compile for: the compiler's default, then those of the GPU in this machine alone."""
+"""Compute capabilities to compile for: the compiler's default, then that of the GPU in this machine alone."""
 
 _KERNELS: Final = 30  # of a profile
 
@@ -30,40 +32,6 @@ _KERNELS: Final = 30  # of a profile
 def tensorrt_rtx() -> Any:
     """Import the bindings. The package `tensorrt-rtx-cu13` would import them under a shorter name."""
     return importlib.import_module("tensorrt_rtx_bindings")
-
-
-def compile_graph(trt: Any, graph: Path, shape: tuple[int, ...], batch: int, target: str) -> bytes:
-    """Compile a strongly typed graph for batches of 1 to `batch`.
-
-    Args:
-        trt: the bindings.
-        shape: of one input, without the batch axis.
-        target: of `TARGETS`.
-
-    Returns:
-        The serialized engine.
-
-    Raises:
-        GraphError: TensorRT cannot read or compile the graph.
-    """
-    logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph)):
-        raise GraphError("; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
-    config = builder.create_builder_config()
-    if target != "default":
-        config.num_compute_capabilities = 1
-        if not config.set_compute_capability(getattr(trt.ComputeCapability, target), 0):
-            raise GraphError(f"the compiler rejects the compute capability {target}")
-    profile = builder.create_optimization_profile()
-    profile.set_shape(network.get_input(0).name, (1, *shape), (batch, *shape), (batch, *shape))
-    config.add_optimization_profile(profile)
-    serialized = builder.build_serialized_network(network, config)
-    if serialized is None:
-        raise GraphError(f"the compiler made nothing for the compute capability {target}: its messages are in the log")
-    return bytes(serialized)
 
 
 class RtxRun:
@@ -104,14 +72,18 @@ def measure(setting: Setting, record: Record) -> None:
 
 
 def _measure(trt: Any, name: str, target: str, setting: Setting, record: Record) -> None:
-    variant, graph = find_variant(name), setting.graph(name, graphs.ELEMENTARY)
+    variant, graph = find_variant(name), setting.graph(name, graphs.TENSORRT)
     gflop = flops.vision_gflop(name, variant.image_size) or float("nan")
     engine = b""
     label = f"{name}, {target}"
     with record.step(f"{label}: compile") as figures:
-        begun = time.monotonic()
-        engine = compile_graph(trt, graph, variant.input_shapes("vision")[-1], setting.batch, target)
+        messages, begun = CompilerMessages(), time.monotonic()
+        shapes = profile_shapes(variant.input_shapes("vision"), setting.batch)
+        configured, heard = partial(_configure, trt, target), partial(_hear, messages)
+        engine = bytes(compile_graph(trt, graph, {"image": shapes}, configure=configured, listen=heard))
         figures |= {"compile_s": time.monotonic() - begun, "engine_bytes": len(engine)}
+        found = report(messages, read_graph(graph))
+        figures["kernels"] = found.as_json() if found else None
     if not engine:
         return
     with record.step(f"{label}: run") as figures:
@@ -132,6 +104,19 @@ def _measure(trt: Any, name: str, target: str, setting: Setting, record: Record)
         figures["of_the_limit"] = figures["images_per_s"] * gflop / 1e3 / device.matmul_tflops("fp16", "cuda", 1.0)
         record.write()
         figures["kernel_ms"] = dict(list(device.kernel_ms(run, setting.device).items())[:_KERNELS])
+
+
+def _configure(trt: Any, target: str, config: Any) -> None:
+    detailed(trt, config)
+    if target != "default":
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, target), 0):
+            raise GraphError(f"the compiler rejects the compute capability {target}")
+
+
+def _hear(messages: CompilerMessages, severity: Any, text: str) -> None:
+    messages.hear(severity, text)
+    write_warnings(severity, text)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Setting:
         return self.work / "models"
 
     def graph(self, variant: str, form: str) -> Path:
-        """Return where `graphs` puts the vision tower in FP16: in a form of `GRAPHS`, or in the elementary form."""
+        """Return where `graphs` puts the vision tower in FP16: in a form of `GRAPHS`, or in TensorRT's form."""
         return self.work / variant / form.replace(" ", "-").replace(",", "") / "model.onnx"
 
     def arguments(self) -> list[str]:

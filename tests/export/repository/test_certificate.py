@@ -10,6 +10,7 @@ import pytest
 
 from export.cli import main
 from export.engines import ENGINES
+from export.errors import RepositoryError
 from export.repository import certificate as certificates
 from export.repository.certificate import Certificate, EmbeddingSpace, Inputs
 from tests.export.graph_replay import GraphReplay
@@ -105,6 +106,45 @@ def test_a_certificate_of_0_1_is_reported_and_then_replaced(
     assert (repository / TEXT / "2").is_dir()
     capsys.readouterr()
     assert main(["check", "--repository", str(repository)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["files"], {}),
+        (["files"], ["model.onnx"]),
+        (["files", "model.onnx"], None),
+        (["versions"], {}),
+        (["logit_scale"], "100"),
+        (["parity"], "x"),
+        (["parity", "min_cosine"], None),
+        (["inputs"], None),
+        (["inputs", "tower"], "audio"),
+        (["inputs", "precision"], "fp8"),
+        (["inputs", "precision"], ["fp32"]),
+        (["inputs", "engine"], {}),
+        (["inputs", "token_lengths"], None),
+        (["inputs", "space", "checkpoint_sha256"], None),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, list) else None,
+)
+def test_a_certificate_with_values_that_no_export_writes_is_refused(
+    exported: Path, tmp_path: Path, keys: list[str], value: Any
+) -> None:
+    values = json.loads((exported / TEXT / "1" / "parity.json").read_text())
+    inner = values
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    (tmp_path / "parity.json").write_text(json.dumps(values))
+    with pytest.raises(RepositoryError, match="was not written by this version of pe-export: export the model again"):
+        Certificate.read(tmp_path)
+
+
+def test_a_certificate_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "parity.json").mkdir()
+    with pytest.raises(RepositoryError, match=r"parity\.json cannot be read: Is a directory"):
+        Certificate.read(tmp_path)
 
 
 def test_the_embedding_space_is_variant_and_weights_alone(exported: Path) -> None:

@@ -133,6 +133,45 @@ def test_what_pe_export_did_not_make_is_pointed_at(repository: Path, capsys: pyt
     assert "was not written by this version of pe-export: export the model again" in said[f"{TEXT}/1"]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("config.pbtxt", b"\xff\xfe\0name", "config.pbtxt is not a Triton configuration"),
+        ("config.pbtxt", b"", "config.pbtxt is missing or empty: the command of the export writes it again"),
+        ("config.pbtxt", None, "config.pbtxt is missing or empty: the command of the export writes it again"),
+        ("1/parity.json", b"\xff\xfe\0", "was not written by this version of pe-export: export the model again"),
+        ("1/parity.json", b"[" * 100_000, "was not written by this version of pe-export: export the model again"),
+        ("1/parity.json", None, "no certificate: pe-export did not make version 1"),
+    ],
+)
+def test_a_damaged_file_is_one_readable_line(
+    repository: Path, capsys: pytest.CaptureFixture[str], file: str, content: bytes | None, problem: str
+) -> None:
+    path = repository / TEXT / file
+    path.unlink() if content is None else path.write_bytes(content)
+    status, said = check(repository, capsys)
+    assert status == 1
+    [found] = [line for name, line in said.items() if name.startswith(TEXT)]
+    assert problem in found
+    assert found.isprintable()
+    assert said["PE-Demo-T8-64-vision/1"].startswith("ok")
+
+
+def test_answers_that_were_cut_before_they_were_hashed_are_found(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, certificate = (repository / TEXT / "1" / name for name in ("parity.npz", "parity.json"))
+    digest = sha256_of(answers)
+    answers.write_bytes(answers.read_bytes()[:1000])
+    certificate.write_text(certificate.read_text().replace(digest, sha256_of(answers)))
+    assert check(repository, capsys)[1][f"{TEXT}/1"].startswith(f"FAILED  {answers} cannot be read: ")
+
+
+def test_a_model_without_a_version_is_pointed_at(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / "PE-Core-B16-224-vision").mkdir()
+    assert check(repository, capsys)[1]["PE-Core-B16-224-vision"] == "FAILED  no certificate: it has no version"
+
+
 def test_a_model_moved_under_another_name_is_found(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (repository / TEXT).rename(repository / "mine")
     status, said = check(repository, capsys)

@@ -1,6 +1,11 @@
 import errno
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,7 +50,7 @@ def test_the_next_export_is_a_new_version_and_keeps_the_old(repository: Reposito
 
 
 def test_versions_count_as_numbers_and_other_names_do_not(repository: Repository) -> None:
-    for name in ("2", "10", "old", "9x"):
+    for name in ("2", "10", "old", "9x", "011", "0", "²", "٣٣"):  # Triton ignores those that begin with 0.
         (repository.path / "m" / name).mkdir(parents=True)
     assert repository.latest_version("m") == 10
     assert repository.latest_version("absent") == 0
@@ -75,6 +80,100 @@ def test_two_exports_do_not_share_a_repository(repository: Repository) -> None:
         pass
 
 
+@pytest.mark.slow
+def test_exports_that_begin_while_another_ends_take_turns(repository: Repository) -> None:
+    """The one that ends deletes the directory that the others lock."""
+
+    def work() -> None:
+        until, inside = time.monotonic() + 2, repository.path / "inside"
+        while time.monotonic() < until:
+            with suppress(RepositoryError), repository.staging():
+                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                inside.unlink()
+
+    children = [in_child(work) for _ in range(3)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork a process that calls `work`, and exits with 0, or 1 after an exception. Return its id."""
+    if child := os.fork():
+        return child
+    with suppress(BaseException):
+        work()
+        os._exit(0)
+    os._exit(1)
+
+
+# Names of Python's audit events.
+CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile"}
+
+
+@pytest.mark.parametrize("mount", [False, True], ids=["same file system", "mount of its own"])
+@pytest.mark.parametrize("ending", ["full disk", "killed"])
+@pytest.mark.parametrize("first", [True, False], ids=["first version", "second version"])
+def test_wherever_publishing_stops_the_repository_holds_the_old_models_or_the_new(
+    repository: Repository, first: bool, ending: str, mount: bool
+) -> None:
+    old = {} if first else {"m/1/model.onnx": "old", "m/config.pbtxt": "config of old"}
+    new = old | {f"m/{1 if first else 2}/model.onnx": "new", "m/config.pbtxt": "config of new"}
+    # Nothing renames a version and a configuration at once. The next export rewrites the configuration.
+    between = new | {"m/config.pbtxt": "config of old"}
+    steps, found = 0, list[dict[str, str]]()
+    while new not in found[-1:]:
+        for path in list(repository.path.iterdir()):
+            shutil.rmtree(path)
+        if old:
+            publish(repository, "old")
+        steps += 1
+        os.waitpid(in_child(partial(stop_at, steps, ending, partial(publish, repository, "new", mount))), 0)
+        found.append(models(repository.path))
+        publish(repository, "newest", mount)
+        assert models(repository.path)["m/config.pbtxt"] == "config of newest"
+        left = [name for name in tree(repository.path.parent) if "/." in f"/{name}"]
+        assert left == [], f"after step {steps}"
+    assert steps > 8
+    assert [each for each in found if each not in (old, new)] in ([], *([] if first else [[between]]))
+
+
+def publish(repository: Repository, content: str, mount: bool = False) -> None:
+    rename = Path.rename
+
+    def across_mounts(self: Path, target: Path) -> Path:
+        if (repository.path in self.parents) != (repository.path in target.parents):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if mount:
+            patch.setattr(Path, "rename", across_mounts)
+        with repository.staging() as staging:
+            repository.publish("m", stage(staging, content), f"config of {content}")
+
+
+def stop_at(step: int, ending: str, work: Callable[[], None]) -> None:
+    """Call `work`, and stop before its `step`-th change of the file system. Only for a process that ends afterwards."""
+    done = 0
+
+    def count(event: str, _: object) -> None:
+        nonlocal done
+        if event not in CHANGES:
+            return
+        done += 1
+        if done == step:
+            if ending == "killed":
+                os._exit(9)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sys.addaudithook(count)
+    work()
+
+
+def models(root: Path) -> dict[str, str]:
+    """Return what Triton sees: the files of directories that are models and versions, by path."""
+    return {name: (root / name).read_text() for name in tree(root) if not name.startswith(".") and "/." not in name}
+
+
 def test_a_failed_export_leaves_the_repository_as_it_was(repository: Repository) -> None:
     def export() -> None:
         with repository.staging() as staging:
@@ -90,12 +189,10 @@ def test_a_repository_that_is_a_mount_of_its_own_gets_the_same_tree(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = Path.rename
-    seen_by_triton: list[str] = []
 
     def across_mounts(self: Path, target: Path) -> Path:
         if (repository.path in self.parents) != (repository.path in target.parents):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        seen_by_triton.extend(entry.name for entry in repository.path.iterdir() if entry.is_dir())
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", across_mounts)

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch  # type: ignore[import-not-found,unused-ignore]
 
-from deploy.bench.gpu import candidates, cuda_forms, device, rtx, torch_tower
+from deploy.bench.gpu import candidates, cuda_forms, device, torch_tower
 from deploy.bench.gpu.candidates import CANDIDATES, GRAPHS, Candidate
 from deploy.bench.gpu.setting import Setting
 from export import parity
@@ -129,8 +129,3 @@ def test_reports_a_missing_gpu(tmp_path: Path) -> None:
         device.facts(on_cuda)
     with pytest.raises(TargetError, match="this onnxruntime has no CUDAExecutionProvider: install onnxruntime-gpu"):
         cuda_forms.session(GRAPH, Candidate("exported"), 2, "cuda")
-
-
-def test_an_unreadable_graph_is_told(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"SkipLayerNormalization|RotaryEmbedding|MultiHeadAttention"):
-        rtx.compile_graph(rtx.tensorrt_rtx(), GRAPH, (64, 64, 3), 2, "default")

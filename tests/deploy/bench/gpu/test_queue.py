@@ -59,6 +59,7 @@ def test_the_whole_queue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
     (compiled, *_) = read(tmp_path / "rtx.json")["steps"]
     assert compiled["engine_bytes"] > 100_000
+    assert compiled["kernels"]["fused_attentions"] == compiled["kernels"]["attentions"] > 0
     forms = read(tmp_path / "forms.json")
     assert set(forms["images_per_second"]) == set(FORMS) - {"packed"}
     steps = {step["name"]: step for step in forms["steps"]}
@@ -158,6 +159,7 @@ def test_any_python_can_run_the_queue(tmp_path: Path) -> None:
     [
         (["--only", "nothing"], "unknown experiment 'nothing': choose from graphs, rtx, forms, torch, stack"),
         (["--minutes", "x=1"], "unknown experiment 'x'"),
+        (["--variant", "PE-Core-L14-366"], "unknown variant 'PE-Core-L14-366'"),
     ],
 )
 def test_a_mistaken_option(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
