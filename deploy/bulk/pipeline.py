@@ -72,6 +72,7 @@ class Pipeline:
         self._written = time.monotonic()
         self._writing: asyncio.Future[None] | None = None
         self._head: asyncio.Task[list[Row]] | None = None
+        self._over = False
         self.counts = Counts()
 
     async def run(self, items: Iterable[Item], stop: asyncio.Event) -> None:
@@ -93,6 +94,7 @@ class Pipeline:
                 if consume.done():
                     await consume
             finally:
+                self._over = True  # threads cannot be cancelled
                 tasks = [produce, consume, stopping]
                 for task in tasks:
                     task.cancel()
@@ -155,7 +157,7 @@ class Pipeline:
                 loaded.append(content)
             except ItemError as error:
                 loaded.append(error)
-            if size >= BYTES_AT_ONCE:
+            if size >= BYTES_AT_ONCE or self._over:
                 break
         return loaded
 

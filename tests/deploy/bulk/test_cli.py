@@ -343,6 +343,7 @@ def test_memory_is_bounded(gateway: ScriptedGateway, tmp_path: Path) -> None:
         (["file.pdf", "--out", "a.parquet"], "this is no folder, list (.txt, .list, .lst, or -"),
         (["a.csv", "--out", "a.parquet"], "name the column of the pictures or texts with --column"),
         (["a.csv", "--column", "b", "--out", "a.parquet"], "has no column 'b'. It has: a."),
+        (["a.csv", "--columns", "x,id", "--out", "a.parquet"], "every output has a column 'id' of its own"),
         (["a.tar", "--out", "a.parquet"], "this tar file cannot be read"),
         (["a.tar", "pictures", "--out", "a.parquet"], "Tar files cannot be mixed"),
         (["a.png", "--text", "--out", "a.parquet"], "is no text"),
@@ -418,10 +419,16 @@ def test_no_server(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert not list(tmp_path.glob("rows*"))
 
 
-def test_every_row_has_an_error(gateway: ScriptedGateway, pictures: Path, tmp_path: Path) -> None:
+def test_every_row_has_an_error(
+    gateway: ScriptedGateway, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     gateway.answer = lambda items: error(400, "Could not load input image.")
-    assert main([str(pictures), "--out", str(tmp_path / "rows.parquet"), "--url", gateway.url]) == 1
+    arguments = [str(pictures), "--out", str(tmp_path / "rows.parquet"), "--url", gateway.url]
+    assert main(arguments) == 1
     assert all(row["error"] for row in rows(tmp_path / "rows.parquet").values())
+    capsys.readouterr()
+    assert main(arguments) == 1, "a second run does not make them right"
+    assert "40 rows have an error from before. --retry-failed tries them again." in capsys.readouterr().err
 
 
 def test_the_key_comes_from_the_environment(serve: Callable[..., PeServe], pictures: Path, tmp_path: Path) -> None:
