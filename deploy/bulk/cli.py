@@ -107,9 +107,12 @@ def _count(value: str) -> int:
 
 
 def _positive(value: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+        raise argparse.ArgumentTypeError(f"{value} is not a number above 0")
     return number
 
 
@@ -151,7 +154,8 @@ async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard
         if received:
             written = pipeline.counts.embedded + pipeline.counts.failed
             say(f"Stopped: {len(todo.done) + written} of {len(todo.ids)} rows are kept. The same command continues.")
-            return 128 + received[0]
+            sys.stderr.flush()
+            os._exit(128 + received[0])  # without the threads that still load
         removed = output.remove_others(todo.ids) if arguments.remove_gone else 0
         await asyncio.to_thread(output.close)
     _summarize(arguments, pipeline.counts, before, removed, rate)

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -191,6 +192,22 @@ def test_a_stopped_run_keeps_its_rows(
     assert len(rows(tmp_path / "rows.parquet")) == 600
 
 
+def test_a_stopped_run_does_not_wait_for_urls(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:  # takes connections, and never answers
+        urls = [f"http://127.0.0.1:{silent.getsockname()[1]}/{number}.jpg" for number in range(16)]
+        (tmp_path / "list.txt").write_text("\n".join([f"{number:04}.jpg" for number in range(16)] + urls))
+        arguments = ("--root", many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
+        stopped = start(tmp_path / "list.txt", *arguments)
+        silent.accept()[0].close()
+        silent.settimeout(60)
+        waiting, _ = silent.accept()
+        stopped.send_signal(signal.SIGTERM)
+        output, _ = stopped.communicate(timeout=10)
+        waiting.close()
+    assert stopped.returncode == 143, output
+    assert "Stopped: 16 of 32 rows are kept." in output
+
+
 def test_ctrl_c_before_anything_is_embedded(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "list.txt")  # reading the list waits forever
     waiting = start(tmp_path / "list.txt", "--out", tmp_path / "rows.parquet")
@@ -337,8 +354,8 @@ def test_memory_is_bounded(gateway: ScriptedGateway, tmp_path: Path) -> None:
         (["pictures", "--out", "a.parquet", "--shard", "0/16"], "expected NUMBER/COUNT, from 1/16 to 16/16"),
         (["pictures", "--out", "a.parquet", "--shard", "1/16", "--remove-gone"], "needs the whole source"),
         (["pictures", "--out", "a.parquet", "--dtype", "int8"], "invalid choice"),
-        (["pictures", "--out", "a.parquet", "--give-up", "0"], "0 is not above 0"),
-        (["pictures", "--out", "a.parquet", "--give-up", "soon"], "invalid _positive value"),
+        (["pictures", "--out", "a.parquet", "--give-up", "0"], "0 is not a number above 0"),
+        (["pictures", "--out", "a.parquet", "--give-up", "soon"], "soon is not a number above 0"),
         (["pictures", "pictures", "--out", "a.parquet"], "only pictures, URLs and tar files may be several"),
         (["file.pdf", "--out", "a.parquet"], "this is no folder, list (.txt, .list, .lst, or -"),
         (["a.csv", "--out", "a.parquet"], "name the column of the pictures or texts with --column"),
