@@ -1175,6 +1175,35 @@ def test_on_a_phone(
     found(page, "the map on a phone")
 
 
+def test_bars_are_seen_in_the_colours_of_a_high_contrast(visit: Callable[..., Visit], base_url: str) -> None:
+    page = visit(base_url, forced_colors="active").page
+    page.wait_for_selector(".best")
+    page.get_by_label("Cosine", exact=True).check(force=True)
+    expect(page.locator(".track.negative")).not_to_have_count(0)
+    page.wait_for_timeout(400)
+    colours = page.eval_on_selector_all(
+        "#labels .track",
+        "tracks => tracks.flatMap(one => [one, one.firstChild]).map(one => getComputedStyle(one).backgroundColor)",
+    )
+    assert len(set(colours[1::2])) == 1
+    assert not set(colours[1::2]) & set(colours[::2])
+
+
+def test_zoomed_to_400_percent_nothing_has_to_be_scrolled_sideways(visit: Callable[..., Visit], base_url: str) -> None:
+    """https://www.w3.org/WAI/WCAG22/Understanding/reflow.html: 320 CSS pixels."""
+    page = visit(base_url, viewport={"width": 320, "height": 256}).page
+    page.wait_for_selector(".best")
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    for text in page.locator("#labels input").all():
+        assert text.evaluate("input => input.clientWidth") > 100
+    for part in ("compare", "search", "classify"):
+        page.click(f"#tab-{part}")
+        if part != "compare":
+            page.locator(f"#part-{part}").get_by_role("button", name="Use the samples").click()
+            expect(page.locator("#results li" if part == "search" else "#classified-table tbody tr")).to_have_count(36)
+        assert page.evaluate(overflow) <= 0, part
+
+
 def pinch(page: Page, canvas: Any, start: float, end: float) -> None:
     """Two fingers go apart, from `start` to `end` CSS pixels on each side of the middle."""
     x, y = centre(canvas)
