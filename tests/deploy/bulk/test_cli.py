@@ -426,8 +426,9 @@ def test_a_folder_with_a_folder_that_cannot_be_read(capsys: pytest.CaptureFixtur
             if root:
                 os.seteuid(0)
             (folder / "locked").chmod(0o755)
-    message = "locked: this folder cannot be read: Permission denied. Make it readable, or move it."
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "locked: this folder cannot be read: Permission denied. Make it readable, move it, or leave it out" in said
+    assert "find FOLDER -type f | pe-embed -" in said
 
 
 def test_no_server(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
