@@ -12,6 +12,7 @@ from typing import Final
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import BulkError, UsageError
 from deploy.bulk.outputs.registry import Run, check_destination, open_output, without_password
+from deploy.bulk.outputs.table_columns import OWN
 from deploy.bulk.pipeline import Counts, Pipeline
 from deploy.bulk.plan import Plan, read_ids
 from deploy.bulk.progress import Progress
@@ -93,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _names(value: str) -> list[str]:
-    return [name for name in value.split(",") if name]
+    names = [name for name in value.split(",") if name]
+    if taken := [name for name in names if name in OWN]:
+        raise argparse.ArgumentTypeError(f"every output has a column {taken[0]!r} of its own")
+    return names
 
 
 def _count(value: str) -> int:
@@ -103,9 +107,12 @@ def _count(value: str) -> int:
 
 
 def _positive(value: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+        raise argparse.ArgumentTypeError(f"{value} is not a number above 0")
     return number
 
 
@@ -122,9 +129,9 @@ async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard
         run = Run(embedder.space, arguments.dtype, source.description + frames, str(shard))
         output = open_output(arguments, run)
         done = ids.intersection(output.finished())
-        if not arguments.retry_failed:
-            done |= ids.intersection(output.failed())
-        todo = Plan(source, ids, done)
+        failed = set() if arguments.retry_failed else ids.intersection(output.failed())
+        before = Counts(len(done), len(failed))
+        todo = Plan(source, ids, done.union(failed))
         _announce(source, len(todo.ids), len(todo.done), embedder)
         progress = say.progress = Progress(len(todo.ids), len(todo.done))
         pipeline = Pipeline(
@@ -147,11 +154,12 @@ async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard
         if received:
             written = pipeline.counts.embedded + pipeline.counts.failed
             say(f"Stopped: {len(todo.done) + written} of {len(todo.ids)} rows are kept. The same command continues.")
-            return 128 + received[0]
+            sys.stderr.flush()
+            os._exit(128 + received[0])  # without the threads that still load
         removed = output.remove_others(todo.ids) if arguments.remove_gone else 0
         await asyncio.to_thread(output.close)
-    _summarize(arguments, pipeline.counts, len(todo.done), removed, rate)
-    return 1 if pipeline.counts.failed and not pipeline.counts.embedded and not todo.done else 0
+    _summarize(arguments, pipeline.counts, before, removed, rate)
+    return 1 if (pipeline.counts.failed or before.failed) and not (pipeline.counts.embedded or before.embedded) else 0
 
 
 def _stop(signum: int, stop: asyncio.Event, received: list[int]) -> None:
@@ -170,12 +178,15 @@ def _announce(source: Source, total: int, done: int, embedder: Embedder) -> None
             print(f"{count} were left out, which {why}.", file=sys.stderr)
 
 
-def _summarize(arguments: Namespace, counts: Counts, before: int, removed: int, rate: float) -> None:
+def _summarize(arguments: Namespace, counts: Counts, before: Counts, removed: int, rate: float) -> None:
     errors = f", {counts.failed} rows with an error" if counts.failed else ""
-    earlier = f", {before} done before" if before else ""
+    done = before.embedded + before.failed
+    earlier = f", {done} done before" if done else ""
     gone = f", {removed} removed" if removed else ""
     where = arguments.out or without_password(arguments.into)
     print(f"{counts.embedded} embeddings{errors}{earlier}{gone}, {rate:.1f}/s: {where}", file=sys.stderr)
+    if before.failed:
+        print(f"{before.failed} rows have an error from before. --retry-failed tries them again.", file=sys.stderr)
 
 
 class _Say:

@@ -72,6 +72,7 @@ class Pipeline:
         self._written = time.monotonic()
         self._writing: asyncio.Future[None] | None = None
         self._head: asyncio.Task[list[Row]] | None = None
+        self._over = False
         self.counts = Counts()
 
     async def run(self, items: Iterable[Item], stop: asyncio.Event) -> None:
@@ -84,20 +85,24 @@ class Pipeline:
             BulkError: of the source, the server or the output. Complete rows are written before.
         """
         groups: _Groups = asyncio.Queue(_WINDOW)
-        with ThreadPoolExecutor(_LOADING, "load") as loaders, ThreadPoolExecutor(1, "list") as lister:
-            produce = asyncio.create_task(self._produce(iter(items), groups, loaders, lister))
-            consume = asyncio.create_task(self._consume(groups))
-            stopping = asyncio.create_task(stop.wait())
-            try:
-                await asyncio.wait({consume, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if consume.done():
-                    await consume
-            finally:
-                tasks = [produce, consume, stopping]
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await self._salvage(groups)
+        loaders, lister = ThreadPoolExecutor(_LOADING, "load"), ThreadPoolExecutor(1, "list")
+        produce = asyncio.create_task(self._produce(iter(items), groups, loaders, lister))
+        consume = asyncio.create_task(self._consume(groups))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({consume, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if consume.done():
+                await consume
+        finally:
+            self._over = True
+            tasks = [produce, consume, stopping]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._salvage(groups)
+            # A thread cannot be cancelled. After an error or a signal, one may wait for the host of a URL.
+            for executor in (loaders, lister):
+                executor.shutdown(wait=False, cancel_futures=True)
 
     async def _produce(
         self, items: Iterator[Item], groups: "_Groups", loaders: ThreadPoolExecutor, lister: ThreadPoolExecutor
@@ -155,7 +160,7 @@ class Pipeline:
                 loaded.append(content)
             except ItemError as error:
                 loaded.append(error)
-            if size >= BYTES_AT_ONCE:
+            if size >= BYTES_AT_ONCE or self._over:
                 break
         return loaded
 

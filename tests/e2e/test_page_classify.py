@@ -119,11 +119,11 @@ def table_of(data: bytes) -> list[dict[str, str]]:
 
 
 def asked(page: Page) -> list[str]:
-    """The paths of the requests that the page sends from now on."""
+    """The paths of the requests that the page sends from now on. The browser asks for the icon by itself."""
     paths: list[str] = []
 
     def note(url: str) -> None:
-        if not url.startswith("blob:"):
+        if not url.startswith("blob:") and not url.endswith("/icon.svg"):
             paths.append(url.split("?")[0].rsplit("/", 1)[-1])
 
     page.on("request", lambda request: note(request.url))
@@ -245,7 +245,9 @@ def test_addresses_are_read_by_the_server(page: Page, base_url: str) -> None:
     addresses = [f"{base_url}/page/samples/red-circle.jpg", "https://127.0.0.1/x.jpg"]
     give(page, "paste", {}, "\n".join(addresses), target="#classes")  # text in a field is a text
     expect(page.locator("#classified")).to_be_hidden()
-    give(page, "paste", {}, "\r\n".join([*addresses, "no address"]))
+    give(page, "paste", {}, "\r\n".join([*addresses, "no address"]))  # nor is this anything else
+    expect(page.locator("#classified")).to_be_hidden()
+    give(page, "paste", {}, "\r\n".join(addresses))
     shown = classified(page, 2)
     assert [row["file"] for row in shown] == addresses
     told = [
@@ -306,6 +308,26 @@ def test_clear_can_be_undone(page: Page) -> None:
     give(page, "drop", numbered(1))
     classified(page, 1)
     expect(page.locator("#classify-undo")).to_be_hidden()
+
+
+def test_classes_can_be_shared_and_come_back(page: Page, visit: Callable[..., Visit]) -> None:
+    assert page.url.endswith("#classify")
+    use_samples(page)
+    write(page, "red, or so\n100 % blue & square?", "a {} thing")
+    page.wait_for_url("**/#classify?class=red%2C+or+so&class=100*&prompt=a+*")
+    other = ready(visit(page.url).page)
+    expect(other.locator("#classes")).to_have_value("red, or so\n100 % blue & square?")
+    expect(other.locator("#template")).to_have_value("a {} thing")
+    other.click("#classify-samples")
+    shown = classified(page, 36)
+    assert classified(other, 36) == shown
+    page.click("#tab-compare")
+    page.go_back()
+    expect(page.locator("#part-classify")).to_be_visible()
+    assert classified(page, 36) == shown
+    page.fill("#template", "")
+    page.wait_for_url("**&prompt=")
+    expect(ready(visit(page.url).page).locator("#template")).to_have_value("")
 
 
 def test_wrong_classes_and_prompts_are_called_that(page: Page) -> None:
@@ -592,7 +614,7 @@ def test_on_a_phone(visit: Callable[..., Visit], device: tuple[Browser, dict[str
     classified(page, 38)
     write(page, "circle\n" + "x" * 80)
     assert page.evaluate(OVERFLOW) == 0
-    for button in page.locator("#classify button:visible").all():
+    for button in page.locator("#part-classify button:visible").all():
         box = button.bounding_box()
         assert box, button
         assert min(box["width"], box["height"]) >= 40, button.inner_html()

@@ -30,6 +30,8 @@ _TYPES: Final[dict[Kind, Any]] = {"bool": pa.bool_(), "int": pa.int64(), "float"
 _ROWS_FOR_INDEX: Final = 5000
 # Compacted files replace the files of the batches. A running search may still read the old files, so they stay so long.
 _KEEP_OLD: Final = timedelta(minutes=10)
+# Each write adds a file, and a list of all files. With thousands of them, a write takes seconds.
+_WRITES_FOR_COMPACTION: Final = 500
 _IDS_AT_ONCE: Final = 1000
 
 
@@ -40,15 +42,25 @@ class LanceTable:
         destination: `lancedb:PATH#TABLE`.
         run: its embeddings.
         rows_for_index: the number of rows from which `close` makes an index.
+        writes_for_compaction: the number of writes after which their files are joined.
 
     Raises:
         UsageError: there is a table of other embeddings, or the place cannot be written.
     """
 
-    def __init__(self, destination: str, run: Run, *, rows_for_index: int = _ROWS_FOR_INDEX) -> None:
+    def __init__(
+        self,
+        destination: str,
+        run: Run,
+        *,
+        rows_for_index: int = _ROWS_FOR_INDEX,
+        writes_for_compaction: int = _WRITES_FOR_COMPACTION,
+    ) -> None:
         path, name = parse(destination)
         self._run = run
         self._rows_for_index = rows_for_index
+        self._writes_for_compaction = writes_for_compaction
+        self._writes = 0
         self._shown = f"The table {name} in {path}"
         with lance_errors(UsageError, self._shown):
             database = lancedb.connect(path)
@@ -85,6 +97,11 @@ class LanceTable:
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             # LanceDB calls a missing vector a bad one, and "null" leaves it missing.
             merge.execute(self._to_arrow(rows), on_bad_vectors="null")
+        self._writes += 1
+        if self._writes % self._writes_for_compaction == 0:
+            # The rows are committed. If another shard commits meanwhile, this fails, and is left to the next time.
+            with contextlib.suppress(OSError, RuntimeError):
+                self._table.optimize(cleanup_older_than=_KEEP_OLD)
 
     def remove_others(self, ids: Collection[str]) -> int:
         """See `Output`."""

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import os
 import sys
 from argparse import Namespace
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help="lancedb:PATH[#TABLE], postgresql://USER@HOST/DATABASE?table=NAME, FILE.parquet or FILE.npy",
     )
     add("--top", type=_count, default=10, metavar="N", help="show so many, at most (default: %(default)s)")
-    add("--min-similarity", type=float, metavar="COSINE", help="leave out what is less similar, from -1 to 1")
+    add("--min-similarity", type=_cosine, metavar="COSINE", help="leave out what is less similar, from -1 to 1")
     add(
         "--where",
         metavar="SQL",
@@ -78,9 +79,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(value: str) -> int:
-    number = int(value)
-    if not 1 <= number <= _MOST:
-        raise argparse.ArgumentTypeError(f"{value} is not from 1 to {_MOST}")
+    if not (value.isdecimal() and 1 <= int(value) <= _MOST):
+        raise argparse.ArgumentTypeError(f"{value} is not a whole number from 1 to {_MOST}")
+    return int(value)
+
+
+def _cosine(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not -1 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a number from -1 to 1")
     return number
 
 

@@ -3,13 +3,16 @@
 import contextlib
 import io
 import os
+import random
 import re
 import stat
+import time
 from pathlib import Path
 from typing import Final
 
 import httpx2
 
+from deploy.bulk import retry_after
 from deploy.bulk.errors import ItemError, too_long
 from deploy.bulk.sources import videos
 from deploy.bulk.sources.item import Content, Video
@@ -21,8 +24,12 @@ IMAGE_SUFFIXES: Final = frozenset(
 )  # fmt: skip
 TEXT_SUFFIXES: Final = frozenset((".txt",))
 _URL: Final = re.compile(r"https?://", re.IGNORECASE)
-_URL_SECONDS: Final = 20.0
+_URL_SECONDS: Final = 20.0  # without a byte
+_MOST_URL_SECONDS: Final = 120.0  # for all attempts: rows of later items wait for this one
 _URL_ATTEMPTS: Final = 3
+_MOST_PAUSE_SECONDS: Final = 30.0
+# Answers of hosts that are busy or broken at the moment.
+_AGAIN: Final = (408, 425, 429)
 
 _client: httpx2.Client | None = None
 
@@ -88,32 +95,45 @@ def content(data: bytes, max_bytes: int, text: bool) -> Content:
 
 
 def fetch(url: str, max_bytes: int, text: bool = False) -> Content:
-    """Fetch what is at a URL, from this machine: up to three times, if its server fails.
+    """Fetch what is at a URL, from this machine: up to three times, if its host is busy or fails.
 
     Raises:
-        ItemError: there is nothing to be had, or it is too long.
+        ItemError: there is nothing to be had, it is too long, or it takes more than two minutes.
     """
+    deadline = time.monotonic() + _MOST_URL_SECONDS
     trouble = ""
-    for _ in range(_URL_ATTEMPTS):
-        data = bytearray()
+    for attempt in range(_URL_ATTEMPTS):
+        pause = 0.0
         try:
             with _http().stream("GET", url) as response:
-                if response.status_code >= 500:
-                    trouble = f"status {response.status_code}"
-                    continue
-                if response.status_code != 200:
-                    raise ItemError(f"The URL has status {response.status_code}.")
-                for piece in response.iter_bytes():
-                    data += piece
-                    if len(data) > max_bytes:
-                        raise ItemError(f"The URL has more than {max_bytes} bytes, the most that the server reads.")
+                status = response.status_code
+                if status == 200:
+                    return content(_body(response, max_bytes, deadline), max_bytes, text)
+                if status < 500 and status not in _AGAIN:
+                    raise ItemError(f"The URL has status {status}.")
+                trouble = f"status {status}"
+                asked = retry_after.seconds(response.headers.get("Retry-After"))
+                pause = random.uniform(0.5, 1) * 2**attempt if asked is None else asked
         except httpx2.TransportError as error:
             trouble = f"{type(error).__name__}: {error}"
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise ItemError(f"The URL cannot be fetched: {error}") from None
-        else:
-            return content(bytes(data), max_bytes, text)
-    raise ItemError(f"The URL cannot be fetched: {trouble}.")
+        last = attempt + 1 == _URL_ATTEMPTS
+        if last or pause > _MOST_PAUSE_SECONDS or time.monotonic() + pause > deadline:
+            break
+        time.sleep(pause)
+    raise ItemError(f"The URL cannot be fetched: {trouble.rstrip('.')}.")
+
+
+def _body(response: httpx2.Response, max_bytes: int, deadline: float) -> bytes:
+    data = bytearray()
+    for piece in response.iter_bytes():
+        data += piece
+        if len(data) > max_bytes:
+            raise ItemError(f"The URL has more than {max_bytes} bytes, the most that the server reads.")
+        if time.monotonic() > deadline:
+            raise ItemError(f"The URL took more than {_MOST_URL_SECONDS:g} seconds.")
+    return bytes(data)
 
 
 def _http() -> httpx2.Client:

@@ -67,7 +67,8 @@ class Folder:
             entries = sorted(os.scandir(path), key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
             raise UsageError(
-                f"{files.printable(path)}: this folder cannot be read: {error.strerror}. Make it readable, or move it."
+                f"{files.printable(path)}: this folder cannot be read: {error.strerror}. Make it readable, move it, or "
+                "leave it out by a list of the files: find FOLDER -type f | pe-embed - ..."
             ) from None
         for entry in entries:
             if entry.name.startswith("."):

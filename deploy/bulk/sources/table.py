@@ -18,6 +18,13 @@ from deploy.bulk.sources.listed import of_value
 _ROWS_AT_ONCE: Final = 64  # each may be an image file
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 SUFFIXES: Final = (".parquet", *_DELIMITERS)
+_STRINGS: Final = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_BINARY: Final = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_binary_view,
+)
 
 
 class Table:
@@ -53,9 +60,10 @@ class Table:
         kind = schema.field(column).type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             kind = kind.field("bytes").type
-        self._strings = pa.types.is_string(kind) or pa.types.is_large_string(kind) or self._delimiter is not None
-        binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-        if not self._strings and not binary:
+        if pa.types.is_dictionary(kind):  # a categorical column of pandas
+            kind = kind.value_type
+        self._strings = self._delimiter is not None or any(is_kind(kind) for is_kind in _STRINGS)
+        if not self._strings and not any(is_kind(kind) for is_kind in _BINARY):
             raise UsageError(f"{path}: the column {column!r} is of type {kind}. Expected strings or binary values.")
 
     @property
@@ -97,7 +105,7 @@ class Table:
             raise UsageError(
                 f"{self._path}: row {number} has no {name}, which is its id. Name a column with --id-column."
             )
-        return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+        return str(_value(value))
 
     def _load(self, value: Any, max_bytes: int) -> Content:
         if isinstance(value, dict):
@@ -141,5 +149,7 @@ class Table:
 
 
 def _value(value: Any) -> Value:
-    """A value of a further column. Times, decimals and lists become texts."""
+    """A value of a further column. Times, decimals and lists become texts, as do bytes: a CSV file may be no UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     return value if isinstance(value, Value) else str(value)

@@ -37,7 +37,6 @@ class Tar:
         self._paths = sorted(paths, key=lambda path: path.name)
         self._columns = columns
         self._text = text
-        self.skipped = 0
         for path, following in zip(self._paths, self._paths[1:], strict=False):
             if path.name == following.name:
                 raise UsageError(f"{path} and {following} have the same name, and ids begin with it. Rename one.")
@@ -52,7 +51,6 @@ class Tar:
 
     def ids(self) -> Iterator[str]:
         """See `Source`. An id is the name of the tar file and that of the member. A compressed file is read through."""
-        self.skipped = 0
         for path in self._paths:
             for member in _members(path):
                 if files.is_wanted(member.name, self._text):
@@ -107,16 +105,20 @@ def _open(path: Path) -> tarfile.TarFile:
 
 
 def _members(path: Path, tar: tarfile.TarFile | None = None) -> Iterator[tarfile.TarInfo]:
-    """The regular files of a tar file."""
+    """The regular files of a tar file. WebDataset leaves out names that begin with a dot, which macOS adds."""
     with tar or _open(path) as opened:
         try:
-            yield from (member for member in opened if member.isreg())
+            for member in opened:
+                if member.isreg() and not os.path.basename(member.name).startswith("."):
+                    yield member
         except (OSError, tarfile.TarError, EOFError) as error:
             raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> UsageError:
-    return UsageError(f"{path}: this tar file cannot be read: {getattr(error, 'strerror', None) or error}.")
+    # Of a file that is none, tarfile says on several lines what each of its methods found.
+    reason = getattr(error, "strerror", None) or str(error).partition(":\n")[0]
+    return UsageError(f"{path}: this tar file cannot be read: {reason}.")
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

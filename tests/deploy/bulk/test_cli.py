@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -191,6 +192,22 @@ def test_a_stopped_run_keeps_its_rows(
     assert len(rows(tmp_path / "rows.parquet")) == 600
 
 
+def test_a_stopped_run_does_not_wait_for_urls(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:  # takes connections, and never answers
+        urls = [f"http://127.0.0.1:{silent.getsockname()[1]}/{number}.jpg" for number in range(16)]
+        (tmp_path / "list.txt").write_text("\n".join([f"{number:04}.jpg" for number in range(16)] + urls))
+        arguments = ("--root", many, "--out", tmp_path / "rows.parquet", "--url", gateway.url)
+        stopped = start(tmp_path / "list.txt", *arguments)
+        silent.accept()[0].close()
+        silent.settimeout(60)
+        waiting, _ = silent.accept()
+        stopped.send_signal(signal.SIGTERM)
+        output, _ = stopped.communicate(timeout=10)
+        waiting.close()
+    assert stopped.returncode == 143, output
+    assert "Stopped: 16 of 32 rows are kept." in output
+
+
 def test_ctrl_c_before_anything_is_embedded(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "list.txt")  # reading the list waits forever
     waiting = start(tmp_path / "list.txt", "--out", tmp_path / "rows.parquet")
@@ -337,12 +354,13 @@ def test_memory_is_bounded(gateway: ScriptedGateway, tmp_path: Path) -> None:
         (["pictures", "--out", "a.parquet", "--shard", "0/16"], "expected NUMBER/COUNT, from 1/16 to 16/16"),
         (["pictures", "--out", "a.parquet", "--shard", "1/16", "--remove-gone"], "needs the whole source"),
         (["pictures", "--out", "a.parquet", "--dtype", "int8"], "invalid choice"),
-        (["pictures", "--out", "a.parquet", "--give-up", "0"], "0 is not above 0"),
-        (["pictures", "--out", "a.parquet", "--give-up", "soon"], "invalid _positive value"),
+        (["pictures", "--out", "a.parquet", "--give-up", "0"], "0 is not a number above 0"),
+        (["pictures", "--out", "a.parquet", "--give-up", "soon"], "soon is not a number above 0"),
         (["pictures", "pictures", "--out", "a.parquet"], "only pictures, URLs and tar files may be several"),
         (["file.pdf", "--out", "a.parquet"], "this is no folder, list (.txt, .list, .lst, or -"),
         (["a.csv", "--out", "a.parquet"], "name the column of the pictures or texts with --column"),
         (["a.csv", "--column", "b", "--out", "a.parquet"], "has no column 'b'. It has: a."),
+        (["a.csv", "--columns", "x,id", "--out", "a.parquet"], "every output has a column 'id' of its own"),
         (["a.tar", "--out", "a.parquet"], "this tar file cannot be read"),
         (["a.tar", "pictures", "--out", "a.parquet"], "Tar files cannot be mixed"),
         (["a.png", "--text", "--out", "a.parquet"], "is no text"),
@@ -408,8 +426,9 @@ def test_a_folder_with_a_folder_that_cannot_be_read(capsys: pytest.CaptureFixtur
             if root:
                 os.seteuid(0)
             (folder / "locked").chmod(0o755)
-    message = "locked: this folder cannot be read: Permission denied. Make it readable, or move it."
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "locked: this folder cannot be read: Permission denied. Make it readable, move it, or leave it out" in said
+    assert "find FOLDER -type f | pe-embed -" in said
 
 
 def test_no_server(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -418,10 +437,16 @@ def test_no_server(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert not list(tmp_path.glob("rows*"))
 
 
-def test_every_row_has_an_error(gateway: ScriptedGateway, pictures: Path, tmp_path: Path) -> None:
+def test_every_row_has_an_error(
+    gateway: ScriptedGateway, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     gateway.answer = lambda items: error(400, "Could not load input image.")
-    assert main([str(pictures), "--out", str(tmp_path / "rows.parquet"), "--url", gateway.url]) == 1
+    arguments = [str(pictures), "--out", str(tmp_path / "rows.parquet"), "--url", gateway.url]
+    assert main(arguments) == 1
     assert all(row["error"] for row in rows(tmp_path / "rows.parquet").values())
+    capsys.readouterr()
+    assert main(arguments) == 1, "a second run does not make them right"
+    assert "40 rows have an error from before. --retry-failed tries them again." in capsys.readouterr().err
 
 
 def test_the_key_comes_from_the_environment(serve: Callable[..., PeServe], pictures: Path, tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ export function note({ step = false } = {}) {
   const fragment = query ? `#${part}?${query}` : part && `#${part}`;
   if (fragment === location.hash) return;
   const url = location.pathname + location.search + fragment;
-  if (step) history.pushState(null, "", url);
-  else history.replaceState(history.state, "", url);
+  try {
+    if (step) history.pushState(null, "", url);
+    else history.replaceState(history.state, "", url);
+  } catch {
+    // Safari takes 100 changes in 30 seconds. A later one says what is shown then.
+  }
 }

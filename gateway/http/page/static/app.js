@@ -1,6 +1,7 @@
 // The playground: one page, its parts, and what they share: the model, the key, the address, what is dropped and pasted.
 
 import * as address from "./address.js";
+import * as addresses from "./addresses.js";
 import * as api from "./api.js";
 import * as classify from "./classify.js";
 import * as compare from "./compare.js";
@@ -20,7 +21,7 @@ function show(name, params) {
     const selected = other === name;
     $(`tab-${other}`).setAttribute("aria-selected", String(selected));
     $(`tab-${other}`).tabIndex = selected ? 0 : -1;
-    $(other).hidden = !selected;
+    $(`part-${other}`).hidden = !selected;
   }
   tell(params);
 }
@@ -171,6 +172,7 @@ async function connect() {
 startTabs();
 startDropping();
 startKey();
+addresses.start();
 address.describedBy(described);
 for (const change of ["popstate", "hashchange"]) addEventListener(change, follow);
 compare.start();

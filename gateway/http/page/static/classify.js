@@ -2,12 +2,15 @@
 //
 // Pictures are embedded once. The classes can then change as often as one likes, and no picture is sent again.
 
+import { note } from "./address.js";
+import { asker } from "./addresses.js";
 import { embedPictures, embedTexts } from "./api.js";
 import { sendInBatches } from "./batches.js";
 import { csvFile } from "./csv.js";
 import { $, picker, plural, showTrouble } from "./dom.js";
 import { download } from "./download.js";
-import { droppedAddresses, droppedFiles, fetchSample, isPicture, thumbnail } from "./pictures.js";
+import { dropped, isField, pasted } from "./incoming.js";
+import { fetchSample, isPicture, thumbnail } from "./pictures.js";
 import { SAMPLES } from "./samples.js";
 import * as store from "./store.js";
 import { Table } from "./table.js";
@@ -44,6 +47,7 @@ let table;
 export function start() {
   picker("classify-folder", "classify-folder-files", addFiles);
   picker("classify-pictures", "classify-picture-files", addFiles);
+  asker("classify-addresses", addAddresses);
   $("classify-samples").addEventListener("click", addSamples);
   $("classify-search").addEventListener("click", addSearched);
   $("classify-cancel").addEventListener("click", cancel);
@@ -64,15 +68,13 @@ export function limit(known) {
   limits = { ...limits, ...known };
 }
 
-/** A model was chosen: what is here is asked anew. */
-export async function use(model) {
+/** A model was chosen: what is here is asked anew. With `params` of an address, the classes are those that they say. */
+export async function use(model, params = null) {
   adding?.abort();
   variant = model;
   [known, tooLong, classes] = [new Map(), new Set(), []];
-  if (!touched) {
-    $("classes").value = FIRST[model.kind].classes.join("\n");
-    $("template").value = FIRST[model.kind].template;
-  }
+  if (params) read(params);
+  else if (!touched) begin();
   const again = items.filter(({ source }) => source !== null);
   release(items);
   [items, cleared] = [[], []];
@@ -81,20 +83,48 @@ export async function use(model) {
   await add(again);
 }
 
-export async function drop(transfer) {
-  const addresses = droppedAddresses(transfer);
-  const files = await droppedFiles(transfer);
-  if (files.length || !addresses.length) addFiles(files);
-  else addAddresses(addresses);
+/** Shows what an address says; pictures are those of this browser. */
+export function open(params) {
+  read(params);
+  embedClasses();
 }
 
-/** Pictures, or addresses of pictures; text in a field is left to the field. */
+/** What of this part an address can say: the classes and the prompt, once a visitor has written some. */
+export function params() {
+  if (!touched) return [];
+  return [...readClasses($("classes").value).map((name) => ["class", name]), ["prompt", $("template").value.trim()]];
+}
+
+function read(params) {
+  const names = params.getAll("class");
+  begin();
+  if (names.length === 0) return;
+  touched = true;
+  $("classes").value = names.join("\n");
+  $("template").value = params.get("prompt") ?? "";
+}
+
+/** Classes to begin with. */
+function begin() {
+  touched = false;
+  $("classes").value = FIRST[variant.kind].classes.join("\n");
+  $("template").value = FIRST[variant.kind].template;
+}
+
+export async function drop(transfer) {
+  const { files, addresses } = await dropped(transfer);
+  if (addresses.length) addAddresses(addresses);
+  else addFiles(files);
+}
+
+/** Whether a paste was for this part: pictures, or addresses of pictures. Text in a field is left to the field. */
 export function paste(transfer, target) {
-  const files = [...transfer.files].filter(isPicture);
-  const addresses = target.closest?.("input, textarea") ? [] : droppedAddresses(transfer);
-  if (files.length) addFiles(files);
-  else if (addresses.length) addAddresses(addresses);
-  return files.length + addresses.length > 0;
+  const { files, addresses } = pasted(transfer);
+  const pictures = files.filter(isPicture);
+  if (pictures.length) addFiles(pictures);
+  else if (addresses.length && !isField(target)) addAddresses(addresses);
+  else return false;
+  return true;
 }
 
 // -- the pictures
@@ -237,7 +267,7 @@ function release(gone) {
 function changed() {
   touched = true;
   clearTimeout(debounce);
-  debounce = setTimeout(embedClasses, DEBOUNCE);
+  debounce = setTimeout(() => (note(), embedClasses()), DEBOUNCE);
 }
 
 async function embedClasses() {

@@ -294,7 +294,7 @@ function judged(compared) {
       render();
     });
   }
-  return compared.some(({ text }) => fit(picture.embedding, known.get(text)) >= GOOD);
+  return compared.some(({ text }) => fit(picture.embedding, known.get(text)) >= GOOD[variant.kind]);
 }
 
 function announce(winner, fits) {

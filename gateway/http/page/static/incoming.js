@@ -5,7 +5,7 @@ import { droppedFiles } from "./pictures.js";
 /** Addresses, if a text is nothing else: one a line. `text/uri-list` has comments (RFC 2483). */
 export function addressesIn(text) {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
-  return lines.every((line) => /^https?:\/\/\S+$/i.test(line)) ? lines : [];
+  return lines.every((line) => /^https?:\/\/\S+$/i.test(line) && URL.canParse(line)) ? lines : [];
 }
 
 /** {files, addresses} of a drop. A picture dragged from a web page is a file where the browser says so. */

@@ -19,12 +19,6 @@ export async function droppedFiles(transfer) {
   return files;
 }
 
-/** Addresses of pictures in a drop or on the clipboard: of a link, or one a line of text. */
-export function droppedAddresses(transfer) {
-  const lines = (transfer.getData("text/uri-list") || transfer.getData("text/plain")).split(/\r?\n/);
-  return lines.map((line) => line.trim()).filter((line) => /^https?:\/\/\S+$/i.test(line));
-}
-
 async function collect(entry, files) {
   if (entry.isFile) {
     files.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));

@@ -1,6 +1,7 @@
 // Search: a set of pictures, embedded once, kept in this browser, and searched by words, by a picture, or by eye.
 
 import * as address from "./address.js";
+import { asker } from "./addresses.js";
 import { embedAddress, embedPictures, embedTexts } from "./api.js";
 import { signed } from "./bars.js";
 import { sendInBatches } from "./batches.js";
@@ -40,6 +41,7 @@ const originals = new Map(); // id -> file, while the page is open
 export function start({ onCompare }) {
   picker("choose-folder", "folder-files", add);
   picker("choose-pictures", "picture-files", add);
+  asker("add-addresses", add);
   picker("by-picture", "query-file", ([file]) => askBy({ file }));
   $("use-samples").addEventListener("click", addSamples);
   $("cancel").addEventListener("click", () => embedding?.abort());
@@ -117,8 +119,7 @@ export function params() {
 
 export async function drop(transfer) {
   const { files, addresses } = await dropped(transfer);
-  if (addresses.length) addAddresses(addresses);
-  else add(files);
+  add(addresses.length ? addresses : files);
 }
 
 /** Whether a paste was for this part. Into the query, a picture is what is looked for. */
@@ -128,7 +129,7 @@ export function paste(transfer, target) {
   const shown = files.filter(isPicture);
   if (shown.length && intoField) askBy({ file: shown[0] });
   else if (shown.length) add(shown);
-  else if (addresses.length && !intoField) addAddresses(addresses);
+  else if (addresses.length && !intoField) add(addresses);
   else return false;
   return true;
 }
@@ -145,36 +146,20 @@ async function addSamples() {
   }
 }
 
-const idOf = (file) => [variant.name, file.webkitRelativePath || file.name, file.size, file.lastModified].join("\n");
+/** A file, or an address that the server fetches: then neither it nor this browser keeps a copy, and there is none to show. */
+const nameIn = (source) => (isAddress(source) ? nameOf(source) : source.webkitRelativePath || source.name);
+const isAddress = (source) => typeof source === "string";
+const idOf = (source) =>
+  [variant.name, ...(isAddress(source) ? [source] : [nameIn(source), source.size, source.lastModified])].join("\n");
 
-/** Pictures that the server fetches. Neither it nor this browser keeps a copy, so there is none to show. */
-async function addAddresses(urls) {
-  const model = variant;
-  undo.withdraw();
-  showTrouble("search-trouble", null);
-  for (const url of urls) {
-    const id = [model.name, url].join("\n");
-    if (pictures.some((picture) => picture.id === id)) continue;
-    try {
-      const { rows } = await embedAddress(url, { variant: model.name });
-      if (model !== variant) return;
-      const added = { id, variant: model.name, name: nameOf(url), embedding: rows[0], thumbnail: null };
-      await keep([added]);
-      pictures.push(added);
-      render();
-    } catch (error) {
-      showTrouble("search-trouble", `${nameOf(url)}: ${error.message}`);
-    }
-  }
-}
-
-async function add(files) {
+async function add(sources) {
   undo.withdraw();
   if (embedding) return showTrouble("search-trouble", "Pictures are being added. Wait for them, or cancel.");
   const have = new Set(pictures.map(({ id }) => id));
-  const wanted = files.filter((file) => isPicture(file) && !have.has(idOf(file)));
+  const given = [...new Set(sources)].filter((source) => isAddress(source) || isPicture(source));
+  const wanted = given.filter((source) => !have.has(idOf(source)));
   if (wanted.length === 0) {
-    const said = files.some(isPicture) ? "These pictures are all here already." : "There are no pictures among these files.";
+    const said = given.length ? "These pictures are all here already." : "There are no pictures among these files.";
     return showTrouble("search-trouble", said);
   }
   showTrouble("search-trouble", null);
@@ -185,9 +170,9 @@ async function add(files) {
   try {
     await sendInBatches(wanted, {
       limits,
-      sizeOf: (file) => file.size,
+      sizeOf: (source) => source.size ?? source.length,
       send: (batch) => embed(batch, run),
-      refuse: (file, error) => refuse(file, error ? "no picture that the server can read" : "too large for this server", run),
+      refuse: (source, error) => refuse(source, error, run),
       controller,
     });
   } catch (error) {
@@ -201,25 +186,25 @@ async function add(files) {
   if (run.model === variant) render();
 }
 
-/** Embeds the files of one request, and keeps what it finds. */
-async function embed(files, run) {
+/** Embeds what is in one request, and keeps what it finds. */
+async function embed(sources, run) {
   const onWait = (seconds) => showProgress(run, `The server is busy; trying again in ${Math.ceil(seconds)} s.`);
   const options = { variant: run.model.name, signal: run.signal, tries: PATIENCE, onWait };
-  const { rows } = await embedPictures(files, options);
+  const { rows } = await embedPictures(sources, options);
   const added = await Promise.all(
-    files.map(async (file, i) => ({
-      id: idOf(file),
+    sources.map(async (source, i) => ({
+      id: idOf(source),
       variant: run.model.name,
-      name: file.webkitRelativePath || file.name,
+      name: nameIn(source),
       embedding: rows[i],
-      thumbnail: await thumbnail(file),
+      thumbnail: isAddress(source) ? null : await thumbnail(source),
     })),
   );
   run.signal.throwIfAborted();
-  added.forEach(({ id }, i) => originals.set(id, files[i]));
+  added.forEach(({ id }, i) => isAddress(sources[i]) || originals.set(id, sources[i]));
   await keep(added);
   pictures.push(...added);
-  run.done += files.length;
+  run.done += sources.length;
   showProgress(run);
   render();
 }
@@ -232,16 +217,16 @@ async function keep(added) {
   }
 }
 
-function refuse(file, why, run) {
-  run.refused.push([file.name, why]);
+function refuse(source, error, run) {
+  const told = isAddress(source)
+    ? `${nameOf(source)}: The server does not take this address: ${error?.cause ?? error?.message ?? "it is too long."}`
+    : `${source.name} is ${error ? "no picture that the server can read" : "too large for this server"}.`;
+  run.refused.push(told);
   run.done += 1;
   showProgress(run);
 }
 
-function refusal(refused) {
-  const [name, why] = refused[0];
-  return refused.length === 1 ? `Left out: ${name} is ${why}.` : `${refused.length} files left out, ${name} the first: it is ${why}.`;
-}
+const refusal = (refused) => (refused.length === 1 ? `Left out: ${refused[0]}` : `${refused.length} left out. The first: ${refused[0]}`);
 
 function showProgress(run, waiting = "") {
   $("progress-bar").max = run.of;
@@ -347,7 +332,7 @@ function render() {
   const inOrder = ranked();
   const asMap = chosen("view") === "map";
   renderLike();
-  const none = fit !== null && fit(inOrder[0].picture) < GOOD;
+  const none = fit !== null && fit(inOrder[0].picture) < GOOD[variant.kind];
   $("found-text").textContent = said(none);
   $("found-text").classList.toggle("nothing-fits", none);
   $("results").hidden = asMap;
@@ -361,13 +346,13 @@ function render() {
 function outlined(inOrder) {
   if (!query) return new Set();
   const first = inOrder.slice(0, query.text ? OUTLINED : ALIKE).map(({ picture }) => picture);
-  return new Set(first.filter((picture) => fit === null || fit(picture) >= GOOD).map(({ id }) => id));
+  return new Set(first.filter((picture) => fit === null || fit(picture) >= GOOD[variant.kind]).map(({ id }) => id));
 }
 
 function said(none) {
   const count = plural(pictures.length, "picture");
   if (!query) return count;
-  if (none) return `No good match for “${query.text}” among ${count}. The nearest first.`;
+  if (none) return `No good match for “${query.text}” among ${count}, it seems. The nearest first.`;
   return `${count}, ${query.text ? `“${query.text}” first` : "the most alike first"}`;
 }
 

@@ -189,6 +189,15 @@ def test_lancedb_has_an_index_when_there_are_enough_rows(tmp_path: Path) -> None
     assert len(rows_of(destination)) == 501
 
 
+def test_lancedb_joins_the_files_of_many_writes(tmp_path: Path) -> None:
+    table = lance_table.LanceTable(f"lancedb:{tmp_path}", run_of(shard="1/2"), writes_for_compaction=5)
+    for number in range(12):
+        table.write([Row(f"{number}", np.eye(8, dtype=np.float32)[number % 8])])
+    inner: Any = table._table
+    assert inner.stats()["fragment_stats"]["num_fragments"] == 3, "ten writes in one, and two after them"
+    assert inner.count_rows() == len(table.finished()) == 12
+
+
 def test_lancedb_lists_more_ids_than_a_page(tmp_path: Path) -> None:
     table = opened(f"lancedb:{tmp_path}")
     table.write([Row(f"{number}", None, "bad") for number in range(25_000)])

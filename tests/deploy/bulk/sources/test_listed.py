@@ -1,6 +1,7 @@
 """Lists of paths, URLs and texts."""
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.bulk.errors import ItemError, UsageError
+from deploy.bulk.sources import files
 from deploy.bulk.sources.listed import Listed
 
 pytestmark = pytest.mark.bulk
@@ -18,19 +20,33 @@ MAX_BYTES = 1000
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    """A web server: /ok, /moved (to /ok), /loop, /long, /lost, and /flaky, which fails at first."""
+    """A web server: /ok, /moved (to /ok), /loop, /long, /lost, /drip, and /flaky and /busy, which fail at first."""
     tries: list[str] = []
+    when: list[float] = []
+    closing = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             tries.append(self.path)
-            status = {"/moved": 302, "/loop": 302, "/lost": 404, "/broken": 500}.get(self.path, 200)
-            if self.path == "/flaky" and tries.count("/flaky") == 1:
-                status = 503
+            status = {"/moved": 302, "/loop": 302, "/lost": 404, "/broken": 500, "/later": 429}.get(self.path, 200)
+            if self.path in ("/flaky", "/busy") and tries.count(self.path) == 1:
+                status = {"/flaky": 503, "/busy": 429}[self.path]
+            if self.path == "/busy":
+                when.append(time.monotonic())
+                status = 400 if len(when) == 2 and when[1] - when[0] < 1 else status
             self.send_response(status)
+            if status in (429, 503):
+                self.send_header("Retry-After", "1")
+            if self.path == "/later":
+                self.send_header("Retry-After", "3000")
             if status == 302:
                 self.send_header("Location", {"/moved": "/ok"}.get(self.path, self.path))
             self.end_headers()
+            while self.path == "/drip" and not closing.wait(0.05):
+                try:
+                    self.wfile.write(b"x")
+                except OSError:
+                    return
             if status == 200:
                 self.wfile.write(b"x" * 5000 if self.path == "/long" else b"picture")
 
@@ -41,6 +57,7 @@ def web() -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
+        closing.set()
         server.shutdown()
         thread.join()
 
@@ -96,7 +113,7 @@ def test_a_list_that_cannot_be_read(tmp_path: Path, name: str) -> None:
         Listed.read(str(tmp_path / name), tmp_path)
 
 
-@pytest.mark.parametrize("path", ["/ok", "/moved", "/flaky"])
+@pytest.mark.parametrize("path", ["/ok", "/moved", "/flaky", "/busy"])
 def test_urls(web: str, path: str) -> None:
     (item,) = Listed([web + path], "list", Path())
     assert item.id == web + path
@@ -109,12 +126,20 @@ def test_urls(web: str, path: str) -> None:
         ("/lost", "The URL has status 404"),
         ("/long", "more than 1000 bytes"),
         ("/broken", "cannot be fetched: status 500"),
+        ("/later", "cannot be fetched: status 429"),
         ("/loop", "cannot be fetched: .*redirects"),
     ],
 )
 def test_urls_that_are_no_pictures(web: str, path: str, message: str) -> None:
     (item,) = Listed([web + path], "list", Path())
     with pytest.raises(ItemError, match=message):
+        item.load(MAX_BYTES)
+
+
+def test_a_url_that_never_ends(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_MOST_URL_SECONDS", 0.5)
+    (item,) = Listed([f"{web}/drip"], "list", Path())
+    with pytest.raises(ItemError, match=r"The URL took more than 0.5 seconds"):
         item.load(MAX_BYTES)
 
 

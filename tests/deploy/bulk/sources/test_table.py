@@ -44,6 +44,28 @@ def test_image_files_as_hugging_face_has_them(tmp_path: Path) -> None:
     assert [(item.id, item.load(MAX_BYTES)) for item in table] == [("x", b"a"), ("y", b"b")]
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_strings_of_every_type(tmp_path: Path, kind: pa.DataType) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"a")
+    (item,) = Table(parquet(tmp_path, file=pa.array(["x.jpg"]).cast(kind)), "file", None, ["file"], tmp_path)
+    assert (item.id, item.load(MAX_BYTES), item.columns) == ("x.jpg", b"a", {"file": "x.jpg"})
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(1), pa.binary_view()], ids=str)
+def test_image_files_of_every_type(tmp_path: Path, kind: pa.DataType) -> None:
+    (item,) = Table(parquet(tmp_path, image=pa.array([b"a"]).cast(kind)), "image", None, [], tmp_path)
+    assert (item.id, item.load(MAX_BYTES)) == ("0", b"a")
+
+
+def test_values_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"file,title\na.jpg,caf\xe9\n")
+    (item,) = Table(path, "file", None, ["title"], tmp_path)
+    assert item.columns == {"title": r"caf\xe9"}
+
+
 def test_paths_are_their_own_ids(tmp_path: Path) -> None:
     (tmp_path / "007").write_bytes(b"a")
     path = csv(tmp_path, 'file,score,title\n007,1,"x, ""y""\nz"\n8,2.5,\n')

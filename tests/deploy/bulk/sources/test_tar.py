@@ -20,6 +20,7 @@ MEMBERS = {
     "d/0003.left.png": b"left",
     "d/0003.right.png": b"right",
     "d/long.jpg": b"x" * 2000,
+    "d/._0001.jpg": b"made by macOS",
 }
 
 
@@ -72,8 +73,9 @@ def test_two_of_the_same_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"no tar file" * 100, b""])
 def test_what_is_no_tar_file(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(data)
-    with pytest.raises(UsageError, match="this tar file cannot be read"):
+    with pytest.raises(UsageError, match="this tar file cannot be read") as refused:
         Tar([tmp_path / "a.tar"], [])
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
