@@ -54,6 +54,7 @@ class TritonProcess:
         self._models = models
         self.replaced: Mapping[str, str] = {}  # models that onnxruntime runs since they failed to load, and why
         self._installation = installation
+        self._directory = directory = directory.absolute()
         self._log = None if verbose else directory / "triton.log"
         self.endpoints = endpoints
         self._choice = choice or EngineChoice()
@@ -74,6 +75,8 @@ class TritonProcess:
             [sys.executable, "-I", "-S", _KEEP_PRIVATE, self._installation.server, *self._arguments()],
             process_environment(self._installation, self.layout.libraries),
             self._log,
+            # The Python stub imports from the current directory first, and the user's may have a folder named `numpy`.
+            self._directory,
         )
 
     def _arguments(self) -> list[str]:
@@ -217,7 +220,7 @@ def process_environment(installation: Installation, libraries: Path) -> dict[str
     return environment | {
         "LD_LIBRARY_PATH": ":".join(filter(None, paths)),
         # The stub embeds Python, which finds its packages through the first python3 on the path.
-        "PATH": f"{installation.environment / 'bin'}:{environment.get('PATH', os.defpath)}",
+        "PATH": f"{installation.environment / 'bin'}:{environment.get('PATH') or os.defpath}",
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
