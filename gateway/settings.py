@@ -302,6 +302,14 @@ class Settings(BaseSettings):
             return frozenset(item.strip() for item in value.split(",") if item.strip())
         return value
 
+    @field_validator("root_path", mode="before")
+    @classmethod
+    def _one_slash_in_front(cls, value: object) -> object:
+        """Take `vision`, `/vision/` and `/` as people write them."""
+        if isinstance(value, str):
+            return "/" + value.strip("/") if value.strip("/") else ""
+        return value
+
     @model_validator(mode="after")
     def _one_body_fits(self) -> Self:
         if self.max_bytes_in_flight < self.max_body_bytes:

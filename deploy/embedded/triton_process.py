@@ -219,8 +219,9 @@ def process_environment(installation: Installation, libraries: Path) -> dict[str
     paths = [str(libraries), str(installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
     return environment | {
         "LD_LIBRARY_PATH": ":".join(filter(None, paths)),
-        # The stub embeds Python, which finds its packages through the first python3 on the path.
-        "PATH": f"{installation.environment / 'bin'}:{environment.get('PATH') or os.defpath}",
+        # The stub embeds Python, which finds its packages through the first python3 on the path. Triton starts the stub
+        # by a shell, which a service's own path may lack.
+        "PATH": ":".join(filter(None, (f"{installation.environment}/bin", environment.get("PATH"), os.defpath))),
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",

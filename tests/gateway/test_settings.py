@@ -84,6 +84,12 @@ def test_white_space_around_a_value_is_ignored(monkeypatch: pytest.MonkeyPatch) 
     assert (settings.allow_numpy_input, settings.log_format, settings.root_path) == (True, "json", "/a")
 
 
+@pytest.mark.parametrize(("given", "path"), [("/a/b", "/a/b"), ("/a/", "/a"), ("a/b/", "/a/b"), ("/", ""), ("", "")])
+def test_slashes_around_the_path_prefix_do_not_matter(monkeypatch: pytest.MonkeyPatch, given: str, path: str) -> None:
+    monkeypatch.setenv("PE_ROOT_PATH", given)
+    assert Settings().root_path == path
+
+
 def test_settings_are_frozen() -> None:
     settings: Any = Settings()
     with pytest.raises(ValidationError):
