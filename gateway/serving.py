@@ -118,6 +118,7 @@ def uvicorn_config(
         # The default is longer than that of most balancers, so that none sends a request on a closing connection.
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(settings.deadline_seconds),
+        workers=1,  # otherwise uvicorn reads WEB_CONCURRENCY, which hosting platforms set, and stops on odd values
     )
 
 

@@ -285,11 +285,29 @@ class Settings(BaseSettings):
         """The maximum of texts in one request. The incumbent's setting bounds them, too, where it is given."""
         return min(self.max_texts, self.max_items) if "max_items" in self.model_fields_set else self.max_texts
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, given: dict[str, object]) -> dict[str, object]:
+        """Leave out variables that are empty, as Compose and Kubernetes make them of what is not set.
+
+        `ALLOW_ORIGINS` alone says something when it is empty: no origin.
+        """
+        stripped = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+        return {name: value for name, value in stripped.items() if value != "" or name == "ALLOW_ORIGINS"}
+
     @field_validator("allow_origins", "allowed_hosts", "denied_hosts", "api_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return frozenset(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("root_path", mode="before")
+    @classmethod
+    def _one_slash_in_front(cls, value: object) -> object:
+        """Take `vision`, `/vision/` and `/` as people write them."""
+        if isinstance(value, str):
+            return "/" + value.strip("/") if value.strip("/") else ""
         return value
 
     @model_validator(mode="after")
@@ -299,21 +317,3 @@ class Settings(BaseSettings):
                 "PE_MAX_BYTES_IN_FLIGHT is less than PE_MAX_BODY_BYTES, so a body of that size would always be refused"
             )
         return self
-
-    @field_validator("host", mode="before")
-    @classmethod
-    def _empty_host_is_unset(cls, value: object) -> object:
-        return value or cls.model_fields["host"].default
-
-    @field_validator(
-        "api_keys_file",
-        "default_variant",
-        "triton_ca_file",
-        "triton_certificate_file",
-        "triton_key_file",
-        "triton_server_name",
-        mode="before",
-    )
-    @classmethod
-    def _empty_text_is_unset(cls, value: object) -> object:
-        return value or None

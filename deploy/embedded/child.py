@@ -36,10 +36,16 @@ class Child:
         command: the program and its arguments.
         environment: its environment variables.
         log: the file for its output; None for our own terminal. The output is dropped if the file cannot be made.
+        directory: its current directory; None for our own.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str | Path], environment: Mapping[str, str], log: Path | None
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        log: Path | None,
+        directory: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -50,6 +56,7 @@ class Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", _END_WITH_PARENT, str(os.getpid()), *command],
                 env=environment,
+                cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output and subprocess.STDOUT,

@@ -1,7 +1,6 @@
 """`pe-serve`: the embedded Triton and the gateway as one command."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from deploy.embedded import banner, suggestions
 from deploy.embedded import engine_choice as choice
 from deploy.embedded.endpoints import Endpoints, PortEndpoints
 from deploy.embedded.engines import OPENVINO_BF16
+from deploy.embedded.environment import variable
 from deploy.embedded.errors import LaunchError
 from deploy.embedded.events import Event
 from deploy.embedded.hardware import nvidia_driver
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def on_ready(url: str, info: dict[str, Any], found: Installation, triton: Endpoints) -> None:
         engine, driver = OPENVINO_BF16.engine, nvidia_driver()
-        if driver is not None and not found.cuda and os.environ.get("PE_ONNXRUNTIME_PROVIDER") != "cpu":
+        if driver is not None and not found.cuda and variable("PE_ONNXRUNTIME_PROVIDER") != "cpu":
             advice = banner.gpu_advice(driver, suggestions.cuda_command(found.environment), command)
         else:
             install = None
@@ -80,25 +80,25 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
     # HOST, PORT and NUM_WORKERS are the gateway's variables, and the incumbent's.
     parser.add_argument(
         "--host",
-        default=os.environ.get("HOST") or "127.0.0.1",
+        default=variable("HOST") or "127.0.0.1",
         help="address to listen on (default: the variable HOST, else 127.0.0.1, which is this machine only)",
     )
     parser.add_argument(
         "--port",
         type=_port,
-        default=os.environ.get("PORT") or "9001",
+        default=variable("PORT") or "9001",
         help="port to listen on; 0 takes a free one (default: the variable PORT, else 9001)",
     )
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.environ.get("NUM_WORKERS") or "1",
+        default=variable("NUM_WORKERS") or "1",
         help="gateway processes (default: the variable NUM_WORKERS, else 1)",
     )
     parser.add_argument(
         "--engine",
         choices=choice.OPTIONS,
-        default=os.environ.get("PE_ONNX_ENGINE") or choice.AUTO,
+        default=variable("PE_ONNX_ENGINE") or choice.AUTO,
         help="what runs ONNX models (default: the variable PE_ONNX_ENGINE, else auto). auto is OpenVINO in BF16 on a "
         "CPU that is faster in BF16, if OpenVINO is installed and proves the same embeddings; otherwise onnxruntime",
     )
@@ -107,7 +107,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
         type=_triton_ports,
         nargs="?",
         const="8000,8001,8002",
-        default=os.environ.get("PE_TRITON_PORTS") or None,
+        default=variable("PE_TRITON_PORTS") or None,
         metavar="HTTP,GRPC,METRICS",
         help="let Triton listen on ports of 127.0.0.1 (%(const)s unless others are given; 0 takes a free one), for "
         "tritonclient, perf_analyzer and Prometheus. Every user of this machine can connect to them. (default: the "
@@ -127,16 +127,15 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise ValueError
-    return port
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
 
 
 def _triton_ports(text: str) -> tuple[int, int, int]:
     try:
         http, grpc, metrics = (_port(part) for part in text.split(","))
-    except ValueError as error:
+    except (ValueError, argparse.ArgumentTypeError) as error:
         message = f"{text!r} is not three ports HTTP,GRPC,METRICS, such as 8000,8001,8002"
         raise argparse.ArgumentTypeError(message) from error
     given = [port for port in (http, grpc, metrics) if port]

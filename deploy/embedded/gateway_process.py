@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from deploy.embedded import probe
 from deploy.embedded.child import Child
+from deploy.embedded.environment import variable
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
 
@@ -38,7 +39,7 @@ class GatewayProcess:
                 "PORT": str(port),
                 "NUM_WORKERS": str(workers),
                 # A gateway of pe-serve usually has no load balancer that needs time to notice the drain.
-                "PE_DRAIN_SECONDS": os.environ.get("PE_DRAIN_SECONDS", "0"),
+                "PE_DRAIN_SECONDS": variable("PE_DRAIN_SECONDS") or "0",
                 "PE_TRITON_URL": triton,
             },
             log=None,

@@ -27,7 +27,7 @@ def cache() -> Path:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:  # HOME is unset, and the user is in no list, as in a container with a user id of its own.
         base = _TEMPORARY[0]
-    return Path(base) / "perception-encoder-server"
+    return Path(base).absolute() / "perception-encoder-server"
 
 
 @contextmanager

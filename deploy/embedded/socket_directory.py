@@ -25,7 +25,7 @@ _SAFE: Final = re.compile(r"/[A-Za-z0-9_.~@+=/-]*")
 def parents() -> list[Path]:
     """Return the directories to try in order: the user's own one for sockets, then the ones for temporary files."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return [Path(name) for name in dict.fromkeys(filter(None, (runtime, tempfile.gettempdir(), "/tmp")))]
+    return [Path(name).absolute() for name in dict.fromkeys(filter(None, (runtime, tempfile.gettempdir(), "/tmp")))]
 
 
 @contextmanager

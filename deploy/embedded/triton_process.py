@@ -54,6 +54,7 @@ class TritonProcess:
         self._models = models
         self.replaced: Mapping[str, str] = {}  # models that onnxruntime runs since they failed to load, and why
         self._installation = installation
+        self._directory = directory = directory.absolute()
         self._log = None if verbose else directory / "triton.log"
         self.endpoints = endpoints
         self._choice = choice or EngineChoice()
@@ -74,6 +75,8 @@ class TritonProcess:
             [sys.executable, "-I", "-S", _KEEP_PRIVATE, self._installation.server, *self._arguments()],
             process_environment(self._installation, self.layout.libraries),
             self._log,
+            # The Python stub imports from the current directory first, and the user's may have a folder named `numpy`.
+            self._directory,
         )
 
     def _arguments(self) -> list[str]:
@@ -216,8 +219,9 @@ def process_environment(installation: Installation, libraries: Path) -> dict[str
     paths = [str(libraries), str(installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
     return environment | {
         "LD_LIBRARY_PATH": ":".join(filter(None, paths)),
-        # The stub embeds Python, which finds its packages through the first python3 on the path.
-        "PATH": f"{installation.environment / 'bin'}:{environment.get('PATH', os.defpath)}",
+        # The stub embeds Python, which finds its packages through the first python3 on the path. Triton starts the stub
+        # by a shell, which a service's own path may lack.
+        "PATH": ":".join(filter(None, (f"{installation.environment}/bin", environment.get("PATH"), os.defpath))),
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",

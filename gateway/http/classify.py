@@ -75,7 +75,6 @@ async def classify(request: Request) -> Response:
     classes, so they say nothing about classes that were not given. `X-Truncated` lists the indices of classes with a
     prompt that was longer than the model's context.
     """
-    start = time.perf_counter()
     check_incumbent_query(request)
     require_json(request)
     if media_type(request.scope).startswith("image/"):
@@ -94,6 +93,7 @@ async def classify(request: Request) -> Response:
     predictions = len(images) * top_k
     if predictions > _MAX_PREDICTIONS or predictions * max(map(len, classes)) > _MAX_NAME_CHARACTERS:
         raise InvalidInput("The answer would be too long. Send fewer images, a smaller `top_k` or shorter names.")
+    start = time.perf_counter()
     service = context_of(request.app).service
     spec = service.select(fields.perception_encoder_version_id)
     found = await service.classify(spec, images, list(classes.values()), record_of(request.scope).stages)

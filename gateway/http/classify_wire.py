@@ -64,7 +64,7 @@ class Prediction(BaseModel):
 class ClassifyResponse(BaseModel):
     """The most probable classes of each image."""
 
-    time: float = Field(description="Seconds the server took.", examples=[0.0052])
+    time: float = Field(description="Seconds the server took, without the upload.", examples=[0.0052])
     predictions: list[list[Prediction]] = Field(
         description="For each image in order, its classes in falling order of probability."
     )

@@ -95,9 +95,9 @@ async def embed_image(request: Request) -> Response:
     The answer has one embedding of unit length for each image, in order. With `Accept: application/x-npy` it is one
     array file of float32 [N, D] for `numpy.load`. `Server-Timing` has the milliseconds of each stage.
     """
-    start = time.perf_counter()
     check_incumbent_query(request)
     variant, encoding_format, images = await _images(request)
+    start = time.perf_counter()
     service = context_of(request.app).service
     spec = service.select(variant)
     embedded = await service.embed(spec, images, record_of(request.scope).stages)
@@ -121,7 +121,6 @@ async def embed_text(request: Request) -> Response:
     `X-Truncated` lists the indices of texts that were longer than the model's context. With
     `Accept: application/x-npy` the answer is one array file of float32 [N, D] for `numpy.load`.
     """
-    start = time.perf_counter()
     check_incumbent_query(request)
     form, request = await has_form(request)
     if form:
@@ -129,6 +128,7 @@ async def embed_text(request: Request) -> Response:
     else:
         fields, strings = await read_json(request, EmbedTextRequest, EmbedTextFields)
         texts = await strings.texts(fields.text if isinstance(fields.text, list) else [fields.text])
+    start = time.perf_counter()
     service = context_of(request.app).service
     spec = service.select(fields.perception_encoder_version_id)
     embedded = await service.embed(spec, texts, record_of(request.scope).stages)
@@ -160,7 +160,6 @@ async def compare(request: Request) -> Response:
 
     `X-Truncated` lists the texts that were longer than the model's context: `subject`, and indices of prompts.
     """
-    start = time.perf_counter()
     check_incumbent_query(request)
     require_json(request)
     service = context_of(request.app).service
@@ -174,6 +173,7 @@ async def compare(request: Request) -> Response:
         spec = service.select(fields.perception_encoder_version_id)
         query = await _query(fields, strings)
         names, candidates = await _candidates(fields, strings)
+    start = time.perf_counter()
     compared = await service.compare(spec, query, candidates, record_of(request.scope).stages)
     similarities = compared.similarities
     truncated: list[int | str] = ["subject"] if compared.query_truncated else []

@@ -182,7 +182,7 @@ class EmbeddingResponse(BaseModel):
 
     inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
     frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
-    time: float = Field(description="Seconds the server took.", examples=[0.0052])
+    time: float = Field(description="Seconds the server took, without the upload.", examples=[0.0052])
     embeddings: list[list[float]] | list[str] = Field(
         description="One unit-length embedding for each item, in order: numbers, or base64 if that was requested.",
         examples=[[[0.6, -0.8]], ["mpkZP83MTL8="]],
@@ -194,7 +194,7 @@ class CompareResponse(BaseModel):
 
     inference_id: str | None = Field(None, description=_ALWAYS_NULL, examples=[None])
     frame_id: int | None = Field(None, description=_ALWAYS_NULL, examples=[None])
-    time: float = Field(description="Seconds the server took.", examples=[0.0052])
+    time: float = Field(description="Seconds the server took, without the upload.", examples=[0.0052])
     similarity: list[float] | dict[str, float] = Field(
         description="Cosine similarity to each prompt: a list in their order, or an object with their names.",
         examples=[[0.4, -0.15], {"circle": 0.4, "square": -0.15}],

@@ -9,6 +9,9 @@ import zlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+import regex
+
+from gateway.images.bmp import with_plain_pixels
 from gateway.images.tiff import first_directory, largest_buffer, orientation, orientation_of, with_pixel_tags_only
 
 
@@ -36,7 +39,7 @@ def bare_jpeg(data: bytes) -> Bare:
         ValueError: there is no scan.
     """
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
-    at, turned = 2, 1
+    at, turned, told = 2, 1, False
     while True:
         at = data.find(b"\xff", at)  # libjpeg skips bytes that are no marker
         if at < 0 or at + 4 > len(data):
@@ -54,8 +57,8 @@ def bare_jpeg(data: bytes) -> Bare:
         if end < at + 4 or end > len(data):
             raise ValueError("a segment is cut")
         body = data[at + 4 : end]
-        if marker == 0xE1 and body.startswith(_EXIF) and turned == 1:
-            turned = orientation_of(body)
+        if marker == 0xE1 and body.startswith(_EXIF) and not told:
+            turned, told = orientation_of(body), True
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _tells_the_colour_space(marker, body):
             kept.append(memoryview(data)[at:end])
         at = end
@@ -66,6 +69,20 @@ def _tells_the_colour_space(marker: int, body: bytes) -> bool:
     return (marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14) or (
         marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12
     )
+
+
+# Markers that follow neither a scan nor the segments between two scans: an image ends before them.
+_AFTER_THE_IMAGE: Final = regex.compile(rb"\xff[\x01-\xc3\xc5-\xcf\xd8\xd9\xde\xdf\xf0-\xfd]")
+
+
+def ended_jpeg(data: bytes) -> bytes | None:
+    """End a JPEG where its scans end. Returns None if nothing follows them.
+
+    libjpeg has an error for what follows an image that lacks its last marker, such as another image, when all pixels
+    are there.
+    """
+    end = _AFTER_THE_IMAGE.search(data, data.find(b"\xff\xda"))
+    return data[: end.start()] + b"\xff\xd9" if end else None
 
 
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -94,6 +111,8 @@ def bare_png(data: bytes) -> Bare:
             animated = len(still) == before_pixels and int.from_bytes(data[at : at + 4], "big") > 1
         elif kind == b"fcTL":
             frames += 1
+            if frames > 1 and len(still) > before_pixels:
+                break  # the file may be cut in a later frame
             if frames == 1 and (len(still) == before_pixels or data[at + 4 : at + 20] != _canvas(data)):
                 animated = False  # the still image is the first frame, or the first frame is a part
         elif kind == b"fdAT" and frames == 1:
@@ -210,6 +229,15 @@ def _lossless_size(chunk: bytes) -> tuple[int, int]:
     """RFC 9649, 3.4: a signature, then 14 bits each, less one."""
     bits = struct.unpack_from("<I", chunk, 9)[0]
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+def bare_bmp(data: bytes) -> Bare:
+    """Keep the file. A BMP has no metadata, but may have pixels that Pillow does not read.
+
+    Raises:
+        struct.error, ValueError: the file ends early.
+    """
+    return Bare(with_plain_pixels(data))
 
 
 def bare_tiff(data: bytes) -> Bare:

@@ -9,36 +9,44 @@ import logging
 import warnings
 from typing import Any, Final, cast
 
+import _pi_heif
 import numpy as np
-import pi_heif
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, Image, TiffImagePlugin
+from pi_heif.heif import BaseImage
+from PIL import AvifImagePlugin, Image
 from PIL.GifImagePlugin import GifImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gateway.errors import InvalidImage
-from gateway.images.bare import Bare, bare_gif, bare_jpeg, bare_png, bare_tiff, bare_webp
+from gateway.images import tiff_layouts
+from gateway.images.bare import Bare, bare_bmp, bare_gif, bare_jpeg, bare_png, bare_tiff, bare_webp, ended_jpeg
+from gateway.images.bmp import RunLengthDecoder
 from gateway.images.formats import ACCEPTED_TEXT, format_of
 from gateway.images.tiff import orientation_of
 
 # `decode` checks the size in the header. Pillow's own limit is global, and only a warning up to twice its value.
 Image.MAX_IMAGE_PIXELS = None
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # otherwise a thread for each CPU of the machine, for each image
-# Only a HEIC's picture is wanted, and one thread for it.
-pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
-pi_heif.options.DECODE_THREADS = 1
-# libtiff's gray with premultiplied alpha, which Pillow's table lacks. Alpha is dropped.
-TiffImagePlugin.OPEN_INFO |= {(order, 1, (1,), 1, (8, 8), (1,)): ("LA", "LA") for order in (b"II", b"MM")}
 # What a client's file says is no event of the server.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Image.init()
+Image.register_decoder("bmp_rle", RunLengthDecoder)
+tiff_layouts.teach_pillow()
 # A client's bytes reach only these decoders of Pillow. Its others are rarely used and rarely fuzzed.
 PLUGINS: Final = {
     "JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "AVIF": "AVIF",
     "JPEG 2000": "JPEG2000", "PNM": "PPM",
 }  # fmt: skip
-_BARE: Final = {"JPEG": bare_jpeg, "PNG": bare_png, "GIF": bare_gif, "TIFF": bare_tiff, "WebP": bare_webp}
+_BARE: Final = {
+    "JPEG": bare_jpeg,
+    "PNG": bare_png,
+    "GIF": bare_gif,
+    "BMP": bare_bmp,
+    "TIFF": bare_tiff,
+    "WebP": bare_webp,
+}
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -76,11 +84,15 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
             return _heic(data, max_pixels)
         bare = _BARE.get(kind, Bare)(data)
         _check_size(bare.buffer, max_pixels)
-        image: Image.Image = Image.open(io.BytesIO(bare.data), formats=(PLUGINS[kind],))
-        _check_size(image.size, max_pixels)
+        try:
+            image = _pixels(kind, bare.data, max_pixels)
+        except OSError:
+            ended = ended_jpeg(bare.data) if kind == "JPEG" else None
+            if ended is None:
+                raise
+            image = _pixels(kind, ended, max_pixels)
         orientation = orientation_of(image.info.get("exif", b"")) if kind == "AVIF" else bare.orientation
-        image.load()
-        image = _on_background(image) if isinstance(image, GifImageFile) else _rgb(image)
+        image = _converted(image)
         return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     except InvalidImage:
         raise
@@ -91,6 +103,24 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         raise InvalidImage(f"The {kind} image is damaged or incomplete.") from None
 
 
+def _pixels(kind: str, data: bytes, max_pixels: int) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=(PLUGINS[kind],))
+    _check_size(image.size, max_pixels)
+    if isinstance(image, TiffImageFile):
+        tiff_layouts.fit_palette(image)
+    image.load()
+    return image
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    if isinstance(image, GifImageFile):
+        return _on_background(image)
+    if isinstance(image, TiffImageFile):
+        gray = tiff_layouts.first_sample(image)
+        return tiff_layouts.inverted(image, _rgb(image if gray is None else gray))
+    return _rgb(image)
+
+
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
@@ -98,10 +128,16 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _heic(data: bytes, max_pixels: int) -> Image.Image:
-    """Decode a HEIC. Its orientation is a property that libheif applies; that of EXIF is for information."""
-    image = pi_heif.open_heif(data)
-    _check_size(image.size, max_pixels)
-    return _rgb(image.to_pillow())
+    """Decode a HEIC. Its orientation is a property that libheif applies; that of EXIF is for information.
+
+    The file's first image stands for a primary one that is missing. pi-heif's `open_heif` also reads the metadata, and
+    crashes where they are damaged. So this calls what `open_heif` calls.
+    """
+    loaded = _pi_heif.load_file(data, 1, True, False, True, True, "", False)
+    images = sorted((image for image in loaded if image is not None), key=lambda image: not image.primary)
+    first = BaseImage(images[0])
+    _check_size(first.size, max_pixels)
+    return _rgb(first.to_pillow())
 
 
 def _on_background(image: GifImageFile) -> Image.Image:

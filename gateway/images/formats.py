@@ -28,6 +28,8 @@ _SIGNATURES: Final = (
     (b"%!PS", "PostScript"),
     (b"\xc5\xd0\xd3\xc6", "PostScript"),
     (b"\0\0\x01\0", "ICO"),
+    (b"\0\0\x02\0\0\0", "TGA"),
+    (b"\0\0\x0a\0\0\0", "TGA"),
     (b"\0\0\x02\0", "CUR"),
     (b"icns", "ICNS"),
     (b"#?RADIANCE", "Radiance HDR"),

@@ -8,19 +8,22 @@ from typing import Final, NamedTuple
 
 WIDTH: Final = 256
 HEIGHT: Final = 257
+BITS_PER_SAMPLE: Final = 258
+PHOTOMETRIC: Final = 262
 ORIENTATION: Final = 274
 SAMPLES_PER_PIXEL: Final = 277
 ROWS_PER_STRIP: Final = 278
 PLANAR_CONFIGURATION: Final = 284
+COLOUR_MAP: Final = 320
 TILE_WIDTH: Final = 322
 TILE_HEIGHT: Final = 323
-# Those of BitsPerSample, Compression, PhotometricInterpretation, FillOrder, T4Options, T6Options, Predictor, ColorMap,
-# InkSet, ExtraSamples, SampleFormat, JPEGTables, JPEGProc and the other tags of old JPEG, YCbCrCoefficients,
-# YCbCrSubSampling, YCbCrPositioning, ReferenceBlackWhite, and LERC's parameters.
+# The numbers are those of Compression, FillOrder, T4Options, T6Options, Predictor, InkSet, ExtraSamples, SampleFormat,
+# JPEGTables, JPEGProc and the other tags of old JPEG, YCbCrCoefficients, YCbCrSubSampling, YCbCrPositioning,
+# ReferenceBlackWhite, and LERC's parameters.
 _PIXEL_TAGS: Final = frozenset(
-    {WIDTH, HEIGHT, SAMPLES_PER_PIXEL, ROWS_PER_STRIP, PLANAR_CONFIGURATION, TILE_WIDTH, TILE_HEIGHT}
-    | {258, 259, 262, 266, 292, 293, 317, 320, 332, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521}
-    | {529, 530, 531, 532, 50674}
+    {WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, ROWS_PER_STRIP, PLANAR_CONFIGURATION, COLOUR_MAP}
+    | {TILE_WIDTH, TILE_HEIGHT, 259, 266, 292, 293, 317, 332, 338, 339}
+    | {347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 50674}
 )
 # StripOffsets, StripByteCounts, TileOffsets, TileByteCounts: one value for each strip or tile.
 _PART_TAGS: Final = frozenset((273, 279, 324, 325))
@@ -33,6 +36,10 @@ _TYPE_BYTES: Final = {
     for size, kinds in {1: (1, 2, 6, 7), 2: (3, 8), 4: (4, 9, 11, 13), 8: (5, 10, 12, 16, 17, 18)}.items()
     for kind in kinds
 }
+_LONG: Final = 4
+_EIGHT_BYTE_INTEGERS: Final = frozenset((16, 17, 18))  # of BigTIFF alone
+_TIFF: Final = 42
+_BIG_TIFF: Final = 43
 _INTEGERS: Final = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q"}
 
 
@@ -42,8 +49,6 @@ class Entry(NamedTuple):
     kind: int
     values: int
     place: int
-    field: bytes
-    """The values, or their offset, as the directory has it: 4 bytes, or 8 in a BigTIFF."""
 
 
 class Directory(NamedTuple):
@@ -51,7 +56,6 @@ class Directory(NamedTuple):
 
     data: bytes
     order: str
-    big: bool
     entries: dict[int, Entry]
 
     def integer(self, tag: int, default: int) -> int:
@@ -73,7 +77,7 @@ def first_directory(data: bytes) -> Directory:
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise ValueError("not a TIFF")
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    big = struct.unpack_from(order + "H", data, 2)[0] == _BIG_TIFF
     start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
     count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
     layout = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
@@ -87,8 +91,8 @@ def first_directory(data: bytes) -> Directory:
         if size > len(field):
             place = int.from_bytes(field, "little" if order == "<" else "big")
         if size and place + size <= len(data):
-            entries.setdefault(tag, Entry(kind, values, place, field))
-    return Directory(data, order, big, entries)
+            entries.setdefault(tag, Entry(kind, values, place))
+    return Directory(data, order, entries)
 
 
 def orientation_of(exif: bytes) -> int:
@@ -113,31 +117,33 @@ def largest_buffer(directory: Directory) -> tuple[int, int]:
 
 
 def with_pixel_tags_only(directory: Directory) -> bytes:
-    """The file with a new directory, which has only the tags that the pixels depend on.
+    """The file with a new directory, which has only the tags that the pixels depend on. A BigTIFF becomes a TIFF.
 
     Other tags can be damaged, and hundreds of them can point at the same megabyte, which Pillow would copy each time.
+    Pillow does not read a big-endian BigTIFF.
 
     Raises:
-        ValueError: the file has more strips or tiles than any picture.
+        struct.error, ValueError: the file has more strips or tiles than any picture, or an offset outside of itself.
     """
-    parts = _parts(directory)
-    layout = directory.order + ("HHQ" if directory.big else "HHI")
-    kept = []
+    parts, data, order = _parts(directory), directory.data, directory.order
+    kept: list[bytes] = []
+    moved = bytearray(len(data) % 2)
     for tag, entry in sorted(directory.entries.items()):
-        count = min(entry.values, parts) if tag in _PART_TAGS else entry.values
-        size = _TYPE_BYTES[entry.kind] * count
-        if tag in _PART_TAGS or (tag in _PIXEL_TAGS and size <= _MAX_TAG_BYTES):
-            field = entry.field
-            if count != entry.values and size <= len(field) < _TYPE_BYTES[entry.kind] * entry.values:
-                # The fewer values fit into the directory itself.
-                field = directory.data[entry.place : entry.place + size].ljust(len(field), b"\0")
-            kept.append(struct.pack(layout, tag, entry.kind, count) + field)
-    data, offset = directory.data, len(directory.data) + len(directory.data) % 2
-    head = data[:8] if directory.big else data[:4]
-    head += struct.pack(directory.order + ("Q" if directory.big else "I"), offset)
-    number = struct.pack(directory.order + ("Q" if directory.big else "H"), len(kept))
-    rest = memoryview(data)[len(head) :]
-    return b"".join((head, rest, bytes(offset - len(data)), number, *kept, bytes(8)))
+        kind, count, place = entry.kind, min(entry.values, parts) if tag in _PART_TAGS else entry.values, entry.place
+        size = _TYPE_BYTES[kind] * count
+        if tag not in _PART_TAGS and (tag not in _PIXEL_TAGS or size > _MAX_TAG_BYTES):
+            continue
+        if kind in _EIGHT_BYTE_INTEGERS:
+            values = struct.pack(f"{order}{count}I", *struct.unpack_from(f"{order}{count}Q", data, place))
+            kind, size, place = _LONG, len(values), len(data) + len(moved)
+            moved += values
+        else:
+            values = data[place : place + 4]
+        field = values[:size].ljust(4, b"\0") if size <= 4 else struct.pack(order + "I", place)
+        kept.append(struct.pack(order + "HHI", tag, kind, count) + field)
+    head = data[:2] + struct.pack(order + "HI", _TIFF, len(data) + len(moved))
+    number = struct.pack(order + "H", len(kept))
+    return b"".join((head, memoryview(data)[len(head) :], moved, number, *kept, bytes(4)))
 
 
 def _parts(directory: Directory) -> int:

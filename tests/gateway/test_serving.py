@@ -16,6 +16,12 @@ def test_the_keep_alive_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert serving.uvicorn_config(Settings()).timeout_keep_alive == 620
 
 
+@pytest.mark.parametrize("value", ["", "auto", "8"])
+def test_a_hosting_platforms_variable_changes_nothing(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", value)
+    assert serving.uvicorn_config(Settings()).workers == 1
+
+
 @pytest.mark.slow
 async def test_an_idle_connection_is_closed_after_the_keep_alive() -> None:
     async with served(FakeTriton()) as triton, GatewayProcess(triton, PE_KEEP_ALIVE_SECONDS="1") as gateway:

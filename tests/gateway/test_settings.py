@@ -74,6 +74,31 @@ def test_a_body_of_the_largest_size_fits_into_the_byte_budget(monkeypatch: pytes
         Settings()
 
 
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose and Kubernetes make empty variables of what is not set."""
+    defaults = Settings()
+    for field in Settings.model_fields.values():
+        if field.validation_alias != "ALLOW_ORIGINS":
+            monkeypatch.setenv(str(field.validation_alias), " ")
+    assert Settings() == defaults
+    assert Settings().text_limit == defaults.text_limit
+    monkeypatch.setenv("ALLOW_ORIGINS", "")
+    assert Settings().allow_origins == frozenset()
+
+
+def test_white_space_around_a_value_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ALLOW_NUMPY_INPUT": "true ", "PE_LOG_FORMAT": " json", "PE_ROOT_PATH": "/a\r\n"}.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.allow_numpy_input, settings.log_format, settings.root_path) == (True, "json", "/a")
+
+
+@pytest.mark.parametrize(("given", "path"), [("/a/b", "/a/b"), ("/a/", "/a"), ("a/b/", "/a/b"), ("/", ""), ("", "")])
+def test_slashes_around_the_path_prefix_do_not_matter(monkeypatch: pytest.MonkeyPatch, given: str, path: str) -> None:
+    monkeypatch.setenv("PE_ROOT_PATH", given)
+    assert Settings().root_path == path
+
+
 def test_settings_are_frozen() -> None:
     settings: Any = Settings()
     with pytest.raises(ValidationError):

@@ -67,7 +67,23 @@ def test_refuses_what_are_no_ports_for_triton(text: str, said: str, capsys: pyte
 def test_refuses_what_is_no_port(port: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--port", port])
-    assert "invalid" in capfd.readouterr().err
+    assert f"argument --port: '{port}' is not a port from 0 to 65535" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for name in ("HOST", "PORT", "NUM_WORKERS", "PE_ONNX_ENGINE", "PE_TRITON_PORTS"):
+        monkeypatch.setenv(name, value)
+    options = run(monkeypatch, None)[1]
+    assert (options.host, options.port, options.workers, options.engine) == ("127.0.0.1", 9001, 1, "auto")
+    assert options.triton_ports is None
+
+
+def test_white_space_around_a_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", " ::1 ")
+    monkeypatch.setenv("PORT", "9002\r")
+    options = run(monkeypatch, None)[1]
+    assert (options.host, options.port) == ("::1", 9002)
 
 
 def test_an_engine_that_there_is_not_is_named(

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -92,6 +93,17 @@ def test_a_path_that_is_not_utf_8_is_refused_by_name(tmp_path: Path, pe_serve: S
     serving = pe_serve("--repository", repository)
     assert serving.wait() == 1
     assert r"/mod\xe8les/Tiny-text/1/model.onnx is not UTF-8. Rename that folder" in serving.output
+
+
+def test_modules_in_the_current_directory_are_not_imported(
+    tmp_path: Path, pe_serve: Start, make_repository: MakeRepository
+) -> None:
+    for name in ("numpy", "onnxruntime", "gateway", "json"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        (tmp_path / "here" / name / "__init__.py").touch()
+    command = through_shell((sys.executable, "-P", *PE_SERVE[1:]), 'cd "$0"; exec "$@"', tmp_path / "here")
+    serving = pe_serve("--repository", make_repository("Tiny-vision", "Tiny-text"), command=command)
+    assert embed(serving.wait_until_ready()) == 200
 
 
 # -- Output that cannot be written

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ def test_its_environment_leads_the_stub_to_the_right_python(
     assert environment["LD_LIBRARY_PATH"] == f"{tmp_path}/lib:{installation.libraries}:/theirs"
     assert environment["PATH"].startswith(f"{installation.environment}/bin:")
     assert "PYTHONPATH" not in environment
+    for path in ("", "/opt/venv/bin"):
+        monkeypatch.setenv("PATH", path)
+        found = triton_process.process_environment(installation, tmp_path / "lib")["PATH"].split(":")
+        assert found == [f"{installation.environment}/bin", *filter(None, [path]), *os.defpath.split(":")]
     monkeypatch.delenv("LD_LIBRARY_PATH")
     assert not triton_process.process_environment(installation, tmp_path / "lib")["LD_LIBRARY_PATH"].endswith(":")
 

@@ -1,9 +1,11 @@
 """Reading bodies, whole or as JSON documents with long strings."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,10 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from gateway.http.app import create_app
 from gateway.http.body import read_bytes
-from tests.fakes import FakeEncoder, fake_spec
+from gateway.settings import Settings
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder, fake_spec
 from tests.gateway.http.conftest import MakeClient
-from tests.pictures import base64_image, encoded
+from tests.pictures import base64_image, encoded, flat
 
 IMAGE = "/perception_encoder/embed_image"
 TEXT = "/perception_encoder/embed_text"
@@ -44,6 +48,33 @@ async def test_a_body_in_any_number_of_parts(parts: list[bytes]) -> None:
 async def test_a_client_that_disconnects_before_the_end() -> None:
     with pytest.raises(ClientDisconnect):
         await read_bytes(request_of(part(b"a", more=True), {"type": "http.disconnect"}))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (IMAGE, {"image": base64_image(flat((255, 0, 0)))}),
+        (TEXT, {"text": "a"}),
+        (COMPARE, {"subject": "a", "subject_type": "text", "prompt": ["b"]}),
+        ("/perception_encoder/classify", {"image": base64_image(flat((255, 0, 0))), "classes": ["a", "b"]}),
+    ],
+)
+async def test_the_time_does_not_count_the_upload(path: str, body: dict[str, Any]) -> None:
+    app = create_app(Settings(), FakeEncoder(), FakeFetch(), InlineDecoder())
+    content, seconds = json.dumps(body).encode(), 0.3
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield content[:1]
+        await asyncio.sleep(seconds)
+        yield content[1:]
+
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://a") as client,
+    ):
+        answer = await client.post(path, content=upload(), headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    assert 0 < answer.json()["time"] < seconds
 
 
 @pytest.fixture(scope="module")

@@ -158,9 +158,22 @@ def test_orientation_may_have_any_type_of_integer(kind: int) -> None:
     np.testing.assert_array_equal(pixels(png_with(png_chunk(b"eXIf", data), PNG)), np.asarray(PICTURE)[::-1, ::-1])
 
 
-def test_the_first_exif_counts() -> None:
-    segments = jpeg_segment(0xE1, b"Exif\0\0" + exif(3)) + jpeg_segment(0xE1, b"Exif\0\0" + exif(6))
-    np.testing.assert_array_equal(pixels(jpeg_with(segments, JPEG)), pixels(JPEG)[::-1, ::-1])
+@pytest.mark.parametrize("first", [1, 3])
+def test_the_first_exif_counts(first: int) -> None:
+    segments = jpeg_segment(0xE1, b"Exif\0\0" + exif(first)) + jpeg_segment(0xE1, b"Exif\0\0" + exif(6))
+    expected = pixels(JPEG) if first == 1 else pixels(JPEG)[::-1, ::-1]
+    np.testing.assert_array_equal(pixels(jpeg_with(segments, JPEG)), expected)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [JPEG, b"\xff\xd8", b"\xff\xf7\0\1", JPEG[JPEG.index(b"\xff\xc0") :]],
+    ids=["another image", "its first marker", "no marker", "another frame"],
+)
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_its_last_marker_ends_where_something_else_begins(rest: bytes, progressive: bool) -> None:
+    file = encoded(PICTURE, "JPEG", progressive=progressive)
+    np.testing.assert_array_equal(pixels(file[:-2] + rest), pixels(file))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -203,6 +216,15 @@ def apng(first_frame_is_still: bool, region: tuple[int, int, int, int], frames: 
 )
 def test_first_frame_of_an_animated_png(data: bytes, colour: tuple[int, int, int]) -> None:
     assert decode(data, LIMIT).getcolors() == [(48, colour)]
+
+
+@pytest.mark.parametrize("first_frame_is_still", [True, False])
+def test_a_later_frame_of_a_png_may_be_cut(first_frame_is_still: bool) -> None:
+    data = apng(first_frame_is_still, (8, 6, 0, 0))
+    colour = (255, 0, 0) if first_frame_is_still else (0, 0, 255)
+    assert decode(data[: data.rindex(b"fdAT") + 2], LIMIT).getcolors() == [(48, colour)]
+    with pytest.raises(InvalidImage):
+        decode(data[: data.index(b"fdAT") + 2 if not first_frame_is_still else data.index(b"IDAT") + 2], LIMIT)
 
 
 def test_first_frame_of_an_animated_webp() -> None:

@@ -27,6 +27,13 @@ def test_exif_that_is_damaged_does_not_refuse_a_heic() -> None:
     np.testing.assert_array_equal(np.asarray(decode(damaged, 1_000)), np.asarray(decode(HEIC, 1_000)))
 
 
+def test_metadata_of_an_unknown_type_do_not_refuse_a_heic() -> None:
+    """pi-heif crashes on a type that is not UTF-8."""
+    odd = HEIC.replace(b"\0\0Exif\0", b"\0\0\xff\xfe\xfd\xfc\0", 1)
+    assert odd != HEIC
+    np.testing.assert_array_equal(np.asarray(decode(odd, 1_000)), np.asarray(decode(HEIC, 1_000)))
+
+
 def test_its_pixels_are_counted() -> None:
     with pytest.raises(InvalidImage, match="pixels; at most 300"):
         decode(HEIC, 300)

@@ -60,6 +60,8 @@ def test_files_of_every_accepted_format_are_found_by_their_names() -> None:
         (b"RIFF\x0c\0\0\0AVI LIST", "AVI video"),
         (b"8BPS\0\x01", "Photoshop"),
         (b"\0\0\x01\0\x01\0", "ICO"),
+        (b"\0\0\x02\0\x01\0", "CUR"),
+        (b"\0\0\x02\0\0\0\0\0\0\0\0\0", "TGA"),
         (b"#?RADIANCE\n", "Radiance HDR"),
         (b"P7\nWIDTH 1\n", "PAM"),
         (b"Pf\n1 1\n-1\n", "PFM"),
