@@ -109,6 +109,8 @@ def json_bodies(sizes: tuple[int, ...] = SIZES) -> Iterator[Body]:
             yield Body("long name", path, _filled(head + b',"', (b"", b"k", b""), b'":0}', size))
             yield Body("long key", path, _filled(head + b',"api_key":"', (b"", b"k", b""), b'"}', size))
             yield Body("long variant", path, _filled(head + b',"model":"', (b"", b"k", b""), b'"}', size))
+            item = head[: head.index(b'"', 2) + 1] + b':[{"text":"a","'
+            yield Body("long name of an item", path, _filled(item, (b"", b"k", b""), b'":0}]}', size))
             yield Body("a list", path, _filled(b"", (b"[", b"[],", b"0]"), b"", size))
             yield Body("UTF-16", path, ("[" + "[]," * (size // 6) + "0]").encode("utf-16"))
             yield Body("not JSON", path, b"\xff" * size, "text/plain")
@@ -116,10 +118,20 @@ def json_bodies(sizes: tuple[int, ...] = SIZES) -> Iterator[Body]:
 
 def texts(size: int) -> Iterator[Body]:
     """64 long texts: honest, but work."""
-    for name, part in {"ASCII": b"a cat ", "two bytes": "é ".encode(), "escapes": b"\\u00e9", "quotes": b'\\"'}.items():
+    for name, part in {
+        "ASCII": b"a cat ",
+        "two bytes": "é ".encode(),
+        "escapes": b"\\u00e9",
+        "quotes": b'\\"',
+        "lines": "é\\n".encode(),
+        "entities": b"&amp;amp;",
+        "marks": "\u0300\u0316".encode(),
+    }.items():
         text = b'"' + part * (size // 64 // len(part)) + b'"'
         yield Body(f"long texts, {name}", TEXT, b'{"text":[' + b",".join([text] * 64) + b"]}")
         yield Body(f"long texts, {name}", OPENAI, b'{"input":[' + b",".join([text] * 64) + b"]}")
+        for count in (50, 400, 2_000):
+            yield Body(f"{count} times {name}", TEXT, b'{"text":"' + part * count + b'"}')
         yield Body(f"long names, {name}", COMPARE, b'{"subject":"a","subject_type":"text","prompt":{'
                    + b",".join(b'"%d%b:"a"' % (i, text[1:]) for i in range(64)) + b"}}")  # fmt: skip
 

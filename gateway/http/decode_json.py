@@ -24,7 +24,7 @@ _MAX_DETAILED_BYTES: Final = 16 * 2**10
 _UNPARSABLE: Final = "There was an error parsing the body"
 _MISSING_BODY: Final = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 # The decoder's own errors: "Expected `str`, got `int` - at `$.text[0]`", "Object missing required field `text`".
-_PATH: Final = re.compile(r"(.*?)(?: - at `\$([^`]*)`)?", re.DOTALL)
+_AT: Final = " - at `$"
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _EXPECTED: Final = re.compile(r"Expected `([^`]+)`, got `(\w+)`")
 _WORDS: Final = {
@@ -198,9 +198,9 @@ def _explain(error: msgspec.DecodeError, struct: type[WireStruct]) -> None:
 
 def _located(message: str) -> tuple[str, list[str | int]]:
     """What the decoder says, and where."""
-    match = _PATH.fullmatch(message)
-    assert match is not None, "the pattern matches everything"
-    return match[1], [name or int(index) for name, index in _STEP.findall(match[2] or "")]
+    # The message repeats unknown names of the document, of any length. A regular expression takes 0.1 µs a character.
+    text, at, path = message.rpartition(_AT)
+    return (text, [name or int(index) for name, index in _STEP.findall(path)]) if at else (message, [])
 
 
 def _in_words(kind: str) -> str:

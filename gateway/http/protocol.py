@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.http.connections import INVALID, Connections, Wait
-from gateway.http.framing import CHUNKED, Chunks, body_length, cannot_be_a_head, first_line, head_bounds
+from gateway.http.framing import CHUNKED, EMPTY_LINE, Chunks, body_length, cannot_be_a_head, first_line, head_bounds
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
 _MAX_HEADERS: Final = 128
@@ -29,6 +29,9 @@ _REST_SECONDS: Final = 30.0
 _REST_BYTES_AFTER_ERROR: Final = 2**20
 # HTTP/2 by `Upgrade: h2c`, and WebSocket. A server that ignores the header declines the offer (RFC 9110, 7.8).
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+
+# One read of a socket can have 40,000 chunks of one byte. The parser takes 1 ms for so many.
+_CHUNKS_AT_ONCE: Final = 2_000
 
 # Joining a head and a body copies the body.
 _MAX_JOINED_BYTES: Final = 64 * 2**10
@@ -134,14 +137,22 @@ class Protocol(HttpToolsProtocol):
     def _read(self, data: bytes) -> None:
         """Feed the parser what belongs to the current request, and hold what comes after it."""
         position, size = 0, len(data)
+        had = self._chunks.count if self._chunks is not None else 0
         while position < size and not self._closing:
             if self._body_left:
                 position = self._read_body(data, position)
+                if self._chunks is not None and self._chunks.count - had > _CHUNKS_AT_ONCE and position < size:
+                    self.loop.call_soon(self._read_on)
+                    self._held = data[position:]
+                    self._flow.hold(True)
+                    return
             elif self._is_busy:
                 break
             else:
                 position, end = head_bounds(data, position)
-                if (end or size) - position > MAX_HEAD_BYTES:
+                if data.startswith(EMPTY_LINE, position):
+                    self._refuse(HTTPStatus.BAD_REQUEST, _NO_HTTP)
+                elif (end or size) - position > MAX_HEAD_BYTES:
                     self._refuse_large_head(data[position : position + MAX_HEAD_BYTES])
                 elif end is not None:
                     self._read_head(data[position:end])
@@ -154,18 +165,23 @@ class Protocol(HttpToolsProtocol):
             self._held = data[position:]
             self._flow.hold(len(self._held) > _MAX_HELD_BYTES)
 
+    def _read_on(self) -> None:
+        """Read what is held of a body, after other callbacks have run."""
+        if self._held and not self._closing:
+            held, self._held = self._held, b""
+            self._flow.hold(False)
+            self._flow.resume_reading()
+            self._read(held)
+            self._settle()
+
     def _queue_held(self) -> None:
         if self._held and not self._closing:
             self._registry.queue_pipelined(self, self.loop)
 
     def read_pipelined(self) -> None:
         """Begin the next request, if it has arrived already."""
-        if self._held and not self._closing and not self._is_busy:
-            held, self._held = self._held, b""
-            self._flow.hold(False)
-            self._flow.resume_reading()
-            self._read(held)
-            self._settle()
+        if not self._is_busy:
+            self._read_on()
 
     def _read_head(self, head: bytes) -> None:
         if head.count(b"\r\n") > _MAX_HEADERS + 2:

@@ -1,7 +1,7 @@
 """Embed texts: look them up in the cache, and tokenize and encode the others."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
@@ -12,12 +12,14 @@ from gateway.errors import InvalidInput
 from gateway.observe.stages import Stages
 from gateway.texts.cache import TextCache, TextEmbedding
 from gateway.texts.lengths import Batch, batches
-from gateway.texts.tokenizer import Encoding, Tokenizer, load_vocabulary
+from gateway.texts.tokenizer import Encoding, Tokenizer, is_plain, load_vocabulary
 
 # Tokenising this many characters takes about 5 ms, and a text itself as much as `_CHARACTERS_FOR_A_TEXT` more. Longer
 # lists are tokenised in a thread, in jobs of this size. A request waits for one job at a time, so requests take turns.
 _CHARACTERS_AT_ONCE: Final = 5_000
 _CHARACTERS_FOR_A_TEXT: Final = 25
+# A character that has to be cleaned takes as long as this many others, in the worst case.
+_CHARACTERS_FOR_AN_ODD_ONE: Final = 8
 # Looking up, likewise.
 _LOOKED_UP_AT_ONCE: Final = 25_000
 # Batches of one request that Triton has at a time: one that it encodes, and one that waits. All batches of a long list
@@ -79,7 +81,7 @@ class TextEmbedder:
 
     async def _look_up(self, spec: EncoderSpec, texts: Sequence[str]) -> dict[str, TextEmbedding | None]:
         entries: dict[str, TextEmbedding | None] = {}
-        for part in _parts(texts, _LOOKED_UP_AT_ONCE):
+        for part in _parts(texts, _LOOKED_UP_AT_ONCE, _length):
             if entries:
                 await asyncio.sleep(0)
             for text in part:
@@ -109,11 +111,11 @@ class TextEmbedder:
 
     async def _tokenize(self, spec: EncoderSpec, texts: Sequence[str]) -> list[Encoding]:
         tokenizer = Tokenizer(spec.context_length)
-        if _cost(texts) <= _CHARACTERS_AT_ONCE:
-            return _encode(tokenizer, texts)
         loop = asyncio.get_running_loop()
         encodings: list[Encoding] = []
-        for part in _parts(texts, _CHARACTERS_AT_ONCE):
+        for part in _parts(texts, _CHARACTERS_AT_ONCE, _cost):
+            if len(part) == len(texts) and sum(map(_cost, part)) <= _CHARACTERS_AT_ONCE:
+                return _encode(tokenizer, texts)
             encodings += await loop.run_in_executor(self._pool, _encode, tokenizer, part)
         return encodings
 
@@ -130,18 +132,23 @@ class TextEmbedder:
         return entries
 
 
-def _cost(texts: Sequence[str]) -> int:
-    return sum(map(len, texts)) + len(texts) * _CHARACTERS_FOR_A_TEXT
+def _length(text: str) -> int:
+    return len(text) + _CHARACTERS_FOR_A_TEXT
 
 
-def _parts(texts: Sequence[str], max_cost: int) -> Iterator[Sequence[str]]:
+def _cost(text: str) -> int:
+    is_costly = len(text) <= _CHARACTERS_AT_ONCE and not is_plain(text)
+    return len(text) * (_CHARACTERS_FOR_AN_ODD_ONE if is_costly else 1) + _CHARACTERS_FOR_A_TEXT
+
+
+def _parts(texts: Sequence[str], max_cost: int, cost_of: Callable[[str], int]) -> Iterator[Sequence[str]]:
     """Divide texts into runs of a limited cost. A text that costs more is a run of its own."""
     start = cost = 0
     for place, text in enumerate(texts):
-        cost += _cost([text])
+        cost += (own := cost_of(text))
         if cost > max_cost and place > start:
             yield texts[start:place]
-            start, cost = place, _cost([text])
+            start, cost = place, own
     yield texts[start:]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -212,3 +213,12 @@ def test_invalid_json(document: bytes) -> None:
     with pytest.raises(RequestValidationError) as caught:
         text_of(document)
     assert caught.value.errors()[0]["type"] == "json_invalid"
+
+
+@pytest.mark.parametrize("name", ["k" * 50_000_000, " - at `$.model`" + "k" * 50_000_000], ids=["long", "like a path"])
+def test_an_error_about_a_long_name_is_located_at_once(name: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(RequestValidationError) as refused:
+        decode_json(b'{"input":[{"text":"a","%b":1}]}' % name.encode(), None, openai.EmbeddingsFields, 8)
+    assert time.perf_counter() - start < 2
+    assert refused.value.errors()[0]["loc"] == ("body", "input", 0)

@@ -17,6 +17,11 @@ def test_empty_lines_before_a_head_are_skipped() -> None:
     assert head_bounds(b"x\r\n", 1) == (3, None)
 
 
+def test_a_few_empty_lines_only() -> None:
+    position, _ = head_bounds(b"\r\n" * 100_000 + NEXT, 0)
+    assert position < 100
+
+
 @pytest.mark.parametrize("beginning", [b"\x16\x03\x01", b" GET /", b"\n", b"\0", b"GET / HTTP/1.1\nHost: x\n\n"])
 def test_what_cannot_become_a_head_is_known_early(beginning: bytes) -> None:
     assert cannot_be_a_head(beginning)

@@ -38,10 +38,12 @@ class App:
     Attributes:
         paths: of all requests.
         headers: of the last request whose body was read.
+        largest: the most bytes of a body that came at once.
     """
 
     paths: list[str] = field(default_factory=list)
     headers: dict[bytes, bytes] = field(default_factory=dict)
+    largest: int = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.paths.append(scope["path"])
@@ -49,6 +51,7 @@ class App:
         more = b"refuse" not in dict(scope["headers"])
         while more:
             message = await receive()
+            self.largest = max(self.largest, len(message.get("body", b"")))
             body += message.get("body", b"")
             more = message.get("more_body", False)
         self.headers = dict(scope["headers"])
@@ -272,6 +275,7 @@ INVALID: Final[dict[str, tuple[bytes, int]]] = {
     "129 headers": (GET + b"a: b\r\n" * 128 + b"\r\n", 431),
     "a header of 1 MB": (GET + b"a: " + b"b" * MB + b"\r\n\r\n", 431),
     "a target of 1 MB": (b"GET /" + b"a" * MB + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    "empty lines without end": (b"\r\n" * 100_000, 400),
     "trailers of 1 MB": (CHUNKED + b"0\r\n" + b"a: b\r\n" * (MB // 6) + b"\r\n" + SMUGGLED, 400),
     "a trailer of 1 MB": (CHUNKED + b"0\r\na: " + b"b" * MB + b"\r\n\r\n" + SMUGGLED, 400),
     "an extension of 1 MB": (CHUNKED + b"1;" + b"a" * MB + b"\r\nb\r\n0\r\n\r\n" + SMUGGLED, 400),
@@ -328,6 +332,13 @@ def test_unusual_requests_are_answered(served: Served, name: str, step: int | No
     assert second.endswith(b"ok")
     assert served.app.paths[-1] == "/next"
     assert set(served.app.headers) == {b"host", b"connection"}
+
+
+def test_other_callbacks_run_between_small_chunks(served: Served) -> None:
+    """One read of the socket can have 40,000 of them, which would take 30 ms."""
+    served.app.largest = 0
+    assert served.exchange(CHUNKED + b"1\r\na\r\n" * 200_000 + b"0\r\n\r\n" + b"GET /").count(b"a" * 200_000) == 1
+    assert served.app.largest < 8_000
 
 
 def test_trailers_without_end_end_the_connection(served: Served) -> None:

@@ -113,6 +113,19 @@ async def test_small_requests_need_no_thread(texts: list[str]) -> None:
     assert not pool.jobs
 
 
+@pytest.mark.parametrize("text", ["é\n" * 400, "&amp;amp;" * 90, "猫" * 700], ids=ascii)
+async def test_a_text_that_has_to_be_cleaned_is_tokenized_in_the_thread(text: str) -> None:
+    """ftfy takes up to ten times as long for a character as the rest of the tokenizer."""
+    pool = Queue()
+    start = starter(FakeEncoder(), pool)
+    embedded = start(["short", text])
+    assert await pool.run_next() == ["short"]
+    assert await pool.run_next() == [text]
+    await embedded
+    await start(["a" * len(text)])
+    assert not pool.jobs
+
+
 async def test_a_single_text_waits_for_two_groups_of_a_long_list() -> None:
     encoder = Gated(fake_spec(max_batch_size=64))
     start = starter(encoder, Queue())
