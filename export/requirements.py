@@ -11,7 +11,7 @@ from export.repository.store import Repository
 def require(
     repository: Path, engine: Engine, precision: Precision, max_batch_size: int, unverified: bool
 ) -> tuple[str, Runtime | None]:
-    """Check that the repository can be written, and that this machine can build and run the artifacts.
+    """Check that this machine can build and run the artifacts, and that the repository can be written.
 
     Args:
         unverified: whether an artifact may be published that this machine cannot run.
@@ -24,11 +24,11 @@ def require(
         TargetError: this machine lacks what the engine builds with.
         ParityError: no runtime on this machine can run the artifacts.
     """
-    Repository(repository).require_writable()
     target = engine.target(max_batch_size)
     runtime = engine.runtime(precision)
     if runtime is None and not unverified:
         raise ParityError(
             f"no runtime on this machine can check {engine.name} in {precision}: {engine.missing_runtime(precision)}"
         )
+    Repository(repository).require_writable()  # Last, because this makes the directory.
     return target, runtime

@@ -110,7 +110,7 @@ async def test_long_texts_leave_the_event_loop_free(pool: ThreadPoolExecutor) ->
 
     ticking = asyncio.create_task(tick())
     spec: EncoderSpec = fake_spec()
-    await service.embed(spec, ["&amp; word " * 50_000], Stages())
+    await service.embed(spec, [f"{i} " + "&amp; word " * 50 for i in range(500)], Stages())
     ticking.cancel()
     assert ticks > 5
 

@@ -28,7 +28,7 @@ class TestPrefix:
         assert client.post(f"/vision{TEXT}", json=BODY).status_code == 404
         assert "servers" not in client.get("/openapi.json").json()
 
-    @pytest.mark.parametrize("path", ["vision", "/", "/vision/", "/a b", "//x", "/<script>"])
+    @pytest.mark.parametrize("path", ["/a b", "/a//b", "/<script>"])
     def test_invalid_prefixes_are_refused(self, path: str) -> None:
         with pytest.raises(ValidationError):
             Settings(root_path=path)
