@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.encoder import Embeddings, EncoderSpec
+from gateway.encoder import Embeddings
 from gateway.errors import EncoderFault, InvalidImage
 from gateway.images.embedder import ImageEmbedder
 from gateway.images.sources import EncodedImage
@@ -96,23 +96,6 @@ async def test_the_first_of_several_failures_is_raised_plainly(pool: ThreadPoolE
     service = service_of(FakeEncoder(error=EncoderFault("broken")), pool)
     with pytest.raises(EncoderFault):
         await service.compare(fake_spec(), RED, ["a cat"], Stages())
-
-
-async def test_long_texts_leave_the_event_loop_free(pool: ThreadPoolExecutor) -> None:
-    service = service_of(FakeEncoder(), pool)
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.001)
-
-    ticking = asyncio.create_task(tick())
-    spec: EncoderSpec = fake_spec()
-    await service.embed(spec, [f"{i} " + "&amp; word " * 50 for i in range(500)], Stages())
-    ticking.cancel()
-    assert ticks > 5
 
 
 async def test_a_mixture_keeps_its_order(pool: ThreadPoolExecutor) -> None:
