@@ -18,6 +18,12 @@ from deploy.bulk.sources.listed import of_value
 _ROWS_AT_ONCE: Final = 64  # each may be an image file
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 SUFFIXES: Final = (".parquet", *_DELIMITERS)
+# What to do about an error of PyArrow that has these words. The first one counts.
+_ADVICE: Final = {
+    "invalid UTF8": " Save the file as UTF-8.",
+    "conversion error": " Give the column values of one type, or leave it out of --columns.",
+    "CSV parse error: Expected": " Give each row a value for each column.",
+}
 _STRINGS: Final = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BINARY: Final = (
     pa.types.is_binary,
@@ -145,7 +151,9 @@ class Table:
         return pacsv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True)
 
     def _unreadable(self, error: Exception) -> UsageError:
-        return UsageError(f"{self._path}: this table cannot be read: {getattr(error, 'strerror', None) or error}")
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
+        advice = next((advice for words, advice in _ADVICE.items() if words in reason), "")
+        return UsageError(f"{self._path}: this table cannot be read: {reason}.{advice}")
 
 
 def _value(value: Any) -> Value:

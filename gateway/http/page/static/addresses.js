@@ -11,7 +11,7 @@ export function start() {
     const found = addressesIn($("addresses").value);
     if (found.length) return take(found);
     event.preventDefault();
-    showTrouble("addresses-trouble", "Write one address a line. Each begins with https:// or http://.");
+    showTrouble("addresses-trouble", "Write one address a line. Each begins with https: or http:.");
     $("addresses").focus();
   });
 }

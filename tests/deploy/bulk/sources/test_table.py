@@ -133,6 +133,21 @@ def test_damaged_tables_are_refused_before_anything_is_embedded(tmp_path: Path, 
         list(Table(tmp_path / name, "file", None, ["b"] if b",b" in data else [], tmp_path).ids())
 
 
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (b"file,size\n" + b"".join(b"%d,1\n" % number for number in range(300_000)) + b"x,big\n", "one type"),
+        (b"file,size\ncaf\xe9,1\n", "Save the file as UTF-8"),
+        (b"file,size\nx,1\ny\n", "Give each row a value for each column"),
+    ],
+    ids=["types", "coding", "columns"],
+)
+def test_what_to_do_about_a_table(tmp_path: Path, data: bytes, advice: str) -> None:
+    (tmp_path / "a.csv").write_bytes(data)
+    with pytest.raises(UsageError, match=advice):
+        list(Table(tmp_path / "a.csv", "file", None, ["size"], tmp_path).ids())
+
+
 def test_a_table_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="this table cannot be read: "):
         Table(tmp_path / "a.parquet", "file", None, [], tmp_path)
