@@ -97,7 +97,9 @@ def test_a_download_whose_process_ended_is_resumed_by_the_next_one(
     command = [sys.executable, "-c", FETCH, REPOSITORY, FILE, "main"]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert hub.stalled.wait(60)
-        (partial,) = wait_for(lambda: [path for path in tmp_path.rglob("*.partial") if path.stat().st_size])
+        (partial,) = wait_for(
+            lambda: [path for path in tmp_path.rglob("*.partial") if path.stat().st_size >= 10_000_000]
+        )
         process.send_signal(ending)
         process.communicate(timeout=60)
     kept = partial.stat().st_size
