@@ -231,6 +231,48 @@ def _lossless_size(chunk: bytes) -> tuple[int, int]:
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
+_JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
+# The size, the bits of each component, the palette and its components, and which component is alpha.
+_JP2_PIXELS: Final = frozenset((b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef"))
+
+
+def bare_jp2(data: bytes) -> Bare:
+    """Keep the codestream, and of the header's boxes those that the pixels depend on: one for the colour space.
+
+    Raises:
+        ValueError: there is no codestream.
+    """
+    if not data.startswith(_JP2_SIGNATURE):
+        return Bare(data)  # a codestream without a container
+    kept: list[bytes | memoryview] = []
+    for kind, start, body, end in _boxes(data, 0, len(data)):
+        if kind == b"jp2h":
+            header: dict[bytes, bytes] = {}
+            for part, part_start, _, part_end in _boxes(data, body, end):
+                if part in _JP2_PIXELS or part == b"colr":
+                    header.setdefault(part, data[part_start:part_end])
+            parts = b"".join(header.values())
+            kept.append(struct.pack(">I", 8 + len(parts)) + kind + parts)
+        elif kind in (b"jP  ", b"ftyp", b"jp2c"):
+            kept.append(memoryview(data)[start:end])
+        if kind == b"jp2c":
+            return Bare(b"".join(kept))
+    raise ValueError("no codestream")
+
+
+def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Yield the kind, the start, the start of the body, and the end of each box of ISO 14496-12 or 15444-1."""
+    while at + 8 <= stop:
+        length, body = int.from_bytes(data[at : at + 4], "big"), at + 8
+        if length == 1:
+            length, body = int.from_bytes(data[body : body + 8], "big"), at + 16
+        end = stop if length == 0 else at + length
+        if not body <= end <= stop:
+            raise ValueError("a box is cut")
+        yield data[at + 4 : at + 8], at, body, end
+        at = end
+
+
 def bare_bmp(data: bytes) -> Bare:
     """Keep the file. A BMP has no metadata, but may have pixels that Pillow does not read.
 

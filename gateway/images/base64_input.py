@@ -11,7 +11,7 @@ import regex
 from gateway.errors import InvalidImage
 from gateway.images.sources import MALFORMED_BASE64
 
-_DATA_URI: Final = regex.compile(rb"\s*data:[^,;]*(?:;[^,;]*)*?;base64,", regex.IGNORECASE)
+_DATA_URI: Final = regex.compile(rb"\s*data:[^,;]*(?:;[^,;]*)*?; *base64,", regex.IGNORECASE)
 _BASE64: Final = regex.compile(rb"[A-Za-z0-9+/_\s-]*+[=\s]*+")
 _OUTSIDE_ALPHABET: Final = regex.compile(rb"[^A-Za-z0-9+/]+")
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")

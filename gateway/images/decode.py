@@ -19,7 +19,17 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from gateway.errors import InvalidImage
 from gateway.images import tiff_layouts
-from gateway.images.bare import Bare, bare_bmp, bare_gif, bare_jpeg, bare_png, bare_tiff, bare_webp, ended_jpeg
+from gateway.images.bare import (
+    Bare,
+    bare_bmp,
+    bare_gif,
+    bare_jp2,
+    bare_jpeg,
+    bare_png,
+    bare_tiff,
+    bare_webp,
+    ended_jpeg,
+)
 from gateway.images.bmp import RunLengthDecoder
 from gateway.images.formats import ACCEPTED_TEXT, format_of
 from gateway.images.tiff import orientation_of
@@ -40,13 +50,9 @@ PLUGINS: Final = {
     "JPEG 2000": "JPEG2000", "PNM": "PPM",
 }  # fmt: skip
 _BARE: Final = {
-    "JPEG": bare_jpeg,
-    "PNG": bare_png,
-    "GIF": bare_gif,
-    "BMP": bare_bmp,
-    "TIFF": bare_tiff,
-    "WebP": bare_webp,
-}
+    "JPEG": bare_jpeg, "PNG": bare_png, "WebP": bare_webp, "GIF": bare_gif, "BMP": bare_bmp, "TIFF": bare_tiff,
+    "JPEG 2000": bare_jp2,
+}  # fmt: skip
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

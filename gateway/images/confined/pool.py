@@ -89,6 +89,7 @@ class DecodePool:
         self._starting = 0
         self._workers: dict[int, WorkerHandle] = {}
         self._greeted: set[WorkerHandle] = set()
+        self._described = False
         self._idle: list[WorkerHandle] = []
         self._jobs: dict[WorkerHandle, _Job] = {}
         self._slow: set[WorkerHandle] = set()
@@ -251,7 +252,8 @@ class DecodePool:
     def _received(self, worker: WorkerHandle, message: bytes) -> None:
         if worker not in self._greeted:
             self._greeted.add(worker)
-            if len(self._greeted) == 1:
+            if not self._described:
+                self._described = True
                 _log.info("Images are decoded in processes with limits and %s.", Confinement(message[0]).description)
             self._idle.append(worker)
             self._hand_out()

@@ -130,7 +130,48 @@ def test_metadata_of_gif(label: int, data: bytes) -> None:
     np.testing.assert_array_equal(pixels(file[:at] + block + file[at:]), pixels(file))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def jp2_box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+JP2: Final = encoded(PICTURE, "JPEG2000")
+JP2_HEADERS: Final = {
+    "an empty resolution": jp2_box(b"res ", b""),
+    "a short resolution": jp2_box(b"res ", b"ab"),
+    "a resolution whose part is short": jp2_box(b"res ", jp2_box(b"resc", b"a")),
+    "a resolution of zero": jp2_box(b"res ", jp2_box(b"resc", bytes(10))),
+    "a second colour space": jp2_box(b"colr", b"\2\0\0ICC"),
+    "a box of an unknown kind": jp2_box(b"abcd", b"x" * 1_000),
+}
+JP2_BOXES: Final = {
+    "XML": jp2_box(b"xml ", b"<x>" * 10_000),
+    "an empty UUID": jp2_box(b"uuid", b""),
+    "a long length": struct.pack(">I4sQ", 1, b"uuid", 20) + b"abcd",
+}
+
+
+@pytest.mark.parametrize("name", JP2_HEADERS)
+def test_metadata_in_the_header_of_jpeg_2000(name: str) -> None:
+    at = JP2.index(b"jp2h") - 4
+    length = int.from_bytes(JP2[at : at + 4], "big")
+    header = jp2_box(b"jp2h", JP2[at + 8 : at + length] + JP2_HEADERS[name])
+    np.testing.assert_array_equal(pixels(JP2[:at] + header + JP2[at + length :]), pixels(JP2))
+
+
+@pytest.mark.parametrize("name", JP2_BOXES)
+def test_metadata_of_jpeg_2000(name: str) -> None:
+    at = JP2.index(b"jp2c") - 4
+    np.testing.assert_array_equal(pixels(JP2[:at] + JP2_BOXES[name] + JP2[at:]), pixels(JP2))
+    np.testing.assert_array_equal(pixels(JP2 + b"\0\0\0\4abcd"), pixels(JP2))
+
+
+def test_a_codestream_of_jpeg_2000() -> None:
+    np.testing.assert_array_equal(pixels(JP2[JP2.index(b"jp2c") + 4 :]), pixels(JP2))
+    endless = JP2.replace(JP2[JP2.index(b"jp2c") - 4 :][:8], b"\0\0\0\0jp2c")
+    np.testing.assert_array_equal(pixels(endless), pixels(JP2))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000"])
 def test_what_follows_a_picture_is_ignored(kind: str) -> None:
     file = encoded(PICTURE, kind)
     np.testing.assert_array_equal(pixels(file + b"PK\x03\x04" + bytes(1_000)), pixels(file))

@@ -25,6 +25,7 @@ PLAIN: Final = base64.b64encode(DATA).decode()
         "data:image/JPEG;base64," + PLAIN,
         "DATA:image/svg+xml;charset=utf-8;BASE64," + PLAIN,
         "data:;base64," + PLAIN,
+        "data: image/jpeg; base64," + PLAIN,
         "  data:application/octet-stream;base64,\n" + PLAIN,
         PLAIN[:10] + " !\n" + PLAIN[10:],
     ],

@@ -153,6 +153,17 @@ async def test_pixels_are_those_of_the_same_code_in_this_process(source: LoadedS
             assert min(decoded.queue_seconds, decoded.decode_seconds, decoded.preprocess_seconds) >= 0
 
 
+async def test_the_limits_are_logged_once_and_not_with_each_new_process(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with Pool() as pool:
+        for _ in range(3):
+            await pool.decode(PICTURE, SIZE)
+            (pid,) = pool.processes()
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda gone=pid: gone not in pool.processes())  # type: ignore[misc]
+    assert caplog.text.count("Images are decoded in processes with limits") == 1
+
+
 @pytest.mark.parametrize(
     ("source", "cause"),
     [
