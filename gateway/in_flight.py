@@ -53,6 +53,10 @@ class Reservation:
             self._limiter.take(self._limiter.byte_budget, self.client, size, self)
             self.bytes += size
 
+    def hold(self, size: int) -> None:
+        """Reserve more bytes, if needed, to hold `size` of them. Raises the errors of `add`."""
+        self.add(max(0, size - self.bytes))
+
     def release(self) -> None:
         """Return the bytes to the budget. Further calls change nothing."""
         if self.bytes:

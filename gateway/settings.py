@@ -131,7 +131,7 @@ class Settings(BaseSettings):
         default=256 * 2**20,
         validation_alias="PE_MAX_BYTES_IN_FLIGHT",
         ge=1,
-        description="Maximum bytes of bodies and images in flight for one client; for all a quarter more. Above: 429.",
+        description="Maximum bytes of bodies, images and responses of one client; for all a quarter more. Above: 429.",
     )
     max_fetches: int = Field(
         default=256,

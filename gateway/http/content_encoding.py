@@ -70,7 +70,7 @@ def decoded(receive: Receive, coding: str, reservation: RequestReservation, max_
                     raise PayloadTooLarge(
                         f"The request's body is larger than the {max_bytes} bytes allowed when it is decompressed."
                     )
-                reservation.add(max(0, size - reservation.bytes))
+                reservation.hold(size)
                 await asyncio.sleep(0)
                 return {"type": "http.request", "body": piece, "more_body": True}
             if decompressor.has_input:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from gateway.encoder import Embeddings
 from gateway.http.headers import header
 from gateway.http.json_response import LongJsonResponse, LongList, json_response
+from gateway.in_flight import current_request
 
 NPY: Final = "application/x-npy"
 
@@ -44,7 +45,12 @@ def require_json(request: Request) -> None:
 
 
 def npy(embeddings: Embeddings) -> bytes:
-    """Serialize embeddings [N, D] to an array file of little-endian float32, as `numpy.load` reads it."""
+    """Serialize embeddings [N, D] to an array file of little-endian float32, as `numpy.load` reads it.
+
+    Raises:
+        Overloaded: the byte budget has no room for the file.
+    """
+    current_request().hold(embeddings.nbytes)
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(embeddings, "<f4"), allow_pickle=False)
     return buffer.getvalue()
@@ -61,6 +67,9 @@ async def rows(
     Returns:
         Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API. Of a long list, they are
         serialized, and other callbacks run meanwhile.
+
+    Raises:
+        Overloaded: the byte budget has no room for a long list.
     """
     little_endian = np.ascontiguousarray(embeddings, "<f4")
     if item is None and encoding_format != "base64" and len(embeddings) <= _ROWS_AT_ONCE:
@@ -74,9 +83,13 @@ async def rows(
     if len(embeddings) <= _ROWS_AT_ONCE:
         return items(0)
     long_list = LongList()
+    size = 0
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
         await asyncio.sleep(0)
         long_list.extend(items(start))
+        # Short requests have long responses: 2,048 equal texts make 23 MB of numbers, which the client may never read.
+        size += len(long_list.groups[-1])
+        current_request().hold(size)
     return long_list
 
 

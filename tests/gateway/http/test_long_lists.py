@@ -63,3 +63,25 @@ async def test_each_group_is_a_message_of_its_own() -> None:
     content = b"".join(body["body"] for body in bodies)
     assert json.loads(content) == {"a": "x", "list": [1, 2, [0.5]], "b": 1}
     assert dict(start["headers"])[b"content-length"] == str(len(content)).encode()
+
+
+def test_responses_count_in_the_byte_budget(make_client: MakeClient) -> None:
+    """A short request can ask for a long response, and not read it."""
+    client = make_client(max_body_bytes=100_000, max_bytes_in_flight=100_000)
+    path, body = "/perception_encoder/embed_text", {"text": ["a"] * 2_000}
+    assert len(make_client().post(path, json=body).content) > 100_000
+    for _ in range(3):  # What a request held, it gives back.
+        assert client.post(path, json=body).status_code == 429
+        assert client.post("/v1/embeddings", json={"input": body["text"]}).status_code == 429
+        short = client.post(path, json={**body, "encoding_format": "base64"})
+        assert (short.status_code, len(short.json()["embeddings"])) == (200, 2_000)
+        assert client.post(path, json=body, headers={"accept": "application/x-npy"}).status_code == 200
+    few = {"text": ["a"] * 400}
+    assert client.post(path, json=few).status_code == 200
+
+
+def test_array_files_count_in_the_byte_budget(make_client: MakeClient) -> None:
+    client = make_client(max_body_bytes=60_000, max_bytes_in_flight=60_000)
+    body = {"text": ["a"] * 2_000}
+    headers = {"accept": "application/x-npy"}
+    assert client.post("/perception_encoder/embed_text", json=body, headers=headers).status_code == 429
