@@ -132,9 +132,8 @@ async def _read_multipart(request: Request, collector: "_Collector", max_delimit
             if max_delimiters < 0:
                 raise FormParserError("too many delimiters")
             parser.write(piece)
-            if (
-                parser.state == MultipartState.BOUNDARY_PADDING
-            ):  # No client pads, and each byte costs as much as a part.
+            # No client pads, and each byte costs as much as a part.
+            if parser.state == MultipartState.BOUNDARY_PADDING:
                 raise FormParserError("padded delimiter")
             await asyncio.sleep(0)
     if parser.state != MultipartState.END:
