@@ -12,11 +12,16 @@ _T = TypeVar("_T")
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """`asyncio.TaskGroup`, but raise the first failure itself instead of an exception group."""
+    group = asyncio.TaskGroup()
     try:
-        async with asyncio.TaskGroup() as group:
+        async with group:
             yield group
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
+    finally:
+        # The group knows the failure, whose traceback knows this frame. Such a cycle keeps what the tasks held, bodies
+        # of images among it, until the garbage collector's next full run.
+        del group
 
 
 async def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
@@ -30,9 +35,13 @@ async def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
     """
     if len(coroutines) == 1:
         return [await coroutines[0]]  # Most requests have one item, and a task would cost more than the call.
-    async with task_group() as group:
-        tasks = [group.create_task(coroutine) for coroutine in coroutines]
-    return [task.result() for task in tasks]
+    tasks: list[asyncio.Task[_T]] = []
+    try:
+        async with task_group() as group:
+            tasks += [group.create_task(coroutine) for coroutine in coroutines]
+        return [task.result() for task in tasks]
+    finally:
+        del group, tasks  # for the reason that `task_group` has
 
 
 class CancelScope:

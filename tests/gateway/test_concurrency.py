@@ -1,6 +1,9 @@
 """Concurrent coroutines, and blocks that are ended from outside their tasks."""
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 
@@ -173,3 +176,30 @@ class TestCancelScope:
         with pytest.raises(EndedError):
             await block()
         assert cancelled == 2
+
+
+async def test_what_cancelled_tasks_held_is_freed_at_once() -> None:
+    """Without the garbage collector, whose next full run may be minutes away."""
+
+    class Body:
+        pass
+
+    held: list[weakref.ref[Body]] = []
+
+    async def hold(fails: bool) -> None:
+        body = Body()
+        if not fails:
+            held.append(weakref.ref(body))
+        await asyncio.sleep(0)
+        if fails:
+            raise ValueError
+        await asyncio.sleep(60)
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            await gather([hold(False), hold(True), hold(False)])
+        await asyncio.sleep(0)
+        assert [body() for body in held] == [None, None]
+    finally:
+        gc.enable()
