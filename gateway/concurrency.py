@@ -11,17 +11,27 @@ _T = TypeVar("_T")
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """`asyncio.TaskGroup`, but raise the first failure itself instead of an exception group."""
+    """`asyncio.TaskGroup`, but raise the first failure itself instead of an exception group.
+
+    A failure must not be part of a reference cycle. Such a cycle keeps what the tasks held, bodies of images among it,
+    until the garbage collector's next full run. So the failure has no context, which would be the exception group. And
+    no variable of a frame in the failure's traceback refers to the failure.
+    """
     group = asyncio.TaskGroup()
+    failure = None
     try:
         async with group:
             yield group
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        failure = failures.exceptions[0]
+        failures.__traceback__ = None  # Its innermost frame refers to `failures`.
     finally:
-        # The group knows the failure, whose traceback knows this frame. Such a cycle keeps what the tasks held, bodies
-        # of images among it, until the garbage collector's next full run.
         del group
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        del failure
 
 
 async def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
@@ -41,7 +51,7 @@ async def gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
             tasks += [group.create_task(coroutine) for coroutine in coroutines]
         return [task.result() for task in tasks]
     finally:
-        del group, tasks  # for the reason that `task_group` has
+        del group, tasks  # They refer to the failure, too.
 
 
 class CancelScope:
@@ -89,4 +99,9 @@ class CancelScope:
             return
         cancelled_by_others = task.uncancel() > self._cancelling
         if kind is asyncio.CancelledError and not cancelled_by_others:
-            raise self._error from None
+            # The error's traceback has the caller's frame, which refers to this object. See `task_group`.
+            ending, self._error = self._error, None
+            try:
+                raise ending from None
+            finally:
+                del ending

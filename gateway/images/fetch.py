@@ -164,22 +164,18 @@ class ImageFetcher:
         return inflated
 
     async def _read(self, response: httpcore2.Response, reserve: ReserveBytes) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with aclosing(response.aiter_stream()) as stream:
-                async for chunk in stream:
-                    reserve(len(chunk))
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > self._policy.max_bytes:
-                        raise self._too_large()
-                    if len(chunks) > _MAX_SMALL_CHUNKS + size // _MIN_BYTES_PER_CHUNK:
-                        raise InvalidImage(UNREACHABLE)
-            return b"".join(chunks)
-        finally:
-            # The traceback of a failure keeps this frame until the garbage collector's next full run.
-            chunks.clear()
+        body = bytearray()
+        chunks = 0
+        async with aclosing(response.aiter_stream()) as stream:
+            async for chunk in stream:
+                reserve(len(chunk))
+                body += chunk
+                chunks += 1
+                if len(body) > self._policy.max_bytes:
+                    raise self._too_large()
+                if chunks > _MAX_SMALL_CHUNKS + len(body) // _MIN_BYTES_PER_CHUNK:
+                    raise InvalidImage(UNREACHABLE)
+        return bytes(body)
 
     def _inflate(self, body: bytes) -> bytes:
         stream = zlib.decompressobj(_GZIP_OR_ZLIB)

@@ -178,7 +178,7 @@ class TestCancelScope:
         assert cancelled == 2
 
 
-async def test_what_cancelled_tasks_held_is_freed_at_once() -> None:
+async def test_what_failed_and_cancelled_tasks_held_is_freed_at_once() -> None:
     """Without the garbage collector, whose next full run may be minutes away."""
 
     class Body:
@@ -188,8 +188,7 @@ async def test_what_cancelled_tasks_held_is_freed_at_once() -> None:
 
     async def hold(fails: bool) -> None:
         body = Body()
-        if not fails:
-            held.append(weakref.ref(body))
+        held.append(weakref.ref(body))
         await asyncio.sleep(0)
         if fails:
             raise ValueError
@@ -200,6 +199,29 @@ async def test_what_cancelled_tasks_held_is_freed_at_once() -> None:
         with contextlib.suppress(ValueError):
             await gather([hold(False), hold(True), hold(False)])
         await asyncio.sleep(0)
-        assert [body() for body in held] == [None, None]
+        assert [body() for body in held] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+async def test_what_an_ended_block_held_is_freed_at_once() -> None:
+    class Body:
+        pass
+
+    held: list[weakref.ref[Body]] = []
+
+    async def block() -> None:
+        body = Body()
+        held.append(weakref.ref(body))
+        with CancelScope() as scope:
+            asyncio.get_running_loop().call_soon(scope.cancel, ValueError())
+            await asyncio.sleep(60)
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            await block()
+        await asyncio.sleep(0)
+        assert [body() for body in held] == [None]
     finally:
         gc.enable()
