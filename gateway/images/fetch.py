@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 import httpcore2
 
 from gateway.errors import InvalidImage
+from gateway.images.bounded_network import BoundedNetwork
 from gateway.images.checked_network import MAX_ADDRESSES_TRIED, CheckedNetwork, HeadLimitedStream, Resolve
 from gateway.images.url_policy import INVALID, UNREACHABLE, FetchPolicy, Target, admit
 from gateway.in_flight import ReserveBytes, reserve_of
@@ -69,7 +70,7 @@ class ImageFetcher:
             the host wait for one, until they time out.
         resolve: resolves host names. Default: the system's resolver.
         ssl_context: the trusted certificates. Default: the system's.
-        network: opens connections to addresses that were checked. Default: `httpcore2.AnyIOBackend`.
+        network: opens connections to addresses that were checked. Default: `BoundedNetwork`.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class ImageFetcher:
             max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_SECONDS,
             network_backend=CheckedNetwork(
-                network or httpcore2.AnyIOBackend(),
+                network or BoundedNetwork(),
                 resolve or self._resolve,
                 allow_non_global=policy.allow_non_global_addresses,
                 seconds_per_address=policy.timeout_seconds / MAX_ADDRESSES_TRIED,

@@ -25,8 +25,8 @@ from export.engines import ENGINES
 from export.variants import TOWERS, find_variant
 from gateway.cpus import usable_cpus
 
-TENSORRT: Final[str] = ENGINES["tensorrt"].form
-"""The form that TensorRT compiles. It is none of `GRAPHS`."""
+TENSORRT: Final = "tensorrt"
+"""The engine whose form of the graph TensorRT compiles. `GRAPHS` are forms for onnxruntime."""
 _LINES: Final = 8  # of a command's output, in an error message
 # torch, one tower in FP32, and its copy in half precision: L14-336 needs about 3 GB.
 _PROCESSES: Final = max(1, usable_cpus() // 2)
@@ -52,9 +52,8 @@ def export_random(variant: str, form: str, path: Path) -> dict[str, Any]:
     row, unfinished = find_variant(variant), path.parent.with_name(f"{path.parent.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    tower = typed_tower(
-        device.random_tower(row), "fp16", FORMS[ENGINES["tensorrt"].form] if form == TENSORRT else GRAPHS[form]
-    )
+    chosen_form = FORMS[ENGINES[TENSORRT].form] if form == TENSORRT else GRAPHS[form]
+    tower = typed_tower(device.random_tower(row), "fp16", chosen_form)
     images = device.random_images(row, 2, "cpu")
     size = onnx_graph.export_graph(tower, INPUTS["vision"][0], images, unfinished / path.name).size
     unfinished.rename(path.parent)  # A graph whose export was cut off is not measured.

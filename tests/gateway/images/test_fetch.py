@@ -18,6 +18,7 @@ import httpcore2
 import pytest
 
 from gateway.errors import InvalidImage
+from gateway.images.bounded_network import BoundedNetwork
 from gateway.images.fetch import FetchPolicy, ImageFetcher
 from gateway.images.url_policy import (
     DENIED,
@@ -100,7 +101,7 @@ class Internet(httpcore2.AsyncNetworkBackend):
         self.connected.append((host, port))
         if host not in self.ports:
             raise httpcore2.ConnectError("no such site")
-        return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", self.ports[host], timeout)
+        return await BoundedNetwork().connect_tcp("127.0.0.1", self.ports[host], timeout)
 
     @asynccontextmanager
     async def site(self, answer: Answer, address: str = PUBLIC, *, tls: bool = True) -> AsyncIterator[None]:
