@@ -10,11 +10,19 @@ from typing import Final
 
 import pytest
 
+from deploy.embedded import child
 from tests.running import PeServe
 
 MODELS: Final = Path(__file__).with_name("models")
 # Their environment is another one, `.venv-bulk`.
 collect_ignore = [] if importlib.util.find_spec("psycopg") else ["bulk"]
+
+
+@pytest.fixture(autouse=True)
+def orphans_leave() -> Iterator[None]:
+    """Undo `adopt_orphans`, which `pe-serve` calls. This process reaps no orphans of later tests, so they would stay."""
+    yield
+    child._libc.prctl(child._PR_SET_CHILD_SUBREAPER, 0)
 
 
 @pytest.fixture

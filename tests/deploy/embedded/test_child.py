@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import child as child_module
 from deploy.embedded.child import Child, adopt_orphans
 from deploy.embedded.errors import ProcessDied
 from deploy.embedded.signals import Signals
@@ -37,11 +36,9 @@ def signals() -> Iterator[Signals]:
 
 
 @pytest.fixture
-def adopted_orphans() -> Iterator[None]:
+def adopted_orphans() -> None:
     """Reap orphans in this process, as `pe-serve` does. Process 1 of a container may take seconds."""
     adopt_orphans()
-    yield
-    child_module._libc.prctl(child_module._PR_SET_CHILD_SUBREAPER, 0)
 
 
 def child(tmp_path: Path, code: str) -> Child:
