@@ -20,7 +20,7 @@ collect_ignore = [] if importlib.util.find_spec("psycopg") else ["bulk"]
 
 @pytest.fixture(autouse=True)
 def orphans_leave() -> Iterator[None]:
-    """Undo `adopt_orphans`, which `pe-serve` calls. This process reaps no orphans of later tests, so they would stay."""
+    """Undo `adopt_orphans`, which `pe-serve` calls. Orphans of later tests would not be reaped here."""
     yield
     child._libc.prctl(child._PR_SET_CHILD_SUBREAPER, 0)
 
