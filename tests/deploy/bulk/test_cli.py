@@ -205,7 +205,8 @@ def test_a_stopped_run_does_not_wait_for_urls(gateway: ScriptedGateway, many: Pa
         output, _ = stopped.communicate(timeout=10)
         waiting.close()
     assert stopped.returncode == 143, output
-    assert "Stopped: 16 of 32 rows are kept." in output
+    # Whether the pictures before the URLs have their answer by then is chance.
+    assert re.search(r"Stopped: (0|16) of 32 rows are kept\.", output), output
 
 
 def test_ctrl_c_before_anything_is_embedded(tmp_path: Path) -> None:
