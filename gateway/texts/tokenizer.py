@@ -102,7 +102,7 @@ def clean(text: str, max_tokens: int) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, Literal["auto", False]]]:
-    """Divide a text, if possible after white space or an entity.
+    """Divide a text, if possible after white space or an entity, and never within an entity.
 
     Yields:
         A piece, and whether ftfy decodes entities in it: not from the first line on that has a `<`.
@@ -119,7 +119,9 @@ def _pieces(text: str) -> Iterator[tuple[str, Literal["auto", False]]]:
         if start < markup < end:
             end = markup
         elif end < len(text):
-            end = max(text.rfind(character, start + _PIECE // 2, end) + 1 for character in " \n;") or end
+            middle = start + _PIECE // 2
+            after = (text.rfind(character, middle, end) + 1 for character in " \n;")
+            end = max(*after, text.rfind("&", middle, end)) or end  # An entity may begin at the last "&".
         yield text[start:end], "auto" if start < markup else False
         start = end
 
