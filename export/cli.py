@@ -93,11 +93,11 @@ def _export(options: argparse.Namespace) -> int:
     precision = _precision(options)
     variant = _variant(options)
     _require_weights(options, variant)
-    from export import requirements
+    from export import prerequisites
     from export.progress import Progress
 
     max_batch_size = options.max_batch_size or variant.max_batch_size
-    requirements.require(options.repository, ENGINES[options.engine], precision, max_batch_size, options.unverified)
+    prerequisites.require(options.repository, ENGINES[options.engine], precision, max_batch_size, options.unverified)
     progress = Progress(sys.stderr)
     checkpoint, source, digest = _weights(options, variant, precision, progress)
     from export import pipeline  # Importing torch takes seconds, so all that can be checked without it comes first.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from export import parity, requirements, resident_memory
+from export import parity, prerequisites, resident_memory
 from export.engines import DEFAULT_ENGINE, ENGINES
 from export.engines.engine import BuildRequest, Engine, Runtime
 from export.errors import CheckpointError, RepositoryError
@@ -69,7 +69,7 @@ def run(request: ExportRequest, progress: Progress) -> None:
     Raises:
         ExportError: one tower failed. Towers that this run has already published stay published.
     """
-    target, runtime = requirements.require(
+    target, runtime = prerequisites.require(
         request.repository, request.engine, request.precision, request.max_batch_size, request.unverified
     )
     repository = Repository(request.repository)

@@ -10,7 +10,7 @@ from deploy.embedded import banner, suggestions
 from deploy.embedded import engine_choice as choice
 from deploy.embedded.endpoints import Endpoints, PortEndpoints
 from deploy.embedded.engines import OPENVINO_BF16
-from deploy.embedded.environment import variable
+from deploy.embedded.environment_variables import variable
 from deploy.embedded.errors import LaunchError
 from deploy.embedded.events import Event
 from deploy.embedded.hardware import nvidia_driver

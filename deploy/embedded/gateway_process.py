@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from deploy.embedded import probe
 from deploy.embedded.child import Child
-from deploy.embedded.environment import variable
+from deploy.embedded.environment_variables import variable
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
 
