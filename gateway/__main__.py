@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from gateway import listening
 from gateway.observe import logs, output
+from gateway.observe.metrics import count_in_this_process
 from gateway.serving import check, serve, serve_with_workers
 from gateway.settings import Settings
 
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status. 1: cannot listen. 2: an environment variable or an argument is invalid.
     """
     output.prepare()
+    count_in_this_process()
     _parser().parse_args(arguments)
     try:
         settings = Settings()

@@ -1,6 +1,7 @@
 """The import rules of the product: data flows one way, libraries stay in one package, and file names are unique."""
 
 import ast
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,13 @@ ROOT: Final = Path(__file__).parent.parent
 MODULES: Final = sorted(
     path.relative_to(ROOT) for product in ("gateway", "export", "deploy") for path in (ROOT / product).rglob("*.py")
 )
+
+# The files and folders of the checkout's root. A program that tests start must leave nothing there.
+AT_THE_TOP: Final = {
+    *(".ci", ".dockerignore", ".github", ".gitignore", "Makefile", "constraints", "pyproject.toml"),
+    *("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md"),
+    *("deploy", "export", "gateway", "model_repository", "tests"),
+}
 
 # The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
 LEVELS: Final = [
@@ -142,6 +150,12 @@ def test_deploy_imports_little_of_the_exporter(path: Path) -> None:
     if not package(path).startswith("bench"):
         for module in imports(path):
             assert not module.startswith("export.") or module.startswith(DEPLOY_MAY_IMPORT), module
+
+
+def test_nothing_else_is_at_the_top() -> None:
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert {Path(file).parts[0] for file in files} <= AT_THE_TOP
 
 
 def test_every_gateway_package_has_a_level() -> None:

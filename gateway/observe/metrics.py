@@ -13,6 +13,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     generate_latest,
+    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -27,6 +28,17 @@ _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _REFUSALS: Final = frozenset(
     {"Overloaded", "ShareExceeded", "TooManyFetches", "PayloadTooLarge", "Unauthorized", "Stopping", "ClientLeft"}
 )
+
+
+def count_in_this_process() -> None:
+    """Ignore a directory of metrics that the environment names: it is another program's.
+
+    `prometheus_client` reads the variable when it is imported. With an inherited one, the gateway would write beside
+    that program's metrics, or not start because the directory does not exist.
+    """
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(name, None)
+    values.ValueClass = values.MutexValue
 
 
 class CacheCounts(Protocol):

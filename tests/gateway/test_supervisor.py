@@ -65,6 +65,19 @@ async def test_a_dead_worker_is_restarted_and_all_workers_end_with_the_superviso
     assert f"Worker {victim} died (exit status -9)" in gateway.log
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+async def test_an_inherited_directory_of_metrics_is_ignored(tmp_path: Path, name: str, workers: int) -> None:
+    environment = {name: str(tmp_path / "of another program"), "NUM_WORKERS": str(workers)}
+    async with (
+        served(FakeTriton()) as port,
+        GatewayProcess(port, **environment) as gateway,
+        httpx2.AsyncClient(base_url=gateway.base_url) as client,
+    ):
+        assert (await client.post("/perception_encoder/embed_text", json={"text": "a"})).status_code == 200
+        assert re.search(r'^pe_requests_total{.*embed_text".*} 1.0$', (await client.get("/metrics")).text, re.MULTILINE)
+
+
 async def test_a_full_temporary_directory_ends_no_worker() -> None:
     command = with_own_mounts(COMMAND, 'mount -t tmpfs -o size=256k tmpfs /tmp && exec "$@"')
     async with (

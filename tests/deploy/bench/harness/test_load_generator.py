@@ -42,8 +42,8 @@ async def run(port: int, tmp_path: Path, **spec: Any) -> dict[str, Any]:
 async def test_a_closed_loop(tmp_path: Path) -> None:
     async with server() as port:
         result = await run(port, tmp_path, items=8)
-    assert result["items_per_s"] == pytest.approx(result["requests"] * 8 / 0.2, rel=0.5)
-    assert result["requests"] > 5
+    assert result["items_per_s"] > 0  # The tests of `summary` say what the rate is.
+    assert result["items_in_all"] >= result["requests"] * 8 > 5 * 8
     assert result["errors"] == {}
     assert 0 < result["ms"]["p50"] <= result["ms"]["p99"]
     assert result["generator"]["cores"] > 0
