@@ -64,7 +64,7 @@ class Reconciler:
         self._loaded = dict(self._published)
         self._pending: dict[str, float] = {}  # models that Triton has yet to load, with the time of their publication
         self._refused: dict[str, Model] = {}
-        self._replaced: dict[str, str] = {}  # models that failed with a chosen engine, and the reason
+        self._failures: dict[str, str] = {}  # models that Triton could not load, and the reason
         self._last_scan: dict[str, Model] = {}
         self._last_errors: dict[str, str] = {}
         self._reported_errors: dict[str, str] = {}
@@ -134,21 +134,23 @@ class Reconciler:
                 reason = self._failure_reason(name) or ""
             if entry.get("state") == "READY":
                 del self._pending[name]
+                self._failures.pop(name, None)
                 before, self._loaded[name] = self._loaded.get(name), model
                 # If files change without a new version number, Triton's index stays the same: Triton serves the old
                 # files until it loaded the new ones, and continues to if it cannot.
                 if before is None or before.latest != model.latest:
                     yield ModelLoaded(name, model.latest)
-            elif reason == self._replaced.get(name) and time.monotonic() - since < _STALE_S:
+            elif reason == self._failures.get(name) and time.monotonic() - since < _STALE_S:
                 continue
             elif reason not in _NOT_FAILURES and self._choice.fall_back([model]):
-                self._replaced[name] = reason
+                self._failures[name] = reason
                 self._pending[name] = time.monotonic()
                 with suppress(RunDirectoryUnusable):  # Triton then tries what it has again, and that is refused.
                     self._layout.publish(model)
                 yield EngineReplaced(name, reason)
             elif reason not in _NOT_FAILURES:
                 del self._pending[name]
+                self._failures[name] = reason
                 self._refused[name] = model
                 self._roll_back(name)
                 yield ModelRefused(name, model.latest, reason)

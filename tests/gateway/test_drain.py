@@ -100,10 +100,12 @@ async def test_a_second_signal_ends_it_at_once(workers: int) -> None:
             request = asyncio.create_task(http.post(TEXT, json={"text": "x"}))
             await asyncio.sleep(0.5)
             gateway.signal(signal.SIGTERM)
-            await asyncio.sleep(1)
+            async with asyncio.timeout(20):  # Two signals that wait for a process are one.
+                while await gateway.readiness() == 200:
+                    await asyncio.sleep(0.1)
             assert gateway.process.returncode is None
             gateway.signal(signal.SIGTERM)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):  # The request takes 30 s.
                 assert await gateway.process.wait() != 0
             with pytest.raises(httpx2.TransportError):
                 await request

@@ -90,6 +90,24 @@ def test_what_triton_refuses_is_withdrawn_until_it_changes(path: Path, layout: L
     assert reconciler.step(READY_2) == [ModelLoaded("Tiny-text", 2)]
 
 
+def test_the_reason_of_an_earlier_failure_refuses_no_mended_version(
+    path: Path, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = add_version(path) / "model.onnx"
+    for _ in range(2):
+        reconciler.step(SERVED)
+    assert reconciler.step(REFUSED_2) == [ModelRefused("Tiny-text", 2, "torn")]
+    weights.write_bytes(b"other")
+    for _ in range(4):  # Triton is busy, and its index is as before.
+        assert reconciler.step(REFUSED_2) == []
+    assert reconciler.step(READY_2) == [ModelLoaded("Tiny-text", 2)]
+    weights.write_bytes(b"torn again")
+    for _ in range(2):
+        reconciler.step(READY_2)
+    monkeypatch.setattr(module, "_STALE_S", 0)
+    assert reconciler.step(REFUSED_2) == [ModelRefused("Tiny-text", 2, "torn")]
+
+
 @pytest.fixture
 def choosing(
     path: Path, installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -63,7 +63,7 @@ def with_fields(wire: type[BaseModel], body: dict[str, Any]) -> dict[str, Any]:
     return {**required, **body}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(body=BODIES)
 @example(body={"prompt": {"type": "x"}, "image": {"type": "x", "value": [1]}, "input": [{"text": "a"}]})
 @example(body={"prompt": [{"type": "a"}, "b"], "image": {"type": "base64", "value": "A", "x": [1]}})
@@ -101,7 +101,7 @@ def same(decoded: Any, dumped: Any) -> None:
         assert decoded == dumped
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(body={"dimensions": "\ud800"})
 @given(body=BODIES)
 def test_openais_errors_name_the_field(body: dict[str, Any]) -> None:
@@ -217,8 +217,8 @@ def test_invalid_json(document: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["k" * 50_000_000, " - at `$.model`" + "k" * 50_000_000], ids=["long", "like a path"])
 def test_an_error_about_a_long_name_is_located_at_once(name: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(RequestValidationError) as refused:
         decode_json(b'{"input":[{"text":"a","%b":1}]}' % name.encode(), None, openai.EmbeddingsFields, 8)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert refused.value.errors()[0]["loc"] == ("body", "input", 0)

@@ -39,7 +39,7 @@ async def restored(value: Any, strings: LongStrings) -> Any:
     return value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     value=VALUES,
     ascii_only=st.booleans(),

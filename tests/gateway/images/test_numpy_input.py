@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -407,13 +407,13 @@ def _no_side_effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_an_attack_executes_nothing_and_is_refused_within_a_second_and_20_mb(attack: Attack) -> None:
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         cause = cause_of(attack.data)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert peak < 20_000_000
     assert cause == attack.cause
 
@@ -429,7 +429,6 @@ VALID: Final = [pickle.dumps(SMALL, protocol) for protocol in range(6)] + [npy(S
 
 # Python names escapes that it does not know. A worker ignores warnings.
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
-@settings(deadline=None)
 @given(st.sampled_from(VALID), st.data())
 def test_a_mutated_file_is_an_image_or_refused(valid: bytes, data: st.DataObject) -> None:
     mutated = bytearray(valid)
@@ -445,7 +444,6 @@ def test_a_mutated_file_is_an_image_or_refused(valid: bytes, data: st.DataObject
 OPERATIONS: Final = [operation.code.encode("latin-1") for operation in pickletools.opcodes]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(OPERATIONS) | st.binary(max_size=4), max_size=40))
 def test_random_operations_are_refused(pieces: list[bytes]) -> None:
     with pytest.raises(InvalidImage):

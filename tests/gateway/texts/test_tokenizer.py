@@ -79,9 +79,9 @@ def test_truncation_keeps_the_end_token_and_is_reported() -> None:
 )
 def test_long_texts_take_no_more_than_linear_time(text: str) -> None:
     """Quadratic steps would take minutes, so the bound of 10 s holds on any machine."""
-    start = time.perf_counter()
+    start = time.process_time()
     assert Tokenizer(32).encode(text).truncated
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_long_texts_do_not_keep_the_lock_of_python() -> None:
