@@ -108,7 +108,7 @@ ensure_uv() {
 }
 
 make_environment() {
-  local environment=$1 pins=$2 base=$python started=$SECONDS uv=(.tools/uv/bin/uv --quiet)
+  local environment=$1 pins=$2 base=$python started=$SECONDS uv=(.tools/uv/bin/uv --quiet) begun=.tools/begun-${1#.}
   # The embedded Triton's stub needs numpy 1.26, which has no wheels for Python 3.13: uv finds a 3.12, or downloads one.
   case $pins:$version in triton*:3.13)
     base=3.12
@@ -116,7 +116,8 @@ make_environment() {
       fail "the embedded Triton needs Python 3.11 or 3.12, because its stub needs numpy 1.26. None was found, and none
 could be downloaded. Install one, and name it: make PYTHON=/path/to/python3.12 serve" ;;
   esac
-  if [ -e "$environment" ] && [ ! -e "$environment/pyvenv.cfg" ]; then
+  # Where `begun` is left, a run was killed while it removed or made the environment.
+  if [ -e "$environment" ] && [ ! -e "$environment/pyvenv.cfg" ] && [ ! -e "$begun" ]; then
     fail "$PWD/$environment is in the way: it is no environment. Remove it, and run this again."
   fi
   # One that was moved here, was made for another Python, or was interrupted is made anew: uv takes a package for installed
@@ -124,6 +125,7 @@ could be downloaded. Install one, and name it: make PYTHON=/path/to/python3.12 s
   if [ ! -e "$environment/.made-from" ] ||
     [ "$("$environment/bin/python" -c 'import sys; print(sys.prefix)' 2>/dev/null)" != "$PWD/$environment" ] ||
     [ ! -e "$environment/lib/python${base/$python/$version}" ]; then
+    : >"$begun"
     rm -rf "$environment"
     "${uv[@]}" venv --python "$base" "$environment"
   fi
@@ -133,6 +135,7 @@ could be downloaded. Install one, and name it: make PYTHON=/path/to/python3.12 s
     "${uv[@]}" pip install --python "$environment/bin/python" --no-deps --build-constraints constraints/build.txt -e . ;;
   esac
   stamp_of "$environment" "$pins" >"$environment/.made-from"
+  rm -f "$begun"
   say "  $environment made in $((SECONDS - started)) s (constraints/$pins.txt)"
 }
 

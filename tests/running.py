@@ -107,12 +107,18 @@ class PeServe:
 
     def pid_of(self, part: str) -> int:
         """Return the id of the one process whose program or arguments contain `part`."""
-        (pid,) = (
-            pid
-            for pid, command in self.processes().items()
-            if part in Path(command.split(" ")[0]).name or f" {part} " in command
-        )
-        return pid
+        end = time.monotonic() + 20
+        while True:
+            found = [
+                pid
+                for pid, command in self.processes().items()
+                if part in Path(command.split(" ")[0]).name or f" {part} " in command
+            ]
+            if len(found) == 1:
+                return found[0]
+            # A process that was forked has its parent's arguments until it executes its own program.
+            assert time.monotonic() < end, f"{part}: {found}"
+            time.sleep(0.05)
 
     def triton(self) -> str:
         """Return the gRPC target of its Triton."""

@@ -264,6 +264,7 @@ def test_an_interrupted_run_is_continued(checkout: Path, signum: int) -> None:
     if signum != signal.SIGKILL:
         assert said.count("Interrupted: run the same command again") == 1
     assert not (checkout / ".venv/.made-from").exists()
+    (checkout / ".venv/pyvenv.cfg").unlink()  # as if it had been killed a moment before, or while it removed the folder
     with begin(checkout) as process:
         said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
