@@ -20,10 +20,9 @@ import ray.data
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import SpaceChanged
 from deploy.bulk.outputs.parts import table_of
-from deploy.bulk.outputs.registry import Dtype, Run
 from deploy.bulk.pipeline import Pipeline
 from deploy.bulk.progress import Progress
-from deploy.bulk.rows import EmbeddingSpace, Row
+from deploy.bulk.rows import Dtype, EmbeddingSpace, Row, Run
 from deploy.bulk.shard import Shard
 from deploy.bulk.sources.item import Item, Source
 from deploy.bulk.sources.videos import FRAMES

@@ -20,9 +20,8 @@ from deploy.bulk.outputs.postgres_address import (
     postgres_errors,
     table_columns_of,
 )
-from deploy.bulk.outputs.registry import Dtype, Run
 from deploy.bulk.outputs.table_columns import Kind
-from deploy.bulk.rows import EmbeddingSpace, Output, Row, Value
+from deploy.bulk.rows import Dtype, EmbeddingSpace, Output, Row, Run, Value
 
 # Columns that every table of PostgreSQL has.
 _RESERVED: Final = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")

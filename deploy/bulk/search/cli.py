@@ -12,8 +12,8 @@ from typing import Final
 
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import BulkError, ItemError, ServerError, UsageError
-from deploy.bulk.search.match import Match, Place
-from deploy.bulk.search.place import open_place
+from deploy.bulk.search.match import Match
+from deploy.bulk.search.place import Place, open_place
 from deploy.bulk.search.show import as_json, as_table
 from deploy.bulk.sources.item import Embeddable, Video
 from deploy.bulk.sources.listed import of_value

@@ -20,7 +20,8 @@ from deploy.bulk.outputs.postgres_address import (
     table_columns_of,
 )
 from deploy.bulk.outputs.postgres_table import space_of
-from deploy.bulk.search.match import Match, Place
+from deploy.bulk.search.match import Match
+from deploy.bulk.search.place import Place
 
 # Candidates that the index keeps while it searches. pgvector's default is 40, its most 1000.
 _CANDIDATES: Final = 200
