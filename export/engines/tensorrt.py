@@ -1,6 +1,7 @@
 """Engine `tensorrt`: TensorRT compiles the graph to a plan, on the kind of GPU that will serve the plan."""
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
 from export import preflight
@@ -41,7 +42,7 @@ class TensorRtEngine(Engine):
         # `preflight` reads this.
         return f"tensorrt {version} sm{gpu.compute_capability} batch {max_batch_size} on {gpu}"
 
-    def build(self, request: BuildRequest, progress: Progress) -> tuple[Any, ...]:
+    def build(self, request: BuildRequest, progress: Progress) -> tuple[Path, ...]:
         # The name contains what Triton requires of a plan's machine, so that users can distinguish several plans.
         required = request.target.partition(" on ")[0]
         name = f"{required.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
