@@ -17,7 +17,7 @@ _REFUSED: Final = "refused"
 
 # Descriptors that are not for clients: Triton, images that are fetched, files, pipes of child processes.
 _SHARE_OF_DESCRIPTORS: Final = 0.75
-_MOST_CONNECTIONS: Final = 10_000
+_MAX_CONNECTIONS: Final = 10_000
 _SECONDS_BETWEEN_CHECKS: Final = 1.0
 _SECONDS_BETWEEN_LOGS: Final = 60.0
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def default_limit(descriptors: int) -> int:
     """How many connections a process with a limit of so many file descriptors should accept."""
-    return max(1, min(int(descriptors * _SHARE_OF_DESCRIPTORS), _MOST_CONNECTIONS))
+    return max(1, min(int(descriptors * _SHARE_OF_DESCRIPTORS), _MAX_CONNECTIONS))
 
 
 class Connection(Protocol):
@@ -101,7 +101,7 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
-        """Add a new connection. At the limit, it replaces the oldest idle one.
+        """Add a new connection. At the limit, it replaces one that waits for its client, if there is one.
 
         Returns:
             Whether there was room. If not, the caller must close the connection.
