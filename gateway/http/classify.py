@@ -116,8 +116,8 @@ def _predictions(found: Classified, names: Sequence[str], top_k: int) -> list[li
     order: NDArray[np.intp] = np.argsort(-found.probabilities, axis=1, kind="stable")[:, :top_k]
     return [
         [
-            {"class": names[place], "probability": float(row[place]), "similarity": float(similarities[place])}
-            for place in places.tolist()
+            {"class": names[index], "probability": float(row[index]), "similarity": float(similarities[index])}
+            for index in indices.tolist()
         ]
-        for places, row, similarities in zip(order, found.probabilities, found.similarities, strict=True)
+        for indices, row, similarities in zip(order, found.probabilities, found.similarities, strict=True)
     ]
