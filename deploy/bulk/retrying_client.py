@@ -21,7 +21,7 @@ _TIMEOUT: Final = httpx2.Timeout(120, connect=10)
 _BUSY: Final = (429, 503)
 _FAULTS: Final = (500, 502, 504)
 _BACKOFF_SECONDS: Final = 0.5
-_MOST_BACKOFF_SECONDS: Final = 15.0
+_MAX_BACKOFF_SECONDS: Final = 15.0
 # The request is at fault, and the server works.
 _ABOUT_ITEMS: Final = (400, 413, 415, 422)
 # After this many failed attempts, while other requests succeeded, the item is at fault.
@@ -222,7 +222,7 @@ def _message(response: httpx2.Response) -> tuple[str, int | None]:
 def _delay(attempt: int, asked: float | None) -> float:
     """Seconds until the next attempt: what the server asks for, or else exponential backoff. Jitter keeps requests that
     were refused together from coming together again."""
-    backoff = min(_MOST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2.0 ** (attempt - 1))
+    backoff = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2.0 ** (attempt - 1))
     if asked is not None:
         return asked + random.uniform(0, backoff / 2)
     return backoff * random.uniform(0.5, 1)

@@ -35,12 +35,12 @@ _KINDS: Final[dict[str, Kind]] = {
     "character varying": "text",
 }
 # Numbers that pgvector's HNSW takes, at most.
-_MOST_NUMBERS: Final = {"vector": 2000, "halfvec": 4000}
+_MAX_DIMENSIONS: Final = {"vector": 2000, "halfvec": 4000}
 # A database that restarts is back after such a time.
 _RECONNECT_SECONDS: Final = (1, 2, 4, 8, 15)
 # pgvector builds an index faster if its graph fits into this memory. Each vector has neighbours and a head.
 _GRAPH_BYTES: Final = 700
-_MOST_BUILD_KB: Final = 2**20
+_MAX_BUILD_KB: Final = 2**20
 
 
 class PostgresTable:
@@ -58,10 +58,10 @@ class PostgresTable:
         self._run = run
         self._address = PostgresAddress.parse(destination)
         self._type = _VECTOR_TYPES[run.dtype]
-        if run.space.dimension > _MOST_NUMBERS[self._type]:
+        if run.space.dimension > (limit := _MAX_DIMENSIONS[self._type]):
             raise UsageError(
-                f"pgvector's index takes {_MOST_NUMBERS[self._type]} numbers of type {self._type}, and an embedding of "
-                f"{run.space.name} has {run.space.dimension}."
+                f"pgvector's index takes {limit} numbers of type {self._type}, and an embedding of {run.space.name} "
+                f"has {run.space.dimension}."
             )
         self._connection = self._connect()
         try:
@@ -234,7 +234,7 @@ class PostgresTable:
         self._connection.execute(
             "SELECT set_config('maintenance_work_mem', greatest(setting::bigint, %s)::text || 'kB', true) "
             "FROM pg_settings WHERE name = 'maintenance_work_mem'",
-            [min(needed, _MOST_BUILD_KB)],
+            [min(needed, _MAX_BUILD_KB)],
         )
         operators = sql.SQL(f"{self._type}_cosine_ops")
         self._connection.execute(sql.SQL("CREATE INDEX ON {} USING hnsw (embedding {})").format(table, operators))

@@ -25,7 +25,7 @@ from deploy.bulk.search.place import Place
 
 # Candidates that the index keeps while it searches. pgvector's default is 40, its most 1000.
 _CANDIDATES: Final = 200
-_MOST_CANDIDATES: Final = 1000
+_MAX_CANDIDATES: Final = 1000
 # From this version on, an index is searched further until enough rows match the filter.
 _ITERATIVE: Final = (0, 8)
 _WRONG_FILTER: Final = (
@@ -105,7 +105,7 @@ class PostgresSearch:
             if exact:
                 self._connection.execute("SET LOCAL enable_indexscan = off")
             else:
-                self._set("hnsw.ef_search", str(min(max(_CANDIDATES, 4 * top), _MOST_CANDIDATES)))
+                self._set("hnsw.ef_search", str(min(max(_CANDIDATES, 4 * top), _MAX_CANDIDATES)))
                 if self._iterative:
                     self._set("hnsw.iterative_scan", "strict_order")
             try:
