@@ -172,6 +172,7 @@ class EmbeddingService:
                 raise too_many(what, count, self._limits[what])
 
     async def _embed(self, spec: EncoderSpec, items: Sequence[ImageSource | str], stages: Stages) -> Embedded:
+        """Embed items whose number was checked. Items of one kind alone need no task."""
         images = {index: item for index, item in enumerate(items) if not isinstance(item, str)}
         texts = {index: item for index, item in enumerate(items) if isinstance(item, str)}
         if not texts:

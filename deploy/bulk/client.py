@@ -184,6 +184,7 @@ class Embedder:
         return [*await again(items[:half], None), *await again(items[half:], None)]
 
     def _array(self, response: httpx2.Response, count: int) -> Embedding:
+        """The embeddings of a response, float32 [count, D]. Raises ServerError or `SpaceChanged`."""
         space = response.headers.get("X-Embedding-Space")
         if space != self.space.name:
             raise SpaceChanged(
@@ -204,7 +205,7 @@ class Embedder:
 def _divided(images: Sequence[bytes], most: int) -> list[list[bytes]]:
     """Divide images into requests, by number and by bytes. An empty or a large one gets a request of its own."""
     parts: list[list[bytes]] = []
-    size = BYTES_AT_ONCE + 1
+    size = BYTES_AT_ONCE + 1  # so that the first image begins a part
     for image in images:
         alone = not image or len(image) > BYTES_AT_ONCE
         if alone or len(parts[-1] if parts else ()) >= most or size + len(image) > BYTES_AT_ONCE:

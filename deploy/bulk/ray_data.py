@@ -40,7 +40,7 @@ def read(source: Source, *, blocks: int = 16) -> ray.data.Dataset:
         blocks: how many tasks.
 
     Returns:
-        a dataset with the column `item`: pickled items, without the contents of files.
+        A dataset with the column `item`: pickled items, without the contents of files.
     """
     shards = ray.data.range(blocks, override_num_blocks=blocks)
     return shards.map_batches(_Reader(source, blocks), batch_size=1)
@@ -66,7 +66,7 @@ def embed(
         others: as for `Embedder`.
 
     Returns:
-        a dataset with the columns `id`, `embedding` (a list of D), `error`, and those of the source.
+        A dataset with the columns `id`, `embedding` (a list of D), `error`, and those of the source.
 
     Raises:
         ServerError: the server cannot be used.

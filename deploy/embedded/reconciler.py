@@ -78,6 +78,7 @@ class Reconciler:
         return [*self._check_pending(index), *self._publish_changes()]
 
     def _publish_changes(self) -> Iterable[Event]:
+        """Publish models that are new or changed and settled, and withdraw those that are gone."""
         try:
             found, errors = self._scan()
         except (RepositoryError, OSError) as error:
@@ -125,6 +126,7 @@ class Reconciler:
         self._reported_errors = {name: text for name, text in self._reported_errors.items() if name in errors}
 
     def _check_pending(self, index: Index) -> Iterable[Event]:
+        """Find out which of the published models Triton has loaded, or could not load."""
         states = {(entry["name"], str(entry.get("version", ""))): entry for entry in index}
         for name, since in list(self._pending.items()):
             model = self._published[name]

@@ -62,6 +62,7 @@ class TritonSupervisor:
         return _INTERVAL_SECONDS
 
     def _schedule_restart(self, now: float, signals: Signals) -> None:
+        """Clean up after a death, and decide when Triton starts again."""
         status = self._triton.status
         assert status is not None
         self._triton.clean_up(signals)

@@ -143,6 +143,7 @@ class Connections:
             self._metrics.count_closed_connections(reason, 1)
 
     def _evict(self) -> bool:
+        """Close the connection that loses least. Returns False if no connection waits for its client."""
         for wait in self._waits:
             if wait.since:
                 connection, _ = wait.since.popitem(last=False)
@@ -170,6 +171,7 @@ class Connections:
         loop.call_later(min(_SECONDS_BETWEEN_CHECKS, shortest / 2), self._check, loop)
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the waits that have lasted too long."""
         now = loop.time()
         for wait in self._waits:
             while wait.since:

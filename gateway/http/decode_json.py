@@ -137,6 +137,7 @@ def _decoder(struct: type[_Any]) -> msgspec.json.Decoder[_Any]:
 
 
 def _convert(value: Any, wire: type[_Wire] | None, struct: type[_Struct], detailed: bool) -> _Struct:
+    """Convert a parsed value to `struct`. If `detailed`, `wire` decides about a misfit, and words the errors."""
     try:
         return msgspec.convert(value, struct, strict=False)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # The latter for a surrogate that is no string.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MAX_OTHER_PARTS: Final = 64
 # Delimiters that end no part. A file can contain them by chance, and the parser takes microseconds for each.
 _MAX_STRAY_DELIMITERS: Final = 1000
-# In one header. Names of files may have some, and each takes a microsecond.
+# In one header. Names of files may have some, and the parser takes a microsecond for each.
 _MAX_SEMICOLONS: Final = 32
 _MAX_NAME_BYTES: Final = 256
 # Of a field that is no item, such as a variant or a key.

@@ -182,6 +182,7 @@ class Protocol(HttpToolsProtocol):
             self._read_on()
 
     def _read_head(self, head: bytes) -> None:
+        """Feed the parser a head, and learn where the body ends. Refuse what the app should not see."""
         if head.count(b"\r\n") > _MAX_HEADERS + 2:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"At most {_MAX_HEADERS} headers are allowed.")
             return
@@ -211,6 +212,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, _NO_HTTP)
 
     def _read_body(self, data: bytes, position: int) -> int:
+        """Feed the parser a piece of the body. Returns the position after it."""
         chunks = self._chunks
         if chunks is None:
             end = min(len(data), position + self._body_left)

@@ -90,6 +90,7 @@ class TextEmbedder:
         return entries
 
     async def _embed(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> list[TextEmbedding]:
+        """Tokenize, encode and cache texts that are not in the cache."""
         with stages.measure("tokenize"):
             encodings = await self._tokenize(spec, texts)
         divided = batches([encoding.length for encoding in encodings], spec.token_lengths, spec.text.max_batch_size)

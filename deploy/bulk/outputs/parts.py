@@ -170,6 +170,7 @@ class PartsOutput(ABC):
         commit(temporary, self._parts / name)
 
     def _read_states(self, path: Path) -> None:
+        """Learn from a file which ids have an embedding. Raises UsageError: it is another run's, or damaged."""
         try:
             with pq.ParquetFile(path) as file:
                 metadata, schema = file.schema_arrow.metadata or {}, file.schema_arrow
@@ -225,6 +226,7 @@ class PartsOutput(ABC):
         return schema.with_metadata(_metadata(self.run))
 
     def _batches(self, parts: Sequence[Path], masks: Sequence[Any], schema: Any) -> Iterator[Any]:
+        """Yield the kept rows of all parts, in the columns of `schema`."""
         for part, mask in zip(parts, masks, strict=True):
             start = 0
             with pq.ParquetFile(part) as file:

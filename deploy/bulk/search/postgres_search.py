@@ -86,6 +86,7 @@ class PostgresSearch:
         self._connection.close()
 
     def _select(self, query: NDArray[np.float32], top: int, where: str | None, *, exact: bool) -> list[tuple[Any, ...]]:
+        """Find rows by the index, or if `exact`, by comparing with all of them."""
         vector = HalfVector(query) if self._half else Vector(query)
         statement = sql.SQL("SELECT {}, 1 - (embedding <=> {}){} FROM {} WHERE embedding IS NOT NULL").format(
             sql.Identifier("id"),

@@ -194,6 +194,7 @@ _ENGINES: Final[dict[str, type[Engine]]] = {"onnxruntime": OnnxRuntime, "openvin
 
 
 def _open(version: str, config: dict[str, Any]) -> Engine:
+    """Open a model's file in the engine that its configuration names. A substitute engine is proved first."""
     file = config["default_model_filename"] or _ENGINES[config["backend"]].default_file
     # The path is resolved, because onnxruntime looks for external weights beside the real file. It is resolved as
     # bytes, because the stub's Python takes every path for ASCII, in every locale. Engines take UTF-8.

@@ -195,6 +195,7 @@ class DecodePool:
     async def _run(
         self, worker: WorkerHandle, source: LoadedSource, image_size: tuple[int, int], queue_seconds: float
     ) -> Decoded:
+        """Decode an image in a worker that the caller has acquired."""
         loop = asyncio.get_running_loop()
         try:
             length = await worker.write(source)
@@ -251,6 +252,7 @@ class DecodePool:
             self._kill(worker, "cancelled", Overloaded(_BUSY))
 
     def _received(self, worker: WorkerHandle, message: bytes) -> None:
+        """Take a message of a worker: first how it is confined, and then the results of its jobs."""
         if worker not in self._ready:  # Its first message says how it is confined.
             self._ready.add(worker)
             if not self._confinement_logged:
