@@ -75,15 +75,15 @@ class RequestReservation(Reservation):
     """
 
     # The defaults are the class's, because most requests need nothing else.
-    _received_bytes = 0
+    _received_bytes = 0  # of the body
     _released = False
     _has_slot = True
-    _working = 0
-    _waiting_for_servers = 0
-    _slot_granted: asyncio.Event | None = None
-    _fetch_slots: asyncio.Semaphore | None = None
+    _working = 0  # parts of the request that do its own work
+    _waiting_for_servers = 0  # fetches that wait for their turn, or are under way
+    _slot_granted: asyncio.Event | None = None  # set when the limiter gives a slot again; None while no part waits
+    _fetch_slots: asyncio.Semaphore | None = None  # bounds the fetches under way
     _fetches_to_begin = 0
-    _fetches_held = 0
+    _fetches_held = 0  # units of the limiter's pool
 
     def __init__(self, limiter: "InFlightLimiter", client: Hashable, cancel: Callable[[GatewayError], None]) -> None:
         super().__init__(limiter, client)

@@ -26,8 +26,12 @@ _MAX_BACKOFF_SECONDS: Final = 15.0
 _ABOUT_ITEMS: Final = (400, 413, 415, 422)
 # After this many failed attempts, while other requests succeeded, the item is at fault.
 _ATTEMPTS: Final = 4
-# Called before each attempt. None: the request repeats a part of an earlier request, so it gets the next free place.
-Started = Callable[[], None] | None
+Started = Callable[[], None]
+"""Called before each attempt of a request."""
+
+
+def already_started() -> None:
+    """The `Started` of a request that repeats a part of an earlier one. Such a request gets the next free slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +131,10 @@ class RetryingClient:
         attempt = 0
         while True:
             attempt += 1
-            await self.limit.acquire(again=attempt > 1 or started is None)
-            if started is not None:
-                started()
+            await self.limit.acquire(again=attempt > 1 or started is already_started)
+            started()
             try:
-                # A request that waits for its next attempt holds no place. Others can show whether the server answers.
+                # A request that waits for its next attempt holds no slot. Others can show whether the server answers.
                 response = await self._attempt(path, body, kind)
             except httpx2.TransportError as error:
                 status, asked = 0, None
@@ -159,7 +162,7 @@ class RetryingClient:
             await client.aclose()
 
     async def _attempt(self, path: str, body: bytes, kind: str) -> httpx2.Response:
-        """Send a request once, in the place that the caller has acquired. Gives the place back."""
+        """Send a request once, in the slot that the caller has acquired. Gives the slot back."""
         sent = time.monotonic()
         client = self._idle.pop() if self._idle else self._new_client()
         try:

@@ -50,16 +50,18 @@ class Protocol(HttpToolsProtocol):
         registry.idle.seconds = self.timeout_keep_alive
         self._wait: Wait | None = None
         self._held = b""  # begins with the head of the next request
-        self._in_message = self._had_request = False
-        self._body_left = 0  # bytes, or `CHUNKED`
+        self._in_message = False  # whether the parser has begun a request, and not ended it
+        self._had_request = False
+        self._body_left = 0  # bytes of the request's body, or `CHUNKED`
         self._chunks: Chunks | None = None
         self._declining_upgrade = False
         # After `_closing`, no request is read. After `_closed`, nothing is read.
         self._closing = self._closed = False
+        # The rest of a body whose request is answered: when the wait for it began, its bytes so far, and their limit.
         self._rest_began = 0.0
         self._rest_bytes = 0
         self._rest_limit: float = 0
-        self._unread_bytes = 0
+        self._unread_bytes = 0  # of a response, when the wait for its reader began
 
     # -- The connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
