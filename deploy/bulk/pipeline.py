@@ -12,8 +12,8 @@ from deploy.bulk.client import BYTES_AT_ONCE, IMAGES_AT_ONCE, TEXTS_AT_ONCE, Emb
 from deploy.bulk.errors import ItemError
 from deploy.bulk.progress import Progress
 from deploy.bulk.rows import Output, Row
-from deploy.bulk.sources.item import Content, Embeddable, Frames, Item, Video
-from deploy.bulk.sources.videos import FRAMES
+from deploy.bulk.sources.item import Embeddable, Frames, Item
+from deploy.bulk.sources.videos import FRAMES, embeddable
 
 # Groups that are loading, or wait for their first request. Loading from URLs and network disks is slow.
 _LOADING: Final = 16
@@ -155,7 +155,7 @@ class Pipeline:
         size = 0
         for item in items:
             try:
-                content = self._embeddable(item.load(self._embedder.max_bytes))
+                content = embeddable(item.load(self._embedder.max_bytes), self._frames, self._embedder.image_size)
                 size += sum(map(len, content.files)) if isinstance(content, Frames) else len(content)
                 loaded.append(content)
             except ItemError as error:
@@ -163,14 +163,6 @@ class Pipeline:
             if size >= BYTES_AT_ONCE or self._over:
                 break
         return loaded
-
-    def _embeddable(self, content: Content) -> Embeddable:
-        if not isinstance(content, Video):
-            return content
-        from deploy.bulk import video  # FFmpeg takes a second to load, and most runs need none
-
-        with content.file as file:
-            return video.read_frames(file, self._frames, self._embedder.image_size)
 
     async def _consume(self, groups: "_Groups") -> None:
         """Collect the rows of the groups in order, and write them from time to time."""

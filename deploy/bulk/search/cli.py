@@ -15,9 +15,9 @@ from deploy.bulk.errors import BulkError, ItemError, ServerError, UsageError
 from deploy.bulk.search.match import Match
 from deploy.bulk.search.place import Place, open_place
 from deploy.bulk.search.show import as_json, as_table
-from deploy.bulk.sources.item import Embeddable, Video
+from deploy.bulk.sources.item import Embeddable
 from deploy.bulk.sources.listed import of_value
-from deploy.bulk.sources.videos import FRAMES
+from deploy.bulk.sources.videos import FRAMES, embeddable
 
 _DESCRIPTION: Final = """\
 Find what is most similar to a text or a picture, among embeddings that pe-embed wrote.
@@ -127,13 +127,7 @@ async def _run(arguments: Namespace, place: Place, query: dict[str, str]) -> lis
 def _read(value: str, embedder: Embedder) -> Embeddable:
     """Read the image file or the frames of the video at a path or URL."""
     try:
-        content = of_value(value, Path(), embedder.max_bytes)
-        if not isinstance(content, Video):
-            return content
-        from deploy.bulk import video  # FFmpeg takes a second to load
-
-        with content.file as file:
-            return video.read_frames(file, FRAMES, embedder.image_size)
+        return embeddable(of_value(value, Path(), embedder.max_bytes), FRAMES, embedder.image_size)
     except ItemError as error:
         raise UsageError(f"--image {value}: {error}") from None
 

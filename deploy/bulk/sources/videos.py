@@ -1,6 +1,8 @@
-"""Tell videos from pictures, without FFmpeg: it takes a second to load."""
+"""Tell videos from pictures, and take frames of videos. FFmpeg takes a second to load, so only a video loads it."""
 
 from typing import Final
+
+from deploy.bulk.sources.item import Content, Embeddable, Video
 
 FRAMES: Final = 8
 """Frames of a video, unless told otherwise, as in the reference."""
@@ -38,3 +40,21 @@ def is_video(head: bytes) -> bool:
         return head[8:12] == b"AVI "
     is_transport_stream = any(head[at : at + 2 * step : step] == b"GG" for at, step in ((0, 188), (4, 192)))
     return head.startswith(_MAGIC) or head[4:8] in (b"moov", b"mdat", b"wide") or is_transport_stream
+
+
+def embeddable(content: Content, frames: int, image_size: tuple[int, int]) -> Embeddable:
+    """Return a picture or a text as it is, and in place of a video some of its frames.
+
+    Args:
+        frames: how many.
+        image_size: H, W of the model.
+
+    Raises:
+        ItemError: as for `read_frames`.
+    """
+    if not isinstance(content, Video):
+        return content
+    from deploy.bulk.video import read_frames
+
+    with content.file as file:
+        return read_frames(file, frames, image_size)
