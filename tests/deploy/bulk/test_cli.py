@@ -150,13 +150,22 @@ def test_sixteen_shards_are_the_whole(gateway: ScriptedGateway, many: Path, tmp_
 
 
 def test_a_killed_run_continues_where_it_stopped(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
-    gateway.answer = slow
+    goes_on = threading.Event()
+
+    def half(items: list[bytes]) -> Answer:
+        """Answer as `slow`, but the second half of the pictures only after the kill."""
+        if any(int(item.split()[1]) >= 300 for item in items):
+            goes_on.wait(60)
+        return slow(items)
+
+    gateway.answer = half
     out = tmp_path / "rows.parquet"
     arguments = (many, "--out", out, "--url", gateway.url, "--write-every", "0.2")
     killed = start(*arguments)
     wait_for_parts(tmp_path / "rows.parquet.parts", 1)
     killed.kill()
     killed.communicate()
+    goes_on.set()
     kept = [item for part in sorted(tmp_path.glob("rows.parquet.parts/part-*")) for item in rows(part)]
     assert 0 < len(kept) < 600
     gateway.requests.clear()
