@@ -26,10 +26,10 @@ from gateway.errors import GatewayError, InvalidImage, Overloaded
 from gateway.images.confined.confinement import Confinement
 from gateway.images.confined.fork_server_process import ForkServerProcess
 from gateway.images.confined.messages import RESULT, Limits, Outcome
-from gateway.images.confined.turns import Turns
 from gateway.images.confined.worker_handle import WorkerHandle
 from gateway.images.decoder import Decoded, LoadedSource
 from gateway.in_flight import request_or_none
+from gateway.turns import Turns
 
 # A photograph of 12 megapixels takes about as long. Most images take a few milliseconds.
 _SLICE_SECONDS: Final = 0.1

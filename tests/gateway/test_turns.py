@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.images.confined.turns import Turns
+from gateway.turns import Turns
 
 
 def all_of(turns: Turns[str]) -> list[str]:
