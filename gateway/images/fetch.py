@@ -40,7 +40,7 @@ _MIN_BYTES_PER_CHUNK: Final = 256
 class Fetch(Protocol):
     """Fetches the image file at a URL."""
 
-    async def __call__(self, url: str, reserve: ReserveBytes) -> bytes:
+    async def __call__(self, url: str, reserve: ReserveBytes) -> bytes | bytearray:
         """Fetch the image file.
 
         Args:
@@ -108,7 +108,7 @@ class ImageFetcher:
         await self._pool.aclose()
         self._resolver_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def __call__(self, url: str, reserve: ReserveBytes = lambda size: None) -> bytes:
+    async def __call__(self, url: str, reserve: ReserveBytes = lambda size: None) -> bytes | bytearray:
         """Fetch the image file; see `Fetch`."""
         target = admit(url, self._policy)
         seconds = self._policy.timeout_seconds
@@ -118,14 +118,14 @@ class ImageFetcher:
         except TimeoutError:
             raise InvalidImage(f"Fetching data pointed by URL took longer than {seconds:g} seconds.") from None
 
-    async def _follow(self, target: Target, reserve: ReserveBytes) -> bytes:
+    async def _follow(self, target: Target, reserve: ReserveBytes) -> bytes | bytearray:
         for _ in range(self._policy.max_redirects + 1):
             try:
                 async with self._slot(target):
                     result = await self._get(target, reserve)
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError):
                 raise InvalidImage(UNREACHABLE) from None
-            if isinstance(result, bytes):
+            if not isinstance(result, str):
                 return result
             target = admit(result, self._policy)
         raise InvalidImage(UNREACHABLE)
@@ -134,7 +134,7 @@ class ImageFetcher:
         """The semaphore of the target's host. It exists as long as a fetch from the host holds or awaits it."""
         return self._hosts.setdefault(target.authority, asyncio.Semaphore(self._max_per_host))
 
-    async def _get(self, target: Target, reserve: ReserveBytes) -> bytes | str:
+    async def _get(self, target: Target, reserve: ReserveBytes) -> bytes | bytearray | str:
         """Send one GET. Returns the body, or the URL of a redirect."""
         url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         headers = [
@@ -164,7 +164,7 @@ class ImageFetcher:
         reserve(len(inflated))
         return inflated
 
-    async def _read(self, response: httpcore2.Response, reserve: ReserveBytes) -> bytes:
+    async def _read(self, response: httpcore2.Response, reserve: ReserveBytes) -> bytearray:
         body = bytearray()
         chunks = 0
         async with aclosing(response.aiter_stream()) as stream:
@@ -176,9 +176,9 @@ class ImageFetcher:
                     raise self._too_large()
                 if chunks > _MAX_SMALL_CHUNKS + len(body) // _MIN_BYTES_PER_CHUNK:
                     raise InvalidImage(UNREACHABLE)
-        return bytes(body)
+        return body  # A copy as `bytes` would take 25 ms for 64 MB.
 
-    def _inflate(self, body: bytes) -> bytes:
+    def _inflate(self, body: bytearray) -> bytes:
         stream = zlib.decompressobj(_GZIP_OR_ZLIB)
         try:
             inflated = stream.decompress(body, self._policy.max_bytes + 1)
