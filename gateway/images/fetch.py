@@ -5,13 +5,9 @@ redirect is checked like the first URL. Size and duration are bounded. Proxies, 
 """
 
 import asyncio
-import functools
-import socket
 import ssl
 import urllib.parse
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
@@ -21,8 +17,9 @@ import httpcore2
 from gateway.errors import InvalidImage
 from gateway.images.bounded_network import BoundedNetwork
 from gateway.images.checked_network import MAX_ADDRESSES_TRIED, CheckedNetwork, HeadLimitedStream, Resolve
+from gateway.images.resolver import Resolver
 from gateway.images.url_policy import INVALID, UNREACHABLE, FetchPolicy, Target, admit
-from gateway.in_flight import ReserveBytes, reserve_of
+from gateway.in_flight import ReserveBytes
 
 __all__ = ["Fetch", "FetchPolicy", "ImageFetcher"]
 
@@ -83,11 +80,7 @@ class ImageFetcher:
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         self._policy = policy
-        # Separate threads: a lookup at a name server that never answers must not occupy a thread that others need.
-        # As many as fetches, or lookups that hang would keep out the others. A thread starts when it is first needed.
-        self._resolver_threads = ThreadPoolExecutor(
-            max_fetches + reserve_of(max_fetches), thread_name_prefix="image-url-resolver"
-        )
+        self._resolver = Resolver(max_fetches)
         self._max_per_host = max(1, max_fetches // 2)
         self._hosts = WeakValueDictionary[str, asyncio.Semaphore]()
         self._pool = httpcore2.AsyncConnectionPool(
@@ -97,7 +90,7 @@ class ImageFetcher:
             keepalive_expiry=_KEEPALIVE_SECONDS,
             network_backend=CheckedNetwork(
                 network or BoundedNetwork(),
-                resolve or self._resolve,
+                resolve or self._resolver,
                 allow_non_global=policy.allow_non_global_addresses,
                 seconds_per_address=policy.timeout_seconds / MAX_ADDRESSES_TRIED,
             ),
@@ -106,7 +99,7 @@ class ImageFetcher:
     async def aclose(self) -> None:
         """Close all connections, including those in use."""
         await self._pool.aclose()
-        self._resolver_threads.shutdown(wait=False, cancel_futures=True)
+        self._resolver.close()
 
     async def __call__(self, url: str, reserve: ReserveBytes = lambda size: None) -> bytes | bytearray:
         """Fetch the image file; see `Fetch`."""
@@ -192,11 +185,6 @@ class ImageFetcher:
 
     def _too_large(self) -> InvalidImage:
         return InvalidImage(f"Data pointed by URL is larger than the {self._policy.max_bytes} bytes that are allowed.")
-
-    async def _resolve(self, host: str, port: int) -> Sequence[str]:
-        look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._resolver_threads, look_up)
-        return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 def _join(target: Target, location: bytes) -> str:
