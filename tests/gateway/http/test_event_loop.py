@@ -13,10 +13,11 @@ from starlette.types import Message
 
 from gateway import process_memory
 from gateway.http.app import create_app
+from gateway.http.openapi import PICTURE
 from gateway.settings import Settings
 from tests import callbacks
-from tests.fakes import FakeEncoder, FakeFetch, RefusingDecoder, fake_spec
-from tests.hostile_bodies import IMAGE, OPENAI, Body, compressed, forms, json_bodies, texts
+from tests.fakes import FakeEncoder, FakeFetch, InlineDecoder, RefusingDecoder, fake_spec
+from tests.hostile_bodies import CLASSIFY, IMAGE, OPENAI, Body, compressed, forms, json_bodies, texts
 
 # What one read of a socket gives to the app, at most.
 CHUNK: Final = 320 * 2**10
@@ -118,6 +119,22 @@ def test_as_many_texts_as_are_allowed(encoding_format: str) -> None:
     content = json.dumps({"input": texts, "encoding_format": encoding_format}).encode()
     assert asyncio.run(answer(app, Body("texts", OPENAI, content)))[0] == 200
     assert slow_callbacks(app, [Body("texts", OPENAI, content)]) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["class {}", "class \ud800{}"])
+def test_as_many_classes_as_are_allowed(name: str) -> None:
+    """All prompts for all images, and then as many predictions as an answer may have."""
+    spec = dataclasses.replace(fake_spec(max_batch_size=64), embed_dim=1280)
+    app = create_app(Settings(), FakeEncoder(spec), FakeFetch(), InlineDecoder())
+    for classes, top_k in ((2_048, 1), (156, 156)):
+        names = [name.format(number) for number in range(classes)]
+        images = [{"type": "base64", "value": PICTURE}] * 64
+        content = json.dumps({"image": images, "classes": names, "top_k": top_k}).encode()
+        with callbacks.measured() as measured:
+            status, _ = asyncio.run(answer(app, Body("classes", CLASSIFY, content)))
+        assert status == 200
+        assert measured.longest < MAX_SECONDS
 
 
 @pytest.mark.slow
