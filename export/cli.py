@@ -9,19 +9,18 @@
 import argparse
 import errno
 import logging
-import shlex
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
-from export.engines import DEFAULT_ENGINE, ENGINES
+from export.engines import ENGINES
 from export.errors import CheckpointError, ExportError
 from export.gpu_memory import WEIGHT_BYTES
 from export.graph.spec import Precision
-from export.variants import DEFAULT_VARIANT, TOWERS, VARIANTS, Tower, Variant, find_variant
+from export.options import parse
+from export.variants import DEFAULT_VARIANT, Variant, find_variant
 
 if TYPE_CHECKING:
     from export.progress import Progress
@@ -40,9 +39,6 @@ _EXTRA: Final = {
     "torch",
 }
 
-# Triton infers the largest batch once before a model is ready. A larger batch would exhaust the memory of any GPU.
-_LARGEST_BATCH: Final = 1024
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -58,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: with status 2, if an argument is invalid.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = arguments[0] if arguments and arguments[0] in _COMMANDS else ""
-    options = _parser(command).parse_args(arguments[1:] if command else arguments)
-    options.command = shlex.join(["pe-export", *arguments])
+    command, options = parse(arguments)
     # Containers are stopped by SIGTERM. Clean up as after Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -261,106 +255,6 @@ def _weights(
     path = options.checkpoint or variant.bundled_checkpoint
     assert path is not None  # `_require_weights` has checked this.
     return path, path.name, ""
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the epilog, and does not break a variant's name at its hyphens."""
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(text, width, break_on_hyphens=False)
-
-
-def _parser(command: str) -> argparse.ArgumentParser:
-    description = {
-        "": "Export both towers of a Perception Encoder, compare their embeddings with torch's, and add them to a "
-        "Triton model repository.",
-        "list": "List the variants that can be exported, and the models in the repository.",
-        "check": "Check the files and configuration of each model, run it, and compare with the recorded embeddings.",
-        "preflight": "List the TensorRT plans in the repository that this machine cannot load.",
-    }
-    others = "".join(f"  pe-export {name:10} {description[name]}\n" for name in _COMMANDS if name)
-    parser = argparse.ArgumentParser(
-        prog=f"pe-export {command}".rstrip(),
-        description=textwrap.fill(description[command]),
-        epilog="" if command else f"other commands (--help after one shows its options):\n{others}",
-        formatter_class=_HelpFormatter,
-    )
-    parser.add_argument(
-        "--repository",
-        type=_path,
-        default=Path("model_repository"),
-        metavar="DIR",
-        help="model repository (default: %(default)s)",
-    )
-    if command:
-        return parser
-    parser.add_argument(
-        "variant",
-        nargs="?",
-        metavar="VARIANT",
-        help=f"{', '.join(VARIANTS)} (default: that of the file of --checkpoint, or else {DEFAULT_VARIANT})",
-    )
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--checkpoint",
-        type=_path,
-        metavar="FILE",
-        help="weights in open_clip's layout (safetensors or torch) or in Meta's (PE-Core-*.pt)",
-    )
-    weights.add_argument(
-        "--from",
-        dest="source",
-        choices=["hub"],
-        help="download the published weights, unless they are in the hub's cache",
-    )
-    parser.add_argument(
-        "--revision",
-        metavar="COMMIT",
-        help="commit, branch or tag on the hub (default: the commit of the models in the repository, or main)",
-    )
-    parser.add_argument(
-        "--engine", choices=ENGINES, default=DEFAULT_ENGINE, help="engine that serves it (default: %(default)s)"
-    )
-    precisions = ", ".join(f"{engine.precisions[0]} with {name}" for name, engine in ENGINES.items())
-    parser.add_argument(
-        "--precision", choices=get_args(Precision), help=f"precision of the matrix products (default: {precisions})"
-    )
-    parser.add_argument(
-        "--max-batch-size",
-        type=_batch_size,
-        metavar="N",
-        help="largest batch that Triton may form (default: 16 to 64, less for larger variants)",
-    )
-    parser.add_argument(
-        "--towers", type=_towers, default=TOWERS, metavar="TOWERS", help="vision, text or vision,text (default: both)"
-    )
-    parser.add_argument("--unverified", action="store_true", help="publish an artifact that this machine cannot run")
-    parser.add_argument("--force", action="store_true", help="export again even if nothing has changed")
-    return parser
-
-
-def _path(text: str) -> Path:
-    if not text:  # As from an unset variable. `Path("")` would be the current directory.
-        raise argparse.ArgumentTypeError("must not be empty")
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # torch, safetensors and the certificate's JSON refuse such a name.
-        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8: rename it") from None
-    return Path(text)
-
-
-def _batch_size(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= _LARGEST_BATCH):
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to {_LARGEST_BATCH}")
-    return int(text)
-
-
-def _towers(text: str) -> tuple[Tower, ...]:
-    names = text.split(",")
-    for name in names:
-        if name not in TOWERS:
-            raise argparse.ArgumentTypeError(f"unknown tower {name!r}: choose from {', '.join(TOWERS)}")
-    return tuple(tower for tower in TOWERS if tower in names)
 
 
 if __name__ == "__main__":

@@ -157,45 +157,24 @@ def _make(
     progress.peak_memory_bytes.clear()
     _free_memory()
     before = resident_memory.resident_bytes()
-    weights = readable_size(4 * request.variant.parameters[tower])
-    with progress.step(tower, "load", f"{weights} in FP32") as advance:
-        checkpoint = open_dense(request.checkpoint)
-        network = load_tower(request.variant, tower, checkpoint, advance)
-        logit_scale, notice = _logit_scale(checkpoint), checkpoint.notice
-        del checkpoint
-    test_inputs = samples(request.variant, tower)
-    with progress.step(tower, "torch", f"{len(test_inputs)} samples") as advance:
-        expected = parity.embed_all(parity.torch_reference(network), test_inputs, advance)
-    parity.require_unit_length(expected, "torch's embeddings with this checkpoint")
-    answers = parity.Answers(test_inputs, expected, inputs.token_lengths)
-    with progress.step(tower, "export", request.precision):
-        typed_network = typed_tower(
-            network, request.engine.graph_precision(request.precision), FORMS[request.engine.form]
-        )
-        del network  # `typed_network` holds the weights or casts of them.
-        input_name, _ = triton_config.INPUTS[tower]
-        scratch = staged.with_name("graph")
-        scratch.mkdir()
-        graph = onnx_graph.export_graph(
-            typed_network, input_name, torch.from_numpy(test_inputs[:2]), scratch / "model.onnx"
-        )
-    release_weights(typed_network)  # The runtime opens its own copy of the weights next.
-    _free_memory()
+    traced = _trace(request, tower, staged.with_name("graph"), progress)
+    _free_memory()  # The runtime opens its own copy of the weights next.
     build_request = BuildRequest(
         tower=tower,
-        graph=graph.path,
-        files=graph.files,
+        graph=traced.graph.path,
+        files=traced.graph.files,
         output=staged,
-        input_name=input_name,
+        input_name=triton_config.INPUTS[tower][0],
         input_shapes=request.variant.input_shapes(tower),
         max_batch_size=request.max_batch_size,
         target=inputs.target,
     )
     files = request.engine.build(build_request, progress)
+    answers = parity.Answers(traced.samples, traced.embeddings, inputs.token_lengths)
     figures = None
     if runtime is not None:
         with (
-            progress.step(tower, "run", f"{len(test_inputs)} samples, {runtime.description}") as advance,
+            progress.step(tower, "run", f"{len(traced.samples)} samples, {runtime.description}") as advance,
             runtime.load(files[0]) as embed,
         ):
             figures = parity.measure(answers, embed, advance)
@@ -203,8 +182,8 @@ def _make(
     certificate = Certificate(
         inputs=inputs,
         checkpoint_source=request.checkpoint_source,
-        logit_scale=logit_scale,
-        notice=request.variant.notice or notice,
+        logit_scale=traced.logit_scale,
+        notice=request.variant.notice or traced.notice,
         parity=figures,
         min_cosine_required=parity.MIN_COSINE[inputs.precision],
         runtime=runtime.description if runtime else "",
@@ -219,6 +198,45 @@ def _make(
     )
     certificate.write(staged)
     return certificate
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """What an export needs of torch's network, without its weights."""
+
+    graph: onnx_graph.OnnxGraph
+    samples: parity.Array
+    """Inputs of the tower."""
+    embeddings: parity.Embeddings
+    """Torch's embeddings of the samples."""
+    logit_scale: float
+    notice: str
+    """As in `Checkpoint`."""
+
+
+def _trace(request: ExportRequest, tower: Tower, scratch: Path, progress: Progress) -> _Traced:
+    """Load a tower, embed the samples with torch, and export the graph into the new directory `scratch`."""
+    weights = readable_size(4 * request.variant.parameters[tower])
+    with progress.step(tower, "load", f"{weights} in FP32") as advance:
+        checkpoint = open_dense(request.checkpoint)
+        network = load_tower(request.variant, tower, checkpoint, advance)
+        logit_scale, notice = _logit_scale(checkpoint), checkpoint.notice
+        del checkpoint
+    inputs = samples(request.variant, tower)
+    with progress.step(tower, "torch", f"{len(inputs)} samples") as advance:
+        embeddings = parity.embed_all(parity.torch_reference(network), inputs, advance)
+    parity.require_unit_length(embeddings, "torch's embeddings with this checkpoint")
+    with progress.step(tower, "export", request.precision):
+        typed_network = typed_tower(
+            network, request.engine.graph_precision(request.precision), FORMS[request.engine.form]
+        )
+        del network  # `typed_network` holds the weights or casts of them.
+        scratch.mkdir()
+        input_name, _ = triton_config.INPUTS[tower]
+        example = torch.from_numpy(inputs[:2])
+        graph = onnx_graph.export_graph(typed_network, input_name, example, scratch / "model.onnx")
+    release_weights(typed_network)
+    return _Traced(graph, inputs, embeddings, logit_scale, notice)
 
 
 def _logit_scale(checkpoint: Checkpoint) -> float:

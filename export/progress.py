@@ -53,13 +53,13 @@ class Progress:
         """
         label = f"{subject:8} {name:12}"
         start = time.perf_counter()
-        part = _Part()
+        fraction = _Fraction()
         terminal = self._stream.isatty()
         ended = threading.Event()
 
         def draw() -> None:
             while not ended.wait(_REFRESH_SECONDS if terminal else self._log_seconds):
-                line = f"{label} {time.perf_counter() - start:7.1f} s  {part.shown(bar=terminal)}"
+                line = f"{label} {time.perf_counter() - start:7.1f} s  {fraction.shown(bar=terminal)}"
                 self._stream.write(f"\r\033[K{line}" if terminal else f"{line}...\n")
                 self._stream.flush()
 
@@ -67,7 +67,7 @@ class Progress:
         resident_memory.reset_peak()
         artist.start()
         try:
-            yield part.advance
+            yield fraction.advance
         finally:
             ended.set()
             artist.join()
@@ -79,7 +79,7 @@ class Progress:
         self.say(f"{label} {self.seconds[name]:7.1f} s  {peak} in memory  {detail}".rstrip())
 
 
-class _Part:
+class _Fraction:
     """The finished fraction of a step, and the rate since its first report: a resumed download starts in the middle."""
 
     def __init__(self) -> None:

@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings.num_workers == 1:
         return serve(settings, listeners)
     # Each worker writes its metrics to this directory, and the worker that serves `/metrics` adds them up.
-    with TemporaryDirectory(prefix="pe-gateway-", dir=_memory()) as directory:
+    with TemporaryDirectory(prefix="pe-gateway-", dir=_directory_in_memory()) as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         return serve_with_workers(settings, listeners)
 
 
-def _memory() -> str | None:
+def _directory_in_memory() -> str | None:
     """Return a directory in memory, or None for the usual temporary one.
 
     The workers map the files of their metrics. On a disk that is full, the kernel would end them by SIGBUS.

@@ -40,9 +40,9 @@ class FairPool:
         )
 
     def fits_others(self, client: Hashable, size: int = 1) -> bool:
-        """Whether the client shares the pool, and one that holds nothing could take `size` units.
+        """Whether a client that holds nothing could take `size` units, while this one and others hold some.
 
-        If `fits` is false meanwhile, the client is refused for the sake of the others.
+        If `fits` is false for this client nevertheless, the client has its share, and the rest is for the others.
         """
         return 0 < self.held(client) < self.total and self.fits(None, size)
 

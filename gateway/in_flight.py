@@ -2,8 +2,8 @@
 
 The gateway has no queue of its own, because Triton queues and batches. The gateway refuses what exceeds its bounds.
 
-A request that only waits for other servers gives its place back, so that it keeps no other request out. It counts by
-its fetches instead. It needs a place again for the work on what it fetched, and waits for that place rather than being
+A request that only waits for other servers gives its slot back, so that it keeps no other request out. It counts by
+its fetches instead. It needs a slot again for the work on what it fetched, and waits for that slot rather than being
 refused. There are at most as many such requests as fetches, and each waits until its deadline at most.
 """
 
@@ -20,14 +20,14 @@ from gateway.fair_pool import FairPool
 ReserveBytes = Callable[[int], None]
 """Reserve so many more bytes, before or while they arrive. Raises `Overloaded` if the byte budget is exhausted."""
 
-# A body that arrives more slowly than this is evicted as soon as another request needs its place. Without eviction, a
+# A body that arrives more slowly than this is evicted as soon as another request needs its slot. Without eviction, a
 # few clients that send one byte at a time would keep all others out until their deadlines.
 _MIN_BYTES_PER_SECOND: Final = 256 * 2**10
 _GRACE_SECONDS: Final = 0.5
 # Beyond one client's limit there is a quarter of it for the others.
-_RESERVE: Final = 4
-# A request fetches this part of what its client may still fetch at once, so that the client's next requests can fetch.
-_FETCHES_OF_ONE_REQUEST: Final = 16
+_RESERVE_DIVISOR: Final = 4
+# A request gets a sixteenth of the fetches that its client may still begin, so that its next requests get some, too.
+_FETCHES_DIVISOR: Final = 16
 
 _BUSY: Final = "The server is busy. Try again in a moment."
 _EVICTED: Final = "The server is busy, and this request was slow to arrive. Try again."
@@ -65,7 +65,7 @@ class Reservation:
 
 
 class RequestReservation(Reservation):
-    """One request's place, bytes and fetches, from its head to its response.
+    """One request's slot, bytes and fetches, from its head to its response.
 
     The request can be evicted while its body is uploading. A context manager: `current_request` returns the reservation
     in the block, and its end releases the reservation.
@@ -75,15 +75,15 @@ class RequestReservation(Reservation):
     """
 
     # The defaults are the class's, because most requests need nothing else.
-    _received_bytes = 0
-    _over = False
-    _has_place = True
-    _working = 0
-    _waiting_for_servers = 0
-    _place_granted: asyncio.Event | None = None
-    _fetch_slots: asyncio.Semaphore | None = None
+    _received_bytes = 0  # of the body
+    _released = False
+    _has_slot = True
+    _working = 0  # parts of the request that do its own work
+    _waiting_for_servers = 0  # fetches that wait for their turn, or are under way
+    _slot_granted: asyncio.Event | None = None  # set when the limiter gives a slot again; None while no part waits
+    _fetch_slots: asyncio.Semaphore | None = None  # bounds the fetches under way
     _fetches_to_begin = 0
-    _fetches_held = 0
+    _fetches_held = 0  # units of the limiter's pool
 
     def __init__(self, limiter: "InFlightLimiter", client: Hashable, cancel: Callable[[GatewayError], None]) -> None:
         super().__init__(limiter, client)
@@ -115,9 +115,9 @@ class RequestReservation(Reservation):
         Raises:
             Overloaded: the other client has its share already.
         """
-        if client == self.client or self._over:
+        if client == self.client or self._released:
             return
-        pools = ((self._limiter.places, int(self._has_place)), (self._limiter.byte_budget, self.bytes))
+        pools = ((self._limiter.slots, int(self._has_slot)), (self._limiter.byte_budget, self.bytes))
         held = [(pool, size) for pool, size in pools if size]
         for pool, size in held:
             pool.give_back(self.client, size)
@@ -136,16 +136,16 @@ class RequestReservation(Reservation):
 
     def release(self) -> None:
         super().release()
-        if self._over:
+        if self._released:
             return
-        self._over = True
+        self._released = True
         self._limiter.admitted -= 1
         self._limiter.uploading.pop(self, None)
         self._limiter.waiting.pop(self, None)
         if self._fetches_held:
             self._limiter.fetches.give_back(self.client, self._fetches_held)
-        if self._has_place:
-            self._leave()
+        if self._has_slot:
+            self._give_slot_back()
 
     @contextmanager
     def reserve(self) -> Iterator[Reservation]:
@@ -167,7 +167,7 @@ class RequestReservation(Reservation):
         pool = self._limiter.fetches
         if not pool.fits(self.client):
             raise TooManyFetches(_FETCHES)
-        share = max(1, (pool.limit - pool.held(self.client)) // _FETCHES_OF_ONE_REQUEST)
+        share = max(1, (pool.limit - pool.held(self.client)) // _FETCHES_DIVISOR)
         while self._fetches_held < min(count, share) and pool.fits(self.client):
             pool.take(self.client)
             self._fetches_held += 1
@@ -178,11 +178,11 @@ class RequestReservation(Reservation):
     async def waiting_for_server(self) -> AsyncIterator[None]:
         """Wait for the turn of one of the expected fetches, and fetch in the block.
 
-        While no other part of the request is at work, the request has no place.
+        While no other part of the request is at work, the request has no slot.
         """
         assert self._fetch_slots is not None, "the fetch was not announced"
         self._waiting_for_servers += 1
-        self._leave_if_idle()
+        self._give_slot_back_if_idle()
         try:
             await self._fetch_slots.acquire()
             self._fetches_to_begin -= 1
@@ -191,7 +191,7 @@ class RequestReservation(Reservation):
             finally:
                 if self._fetches_to_begin:
                     self._fetch_slots.release()
-                elif not self._over:
+                elif not self._released:
                     self._fetches_held -= 1
                     self._limiter.fetches.give_back(self.client)
         finally:
@@ -199,46 +199,46 @@ class RequestReservation(Reservation):
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Do a part of the request's own work in the block. If the request gave its place back, wait for another."""
+        """Do a part of the request's own work in the block. If the request gave its slot back, wait for another."""
         self._working += 1
         try:
-            if not self._has_place:
-                await self._return()
+            if not self._has_slot:
+                await self._wait_for_slot()
             yield
         finally:
             self._working -= 1
-            self._leave_if_idle()
+            self._give_slot_back_if_idle()
 
-    def grant_place(self) -> None:
-        """Take a place again. The limiter calls this when there is one."""
-        self._limiter.places.take(self.client)
+    def grant_slot(self) -> None:
+        """Take a slot again. The limiter calls this when there is one."""
+        self._limiter.slots.take(self.client)
         self._limiter.waiting.pop(self, None)
-        self._has_place = True
-        if self._place_granted is not None:
-            self._place_granted.set()
-            self._place_granted = None
+        self._has_slot = True
+        if self._slot_granted is not None:
+            self._slot_granted.set()
+            self._slot_granted = None
         self._limiter.on_change()
 
-    async def _return(self) -> None:
-        if self._over:
+    async def _wait_for_slot(self) -> None:
+        if self._released:
             return
-        if self._place_granted is None:
-            self._place_granted = asyncio.Event()
-        granted = self._place_granted
+        if self._slot_granted is None:
+            self._slot_granted = asyncio.Event()
+        granted = self._slot_granted
         self._limiter.waiting[self] = None
         self._limiter.admit_waiting()
         await granted.wait()
 
-    def _leave_if_idle(self) -> None:
-        if self._working == 0 and self._waiting_for_servers and not self._over:
+    def _give_slot_back_if_idle(self) -> None:
+        if self._working == 0 and self._waiting_for_servers and not self._released:
             self._limiter.waiting.pop(self, None)
-            if self._has_place:
-                self._leave()
+            if self._has_slot:
+                self._give_slot_back()
                 self._limiter.on_change()
 
-    def _leave(self) -> None:
-        self._has_place = False
-        self._limiter.places.give_back(self.client)
+    def _give_slot_back(self) -> None:
+        self._has_slot = False
+        self._limiter.slots.give_back(self.client)
         if self._limiter.waiting:
             self._limiter.admit_waiting()
 
@@ -272,18 +272,18 @@ class InFlightLimiter:
         fair: whether clients are told apart. All of them together may then exceed each bound by a quarter.
 
     Attributes:
-        places, byte_budget, fetches: the three bounds.
+        slots, byte_budget, fetches: the three bounds.
         admitted: requests whose responses are not finished, those that wait for other servers included.
         uploading: the requests whose bodies are not complete, in the order of their admission.
-        waiting: the requests that have fetched and need a place again, in the order of their return.
-        on_change: called when a request gives its place back or takes it again.
+        waiting: the requests that have fetched and need a slot again, in the order of their return.
+        on_change: called when a request gives its slot back or takes it again.
     """
 
     def __init__(self, max_requests: int, max_bytes: int, max_fetches: int = 256, *, fair: bool = True) -> None:
         def pool(limit: int) -> FairPool:
             return FairPool(limit, reserve_of(limit) if fair else 0)
 
-        self.places, self.byte_budget, self.fetches = pool(max_requests), pool(max_bytes), pool(max_fetches)
+        self.slots, self.byte_budget, self.fetches = pool(max_requests), pool(max_bytes), pool(max_fetches)
         self.admitted = 0
         self.uploading: dict[RequestReservation, None] = {}
         self.waiting: dict[RequestReservation, None] = {}
@@ -292,7 +292,7 @@ class InFlightLimiter:
     @property
     def count(self) -> int:
         """Requests in flight now, without those that only wait for other servers."""
-        return self.places.total
+        return self.slots.total
 
     @property
     def bytes(self) -> int:
@@ -300,7 +300,7 @@ class InFlightLimiter:
         return self.byte_budget.total
 
     def admit(self, cancel: Callable[[GatewayError], None], client: Hashable = "") -> RequestReservation:
-        """Admit one request. The reservation is a context manager, and holds its place until the block ends.
+        """Admit one request. The reservation is a context manager, and holds its slot until the block ends.
 
         Args:
             cancel: called with an `Overloaded` if the request is evicted.
@@ -309,7 +309,7 @@ class InFlightLimiter:
         Raises:
             Overloaded: the maximum of requests is in flight, and none of them can be evicted.
         """
-        self.take(self.places, client, 1)
+        self.take(self.slots, client, 1)
         self.admitted += 1
         reservation = RequestReservation(self, client, cancel)
         self.uploading[reservation] = None
@@ -332,7 +332,7 @@ class InFlightLimiter:
                 upload
                 for upload in self.uploading
                 if (upload.client == client or pool.held(upload.client) > held)
-                and (pool is self.places or upload.bytes)
+                and (pool is self.slots or upload.bytes)
                 and upload.seconds_behind >= _GRACE_SECONDS
             )
             slowest = max(slow, key=lambda upload: upload.seconds_behind, default=None)
@@ -344,15 +344,15 @@ class InFlightLimiter:
         pool.take(client, size)
 
     def admit_waiting(self) -> None:
-        """Give the free places to the requests that wait for one, first to those that have waited longest."""
+        """Give the free slots to the requests that wait for one, first to those that have waited longest."""
         for request in list(self.waiting):
-            if self.places.fits(request.client):
-                request.grant_place()
+            if self.slots.fits(request.client):
+                request.grant_slot()
 
 
 def reserve_of(limit: int) -> int:
     """Units beyond one client's limit that other clients can have."""
-    return max(1, limit // _RESERVE)
+    return max(1, limit // _RESERVE_DIVISOR)
 
 
 def _refusal(pool: FairPool, client: Hashable, size: int) -> Overloaded:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway import zero_shot
 from gateway.concurrency import task_group
@@ -52,7 +53,7 @@ class Compared:
         query_truncated: whether the query is a text and was truncated.
     """
 
-    similarities: Embeddings
+    similarities: NDArray[np.float32]
     truncated: list[int]
     query_truncated: bool
 
@@ -140,7 +141,7 @@ class EmbeddingService:
         with stages.measure("similarity"):
             similarities = cosine(embedded.embeddings[0], embedded.embeddings[1:])
         truncated = embedded.truncated
-        return Compared(similarities, [place - 1 for place in truncated if place], 0 in truncated)
+        return Compared(similarities, [index - 1 for index in truncated if index], 0 in truncated)
 
     async def classify(
         self, spec: EncoderSpec, images: Sequence[ImageSource], classes: Sequence[Sequence[str]], stages: Stages
@@ -159,7 +160,7 @@ class EmbeddingService:
         with stages.measure("similarity"):
             found = await asyncio.to_thread(zero_shot.classify, of_images, of_prompts, counts, logit_scale)
         class_of = np.repeat(np.arange(len(classes)), counts)
-        truncated = sorted({int(class_of[place - len(images)]) for place in embedded.truncated})
+        truncated = sorted({int(class_of[index - len(images)]) for index in embedded.truncated})
         return Classified(found, truncated)
 
     def _check_counts(self, items: Sequence[ImageSource | str], stages: Stages) -> None:
@@ -170,8 +171,9 @@ class EmbeddingService:
                 raise too_many(what, count, self._limits[what])
 
     async def _embed(self, spec: EncoderSpec, items: Sequence[ImageSource | str], stages: Stages) -> Embedded:
-        images = {place: item for place, item in enumerate(items) if not isinstance(item, str)}
-        texts = {place: item for place, item in enumerate(items) if isinstance(item, str)}
+        """Embed items whose number was checked. Items of one kind alone need no task."""
+        images = {index: item for index, item in enumerate(items) if not isinstance(item, str)}
+        texts = {index: item for index, item in enumerate(items) if isinstance(item, str)}
         if not texts:
             if not images:
                 return Embedded(np.empty((0, spec.embed_dim), np.float32), [], 0)
@@ -184,8 +186,8 @@ class EmbeddingService:
         embeddings = np.empty((len(items), spec.embed_dim), np.float32)
         embeddings[list(images)] = of_images.result()
         embeddings[list(texts)] = of_texts.result().embeddings
-        text_places = list(texts)
-        truncated = [text_places[i] for i in of_texts.result().truncated]
+        text_indices = list(texts)
+        truncated = [text_indices[i] for i in of_texts.result().truncated]
         return Embedded(embeddings, truncated, of_texts.result().tokens)
 
     async def _embed_texts(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> TextEmbeddings:

@@ -98,16 +98,12 @@ def _raise_descriptor_limit() -> int:
     return hard_limit if hard_limit != resource.RLIM_INFINITY else sys.maxsize
 
 
-def uvicorn_config(
-    settings: Settings, app: ASGIApp | str = "", connections: Connections | None = None
-) -> uvicorn.Config:
+def uvicorn_config(settings: Settings, app: ASGIApp, connections: Connections) -> uvicorn.Config:
     """Build uvicorn's configuration.
 
     Args:
-        connections: the registry of the process's connections. Default: a new one with the default limit.
+        connections: the registry of the process's connections.
     """
-    if connections is None:
-        connections = Connections(default_limit(_raise_descriptor_limit()))
     return uvicorn.Config(
         app,
         loop="uvloop",

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
         description="Variant for requests that name none. Unset: the only variant loaded, otherwise PE-Core-L14-336.",
     )
 
+    # -- Page
     playground: bool = Field(
         default=True,
         validation_alias="PE_PLAYGROUND",
@@ -211,6 +212,7 @@ class Settings(BaseSettings):
         description="Memory for one image. Unset: 16 bytes for each of `PE_MAX_IMAGE_PIXELS`, and 128 MiB.",
     )
 
+    # -- Cache
     text_cache_bytes: int = Field(
         default=64 * 2**20,
         validation_alias="PE_TEXT_CACHE_BYTES",
@@ -266,7 +268,6 @@ class Settings(BaseSettings):
         validation_alias="PE_LOG_FORMAT",
         description="`text`, or `json` for one JSON object per line. The access log's fields are JSON in both.",
     )
-
     traces: bool = Field(
         default=False,
         validation_alias="PE_TRACES",

@@ -62,7 +62,7 @@ class Supervisor:
             if not handled and not self._signals:
                 status = self._restart_dead()
             if status and not self._signals:
-                self._signals = 1
+                self._signals = 1  # As after a signal: no worker would start.
             if self._signals > handled:
                 self._stop_workers(kill=handled > 0)
                 handled = self._signals

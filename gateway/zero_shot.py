@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gateway.encoder import Embeddings
 from gateway.errors import InvalidInput, too_many
 
-PLACE: Final = "{}"
+PLACEHOLDER: Final = "{}"
 """What the class replaces in a template."""
 
 
@@ -45,18 +45,18 @@ def prompts(
                 raise InvalidInput(f"Class {_shown(name)} has no prompt.")
         _check_count(sum(map(len, classes.values())), max_prompts)
         return {name: list(texts) for name, texts in classes.items()}
-    templates = templates or (PLACE,)
+    templates = templates or (PLACEHOLDER,)
     _check_count(len(classes) * len(templates), max_prompts)
     for template in templates:
-        if PLACE not in template:
-            raise InvalidInput(f"The template {_shown(template)} has no `{PLACE}` for the class.")
+        if PLACEHOLDER not in template:
+            raise InvalidInput(f"The template {_shown(template)} has no `{PLACEHOLDER}` for the class.")
     if _made_characters(classes, templates) > _MAX_MADE_CHARACTERS:
         raise InvalidInput(f"The templates make prompts of more than {_MAX_MADE_CHARACTERS} characters.")
     made: dict[str, list[str]] = {}
     for name in classes:
         if name in made:
             raise InvalidInput(f"Class {_shown(name)} occurs twice in `classes`.")
-        made[name] = [template.replace(PLACE, name) for template in templates]
+        made[name] = [template.replace(PLACEHOLDER, name) for template in templates]
     return made
 
 
@@ -68,9 +68,9 @@ def _check_count(count: int, limit: int) -> None:
 def _made_characters(classes: Sequence[str], templates: Sequence[str]) -> int:
     names = sum(map(len, classes))
     return sum(
-        len(classes) * (len(template) - places * len(PLACE)) + places * names
+        len(classes) * (len(template) - count * len(PLACEHOLDER)) + count * names
         for template in templates
-        for places in (template.count(PLACE),)
+        for count in (template.count(PLACEHOLDER),)
     )
 
 
@@ -115,7 +115,7 @@ def class_embeddings(embeddings: Embeddings, counts: Sequence[int]) -> Embedding
     return _unit(np.add.reduceat(_unit(embeddings), starts, axis=0))
 
 
-def probabilities(similarities: Embeddings, logit_scale: float) -> NDArray[np.float64]:
+def probabilities(similarities: NDArray[np.float32], logit_scale: float) -> NDArray[np.float64]:
     """The softmax of similarities [N, C] times the logit scale, along the classes: float64 [N, C]."""
     logits = similarities.astype(np.float64) * logit_scale
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))

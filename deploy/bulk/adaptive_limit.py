@@ -34,10 +34,10 @@ class AdaptiveLimit:
         return int(self._limit)
 
     async def acquire(self, *, again: bool = False) -> None:
-        """Wait for a place, first come, first served.
+        """Wait for a slot, first come, first served.
 
         Args:
-            again: the request was sent before, at least in part. It gets the next place, because rows of later items
+            again: the request was sent before, at least in part. It gets the next slot, because rows of later items
                 wait for it.
         """
         if self._in_flight < self.limit and not self._waiting:
@@ -53,7 +53,7 @@ class AdaptiveLimit:
             raise
 
     def release(self) -> None:
-        """Give a place back."""
+        """Give a slot back."""
         self._in_flight -= 1
         self._wake()
 

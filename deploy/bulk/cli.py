@@ -11,11 +11,12 @@ from typing import Final
 
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import BulkError, UsageError
-from deploy.bulk.outputs.registry import Run, check_destination, open_output, without_password
+from deploy.bulk.outputs.registry import check_destination, open_output, without_password
 from deploy.bulk.outputs.table_columns import OWN
 from deploy.bulk.pipeline import Counts, Pipeline
 from deploy.bulk.plan import Plan, read_ids
 from deploy.bulk.progress import Progress
+from deploy.bulk.rows import Run
 from deploy.bulk.shard import Shard
 from deploy.bulk.sources.item import Source
 from deploy.bulk.sources.opening import open_source
@@ -142,32 +143,41 @@ async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard
             text=arguments.text,
             frames=arguments.frames,
         )
-        stop = asyncio.Event()
-        received: list[int] = []
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signum, _stop, signum, stop, received)
         try:
-            await pipeline.run(todo.items(), stop)
+            stopped_by = await _run_until_signal(pipeline, todo)
         finally:
             rate = progress.rate
             progress.close()
-        if received:
+        if stopped_by:
             written = pipeline.counts.embedded + pipeline.counts.failed
             say(f"Stopped: {len(todo.done) + written} of {len(todo.ids)} rows are kept. The same command continues.")
             sys.stderr.flush()
-            os._exit(128 + received[0])  # without the threads that still load
+            os._exit(128 + stopped_by)  # without the threads that still load
         removed = output.remove_others(todo.ids) if arguments.remove_gone else 0
         await asyncio.to_thread(output.close)
     _summarize(arguments, pipeline.counts, before, removed, rate)
     return 1 if (pipeline.counts.failed or before.failed) and not (pipeline.counts.embedded or before.embedded) else 0
 
 
-def _stop(signum: int, stop: asyncio.Event, received: list[int]) -> None:
-    """Stop in order at the first signal, and at once at the second one."""
-    if received:
-        os._exit(128 + signum)
-    received.append(signum)
-    stop.set()
+async def _run_until_signal(pipeline: Pipeline, todo: Plan) -> int:
+    """Embed what there is to do. The first signal stops in order, and the second one at once.
+
+    Returns:
+        The signal that stopped the run; 0 if none did.
+    """
+    stop = asyncio.Event()
+    received: list[int] = []
+
+    def note(signum: int) -> None:
+        if received:
+            os._exit(128 + signum)
+        received.append(signum)
+        stop.set()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, note, signum)
+    await pipeline.run(todo.items(), stop)
+    return received[0] if received else 0
 
 
 def _announce(source: Source, total: int, done: int, embedder: Embedder) -> None:

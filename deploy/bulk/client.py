@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bulk.errors import ItemError, ServerError, SpaceChanged, too_long
-from deploy.bulk.retrying_client import Refused, RetryingClient, Started
+from deploy.bulk.retrying_client import Refused, RetryingClient, Started, already_started
 from deploy.bulk.rows import EmbeddingSpace
 from deploy.bulk.sources.item import Embeddable, Frames
 
@@ -167,9 +167,9 @@ class Embedder:
         body: bytes,
         kind: str,
         started: Started,
-        again: Callable[[Sequence[Any], Started], Any],
+        embed_part: Callable[[Sequence[Any], Started], Any],
     ) -> list[Embedding | ItemError]:
-        """Send one request. If it is refused as a whole, embed its parts by `again`, down to the item at fault."""
+        """Send one request. If it is refused as a whole, embed its parts by `embed_part`, down to the item at fault."""
         try:
             return list(self._array(await self.client.post(path, body, kind, started), len(items)))
         except Refused as refused:
@@ -177,13 +177,14 @@ class Embedder:
                 return [ItemError(refused.message)]
             at = refused.index
             if at is not None and 0 <= at < len(items):
-                before = await again(items[:at], None) if at else []
-                after = await again(items[at + 1 :], None) if at + 1 < len(items) else []
+                before = await embed_part(items[:at], already_started) if at else []
+                after = await embed_part(items[at + 1 :], already_started) if at + 1 < len(items) else []
                 return [*before, ItemError(refused.message), *after]
         half = len(items) // 2
-        return [*await again(items[:half], None), *await again(items[half:], None)]
+        return [*await embed_part(items[:half], already_started), *await embed_part(items[half:], already_started)]
 
     def _array(self, response: httpx2.Response, count: int) -> Embedding:
+        """The embeddings of a response, float32 [count, D]. Raises ServerError or `SpaceChanged`."""
         space = response.headers.get("X-Embedding-Space")
         if space != self.space.name:
             raise SpaceChanged(
@@ -204,7 +205,7 @@ class Embedder:
 def _divided(images: Sequence[bytes], most: int) -> list[list[bytes]]:
     """Divide images into requests, by number and by bytes. An empty or a large one gets a request of its own."""
     parts: list[list[bytes]] = []
-    size = BYTES_AT_ONCE + 1
+    size = BYTES_AT_ONCE + 1  # so that the first image begins a part
     for image in images:
         alone = not image or len(image) > BYTES_AT_ONCE
         if alone or len(parts[-1] if parts else ()) >= most or size + len(image) > BYTES_AT_ONCE:

@@ -214,6 +214,7 @@ class Pipeline:
             await self._write()
 
     async def _write(self) -> None:
+        """Write the rows that are complete, in a thread."""
         self._written = time.monotonic()
         rows, self._rows = self._rows, []
         if not rows:

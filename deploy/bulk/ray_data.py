@@ -20,10 +20,9 @@ import ray.data
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import SpaceChanged
 from deploy.bulk.outputs.parts import table_of
-from deploy.bulk.outputs.registry import Dtype, Run
 from deploy.bulk.pipeline import Pipeline
 from deploy.bulk.progress import Progress
-from deploy.bulk.rows import EmbeddingSpace, Row
+from deploy.bulk.rows import Dtype, EmbeddingSpace, Row, Run
 from deploy.bulk.shard import Shard
 from deploy.bulk.sources.item import Item, Source
 from deploy.bulk.sources.videos import FRAMES
@@ -41,7 +40,7 @@ def read(source: Source, *, blocks: int = 16) -> ray.data.Dataset:
         blocks: how many tasks.
 
     Returns:
-        a dataset with the column `item`: pickled items, without the contents of files.
+        A dataset with the column `item`: pickled items, without the contents of files.
     """
     shards = ray.data.range(blocks, override_num_blocks=blocks)
     return shards.map_batches(_Reader(source, blocks), batch_size=1)
@@ -67,7 +66,7 @@ def embed(
         others: as for `Embedder`.
 
     Returns:
-        a dataset with the columns `id`, `embedding` (a list of D), `error`, and those of the source.
+        A dataset with the columns `id`, `embedding` (a list of D), `error`, and those of the source.
 
     Raises:
         ServerError: the server cannot be used.

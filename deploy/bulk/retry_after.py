@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 # A server that asks for more is asked again after this time.
-_MOST_SECONDS: Final = 300.0
+_MAX_SECONDS: Final = 300.0
 
 
 def seconds(value: str | None) -> float | None:
@@ -15,11 +15,11 @@ def seconds(value: str | None) -> float | None:
         return None
     value = value.strip()
     if re.fullmatch(r"[0-9]+", value, re.ASCII):
-        return min(float(value), _MOST_SECONDS)
+        return min(float(value), _MAX_SECONDS)
     try:
         date = parsedate_to_datetime(value)
     except ValueError:
         return None
     # A date without a zone is in UTC, as HTTP's dates are.
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return min(max((date - datetime.now(UTC)).total_seconds(), 0.0), _MOST_SECONDS)
+    return min(max((date - datetime.now(UTC)).total_seconds(), 0.0), _MAX_SECONDS)

@@ -21,13 +21,17 @@ _TIMEOUT: Final = httpx2.Timeout(120, connect=10)
 _BUSY: Final = (429, 503)
 _FAULTS: Final = (500, 502, 504)
 _BACKOFF_SECONDS: Final = 0.5
-_MOST_BACKOFF_SECONDS: Final = 15.0
+_MAX_BACKOFF_SECONDS: Final = 15.0
 # The request is at fault, and the server works.
 _ABOUT_ITEMS: Final = (400, 413, 415, 422)
 # After this many failed attempts, while other requests succeeded, the item is at fault.
 _ATTEMPTS: Final = 4
-# Called before each attempt. None: the request repeats a part of an earlier request, so it gets the next free place.
-Started = Callable[[], None] | None
+Started = Callable[[], None]
+"""Called before each attempt of a request."""
+
+
+def already_started() -> None:
+    """The `Started` of a request that repeats a part of an earlier one. Such a request gets the next free slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,51 +131,58 @@ class RetryingClient:
         attempt = 0
         while True:
             attempt += 1
-            await self.limit.acquire(again=attempt > 1 or started is None)
-            if started is not None:
-                started()
-            sent = time.monotonic()
-            client = self._idle.pop() if self._idle else self._new_client()
-            response, trouble = None, ""
+            await self.limit.acquire(again=attempt > 1 or started is already_started)
+            started()
             try:
-                response = await client.post(self.url + path, content=body, headers={"Content-Type": kind})
-                if response.is_success:
-                    self.limit.succeeded(time.monotonic() - sent)
-                elif response.status_code in (429, 504):
-                    self.limit.refused(sent)
+                # A request that waits for its next attempt holds no slot. Others can show whether the server answers.
+                response = await self._attempt(path, body, kind)
             except httpx2.TransportError as error:
+                status, asked = 0, None
                 trouble = f"no answer ({type(error).__name__}{f': {error}' if str(error) else ''})"
-            finally:
-                # A request that waits for its next attempt holds no place. Others can show whether the server answers.
-                self._idle.append(client)
-                self.limit.release()
-            now = time.monotonic()
-            status = 0 if response is None else response.status_code
-            if response is not None and status not in (*_BUSY, *_FAULTS):
-                if response.is_success or status in _ABOUT_ITEMS:
-                    self._heard(now)
-                if response.is_success:
-                    return response
-                raise self._refusal(response)
-            self.sent_again += 1
-            if response is not None:
+            else:
+                status, asked = response.status_code, retry_after.seconds(response.headers.get("Retry-After"))
+                if status not in (*_BUSY, *_FAULTS):
+                    return self._checked(response)
                 trouble = f"status {status}: {_message(response)[0]}"
+            self.sent_again += 1
             if status not in _BUSY and attempt >= _ATTEMPTS and self._last_success > begun:
                 raise Refused(f"The server failed {attempt} times: {trouble}", None)
-            if now - max(self._last_success, begun) > self._give_up_seconds:
+            if time.monotonic() - max(self._last_success, begun) > self._give_up_seconds:
                 raise ServerError(
                     f"{self.url} gave no embedding for {self._give_up_seconds:g} s, at last {trouble}. Finished rows "
                     "are kept: run the same command again to continue."
                 )
             if status != 429:
                 self._missed(trouble)
-            asked = retry_after.seconds(response.headers.get("Retry-After")) if response is not None else None
             await asyncio.sleep(_delay(attempt, asked))
 
     async def close(self) -> None:
         """Close all connections."""
         for client in self._all:
             await client.aclose()
+
+    async def _attempt(self, path: str, body: bytes, kind: str) -> httpx2.Response:
+        """Send a request once, in the slot that the caller has acquired. Gives the slot back."""
+        sent = time.monotonic()
+        client = self._idle.pop() if self._idle else self._new_client()
+        try:
+            response = await client.post(self.url + path, content=body, headers={"Content-Type": kind})
+            if response.is_success:
+                self.limit.succeeded(time.monotonic() - sent)
+            elif response.status_code in (429, 504):
+                self.limit.refused(sent)
+            return response
+        finally:
+            self._idle.append(client)
+            self.limit.release()
+
+    def _checked(self, response: httpx2.Response) -> httpx2.Response:
+        """Return a success. Raise the error of a response that says that another attempt is useless."""
+        if response.is_success or response.status_code in _ABOUT_ITEMS:
+            self._heard()
+        if response.is_success:
+            return response
+        raise self._refusal(response)
 
     def _refusal(self, response: httpx2.Response) -> Exception:
         message, index = _message(response)
@@ -182,8 +193,8 @@ class RetryingClient:
             return ServerError(f"{self.url} answers with {status}: {response.headers.get('Location') or message}")
         return Refused(message, index)
 
-    def _heard(self, now: float) -> None:
-        self._last_success = now
+    def _heard(self) -> None:
+        self._last_success = time.monotonic()
         if self._silent:
             self._silent = False
             self._say(f"{self.url} answers again.")
@@ -214,7 +225,7 @@ def _message(response: httpx2.Response) -> tuple[str, int | None]:
 def _delay(attempt: int, asked: float | None) -> float:
     """Seconds until the next attempt: what the server asks for, or else exponential backoff. Jitter keeps requests that
     were refused together from coming together again."""
-    backoff = min(_MOST_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2.0 ** (attempt - 1))
+    backoff = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2.0 ** (attempt - 1))
     if asked is not None:
         return asked + random.uniform(0, backoff / 2)
     return backoff * random.uniform(0.5, 1)

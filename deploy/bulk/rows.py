@@ -1,13 +1,14 @@
-"""What `pe-embed` writes, and the protocol of the places where it writes."""
+"""What `pe-embed` writes, for which run, and the protocol of the places where it writes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Value = str | int | float | bool | None
+Dtype = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,23 @@ class EmbeddingSpace:
 
     name: str
     dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What has to be the same when a run continues.
+
+    Args:
+        space: of the embeddings.
+        dtype: in which embeddings are written.
+        source: `Source.description`.
+        shard: `3/16`, or `1/1` for all of the source.
+    """
+
+    space: EmbeddingSpace
+    dtype: Dtype
+    source: str
+    shard: str
 
 
 class Output(Protocol):

@@ -27,7 +27,7 @@ def banner(
         base_url: the gateway's URL.
         info: the body of `/info`.
         local: whether only this machine can reach the gateway.
-        advice: the result of `advice`.
+        advice: the result of `gpu_advice` or `openvino_advice`.
         triton: Triton's own ports, if it has some.
     """
     models: dict[str, dict[str, Any]] = info.get("models") or {}
@@ -68,7 +68,7 @@ def gpu_advice(driver: str, add_cuda: str, command: str) -> str:
     )
 
 
-def advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, command: str) -> str:
+def openvino_advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, command: str) -> str:
     """Return advice to install OpenVINO, if that makes the served models faster on this CPU; otherwise "".
 
     Args:

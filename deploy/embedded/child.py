@@ -18,9 +18,9 @@ from deploy.embedded.signals import Signals
 
 _TAIL_BYTES: Final = 16_384
 _TAIL_LINES: Final = 20
-_GRACE_S: Final = 3.0
+_GRACE_SECONDS: Final = 3.0
 # The kernel takes a moment to tear down a large process, which keeps its memory mapped until then.
-_KILLED_S: Final = 5.0
+_KILLED_SECONDS: Final = 5.0
 _END_WITH_PARENT: Final = Path(__file__).with_name("end_with_parent.py")
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -54,7 +54,7 @@ class Child:
         output = None if log is None else _open_log(log)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", _END_WITH_PARENT, str(os.getpid()), *command],
+                ending_with_this_process(command),
                 env=environment,
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
@@ -95,7 +95,7 @@ class Child:
             return "\n".join(lines[-_TAIL_LINES:])
         return ""
 
-    def stop(self, signals: Signals, patience: float, grace: float = _GRACE_S) -> None:
+    def stop(self, signals: Signals, patience: float, grace: float = _GRACE_SECONDS) -> None:
         """Stop it by SIGTERM, then kill what is left of its process group.
 
         Args:
@@ -126,9 +126,14 @@ class Child:
         end = time.monotonic() + grace
         while _signal_group(self.pid, 0) and time.monotonic() < end:
             signals.pause(0.05)
-        end = time.monotonic() + _KILLED_S
+        end = time.monotonic() + _KILLED_SECONDS
         while _signal_group(self.pid, signal.SIGKILL) and time.monotonic() < end:
             time.sleep(0.01)
+
+
+def ending_with_this_process(command: Sequence[str | Path]) -> list[str | Path]:
+    """Return the command that runs `command` until it ends, or this process does. The process id stays the same."""
+    return [sys.executable, "-I", "-S", _END_WITH_PARENT, str(os.getpid()), *command]
 
 
 def _open_log(path: Path) -> BinaryIO:

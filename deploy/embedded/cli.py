@@ -38,16 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output.STDERR.write("Starting Triton and the gateway ...")
 
     def on_ready(url: str, info: dict[str, Any], found: Installation, triton: Endpoints) -> None:
-        engine, driver = OPENVINO_BF16.engine, nvidia_driver()
-        if driver is not None and not found.cuda and variable("PE_ONNXRUNTIME_PROVIDER") != "cpu":
-            advice = banner.gpu_advice(driver, suggestions.cuda_command(found.environment), command)
-        else:
-            install = None
-            if engine.backend not in found.engines:
-                install = suggestions.install_command(found.environment, engine)
-            advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, command)
         ports = triton if isinstance(triton, PortEndpoints) else None
-        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice, ports))
+        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, _advice(info, found, command), ports))
 
     def report(event: Event) -> None:
         output.STDERR.write(f"pe-serve: {event_message(event)}")
@@ -62,6 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     output.STDERR.write("Stopped.")
     return 0
+
+
+def _advice(info: dict[str, Any], found: Installation, command: str) -> str:
+    """Return what would make the served models faster on this machine; empty if nothing is known.
+
+    Args:
+        info: the body of `/info`.
+        found: the Triton environment.
+        command: the command that starts `pe-serve`.
+    """
+    driver = nvidia_driver()
+    if driver is not None and not found.cuda and variable("PE_ONNXRUNTIME_PROVIDER") != "cpu":
+        return banner.gpu_advice(driver, suggestions.cuda_command(found.environment), command)
+    engine, install = OPENVINO_BF16.engine, None
+    if engine.backend not in found.engines:
+        install = suggestions.install_command(found.environment, engine)
+    return banner.openvino_advice(info, choice.bf16_is_faster(found.cuda), install, command)
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
@@ -120,9 +129,15 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
         parser.error(f"PE_ONNX_ENGINE is {parsed.engine!r}; there are {', '.join(choice.OPTIONS)}")
     given = None if parsed.repository == parser.get_default("repository") else parsed.repository
     options = Options(
-        parsed.repository.absolute(), parsed.host, parsed.port, parsed.workers, cache(), parsed.verbose, parsed.engine,
-        parsed.triton_ports,
-    )  # fmt: skip
+        repository=parsed.repository.absolute(),
+        host=parsed.host,
+        port=parsed.port,
+        workers=parsed.workers,
+        cache=cache(),
+        verbose=parsed.verbose,
+        engine=parsed.engine,
+        triton_ports=parsed.triton_ports,
+    )
     return options, suggestions.serve_command(given)
 
 

@@ -11,7 +11,7 @@ from deploy.embedded.ports import LOOPBACK
 
 _SOCKET_NAME: Final = "t.sock"
 _SOCKET_PORT: Final = 1  # Triton adds `:port` to every address, so this becomes part of the file's name.
-_CONNECT_S: Final = 1.0
+_CONNECT_SECONDS: Final = 1.0
 _QUANTILES: Final = "0.5:0.01,0.99:0.001"  # the same as in deploy/triton/start.sh: the dashboard shows them
 
 
@@ -98,7 +98,7 @@ Endpoints = SocketEndpoint | PortEndpoints
 
 def _accepts_connections(port: int) -> bool:
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=_CONNECT_S):
+        with socket.create_connection((LOOPBACK, port), timeout=_CONNECT_SECONDS):
             return True
     except OSError:
         return False

@@ -38,6 +38,7 @@ class EngineChoice:
         self, option: str = ONNXRUNTIME.backend, bf16: bool = False, installed: frozenset[str] = frozenset()
     ) -> None:
         automatic = option == AUTO and bf16 and OPENVINO_BF16.engine.backend in installed
+        # At most one of the two is set. With neither, every model runs with its own engine.
         self._automatic = OPENVINO_BF16 if automatic else None
         self._forced = SUBSTITUTIONS.get(option)
         self._failed: set[str] = set()

@@ -1,4 +1,4 @@
-"""Every error that keeps `pe-serve` from serving, as one closed tree. `cli.py` alone words them for a person.
+"""Every error that keeps `pe-serve` from serving, as one closed tree. `wording.py` has their messages.
 
 LaunchError
 ├── InstallationError          the Triton environment cannot be used
@@ -7,9 +7,10 @@ LaunchError
 │   ├── EngineMissing            it lacks the engine that a model needs
 │   └── LibpythonMissing         no shared libpython fits its Python
 ├── RunDirectoryUnusable       no directory for the files of this run
-├── AddressError               the gateway cannot listen on the requested address
+├── AddressError               the gateway or Triton cannot listen where it should
 │   ├── PortTaken
-│   └── AddressUnusable
+│   ├── AddressUnusable
+│   └── SocketDirectoryImpossible
 ├── RepositoryError            the model repository cannot be served; Triton was not started
 │   ├── RepositoryMissing
 │   ├── RepositoryEmpty

@@ -1,4 +1,4 @@
-"""The events while `pe-serve` serves that a person may want to know. `cli.py` alone words them."""
+"""The events while `pe-serve` serves that a person may want to know. `wording.py` has their messages."""
 
 from dataclasses import dataclass
 from pathlib import Path

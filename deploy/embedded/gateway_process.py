@@ -11,8 +11,8 @@ from deploy.embedded.environment_variables import variable
 from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.signals import Signals
 
-_START_S: Final = 120.0  # its imports take 3 s of CPU time, and a container may get a tenth of a CPU
-_STOP_S: Final = 45.0  # longer than the gateway's own grace period for requests in flight
+_START_SECONDS: Final = 120.0  # its imports take 3 s of CPU time, and a container may get a tenth of a CPU
+_STOP_SECONDS: Final = 45.0  # longer than the gateway's own grace period for requests in flight
 # -P keeps Python from importing a folder named `gateway` in the current directory.
 _COMMAND: Final = (sys.executable, "-P", "-m", "gateway")
 
@@ -59,11 +59,11 @@ class GatewayProcess:
             ProcessNotReady: the gateway was not ready in time.
             StopRequested: a stop signal came.
         """
-        end = time.monotonic() + _START_S
+        end = time.monotonic() + _START_SECONDS
         while (reply := probe.request("GET", self._host, self._port, "/readiness")) is None or reply[0] != 200:
             self._child.require_alive()
             if time.monotonic() > end:
-                raise self._child.not_ready(_START_S)
+                raise self._child.not_ready(_START_SECONDS)
             signals.wait(0.05)
 
     def info(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class GatewayProcess:
 
     def stop(self, signals: Signals) -> None:
         """Stop the gateway and wait until it drained, or was killed for taking too long."""
-        self._child.stop(signals, patience=_STOP_S)
+        self._child.stop(signals, patience=_STOP_SECONDS)
 
 
 def _environment() -> dict[str, str]:

@@ -67,6 +67,7 @@ def find(candidates: tuple[Path, ...]) -> Installation:
 
 
 def _inspect(environment: Path) -> Installation:
+    """Find the parts of an environment, and check that none is missing. Raises the errors of `find`."""
     python = environment / "bin/python"
     try:
         interpreter = libpython.inspect_interpreter(python)

@@ -49,6 +49,7 @@ class Layout:
             self._create(installation)
 
     def _create(self, installation: Installation) -> None:
+        """Make the directories, and put the backends and libpython there."""
         self.models.mkdir()
         self._snapshots.mkdir()
         # These are copies (3 MB), because Triton refuses a library behind a link out of the backend directory, and

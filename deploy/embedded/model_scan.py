@@ -96,6 +96,7 @@ def _require_variant(repository: Path, names: set[str]) -> None:
 
 
 def _inspect(path: Path) -> Model:
+    """Read a model's configuration and files. Raises RepositoryError if it cannot be served."""
     file = path / "config.pbtxt"
     if not file.is_file():
         raise ModelIncomplete(path, "config.pbtxt")

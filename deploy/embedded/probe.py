@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.triton import channel as channel_options
 
-_TIMEOUT_S: Final = 2.0
+_TIMEOUT_SECONDS: Final = 2.0
 
 
 def model_index(target: str) -> list[dict[str, str]] | None:
@@ -25,7 +25,7 @@ def model_index(target: str) -> list[dict[str, str]] | None:
     with grpc.insecure_channel(target, options=channel_options.OPTIONS) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
-            index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=_TIMEOUT_S)
+            index = stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=_TIMEOUT_SECONDS)
         except grpc.RpcError:
             return None
     fields = ("name", "version", "state", "reason")
@@ -38,7 +38,7 @@ def request(method: str, host: str, port: int, path: str) -> tuple[int, Any] | N
     Returns:
         The status and the decoded JSON body (None if the body is not JSON); None if there is no response in time.
     """
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
     try:
         connection.request(method, path)
         response = connection.getresponse()

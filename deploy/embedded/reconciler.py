@@ -27,9 +27,9 @@ from deploy.embedded.model_scan import Model
 Index = Sequence[Mapping[str, Any]]
 
 # Triton polls every second. A configuration that Triton rejects never appears in its index, only in its log.
-_UNLISTED_S: Final = 5.0
+_UNLISTED_SECONDS: Final = 5.0
 # Until Triton polls and loads what replaces a failed model, its index still has the reason of the failure.
-_STALE_S: Final = 5.0
+_STALE_SECONDS: Final = 5.0
 # Triton gives these as the reason for a version that it does not serve, but did not fail to load either.
 _NOT_FAILURES: Final = ("", "unloaded")
 
@@ -78,6 +78,7 @@ class Reconciler:
         return [*self._check_pending(index), *self._publish_changes()]
 
     def _publish_changes(self) -> Iterable[Event]:
+        """Publish models that are new or changed and settled, and withdraw those that are gone."""
         try:
             found, errors = self._scan()
         except (RepositoryError, OSError) as error:
@@ -125,13 +126,11 @@ class Reconciler:
         self._reported_errors = {name: text for name, text in self._reported_errors.items() if name in errors}
 
     def _check_pending(self, index: Index) -> Iterable[Event]:
+        """Find out which of the published models Triton has loaded, or could not load."""
         states = {(entry["name"], str(entry.get("version", ""))): entry for entry in index}
         for name, since in list(self._pending.items()):
             model = self._published[name]
             entry = states.get((name, str(model.latest)), {})
-            reason = entry.get("reason", "") if entry.get("state") == "UNAVAILABLE" else ""
-            if not entry and time.monotonic() - since > _UNLISTED_S:
-                reason = self._failure_reason(name) or ""
             if entry.get("state") == "READY":
                 del self._pending[name]
                 self._failures.pop(name, None)
@@ -140,20 +139,29 @@ class Reconciler:
                 # files until it loaded the new ones, and continues to if it cannot.
                 if before is None or before.latest != model.latest:
                     yield ModelLoaded(name, model.latest)
-            elif reason == self._failures.get(name) and time.monotonic() - since < _STALE_S:
-                continue
-            elif reason not in _NOT_FAILURES and self._choice.fall_back([model]):
-                self._failures[name] = reason
-                self._pending[name] = time.monotonic()
-                with suppress(RunDirectoryUnusable):  # Triton then tries what it has again, and that is refused.
-                    self._layout.publish(model)
-                yield EngineReplaced(name, reason)
-            elif reason not in _NOT_FAILURES:
-                del self._pending[name]
-                self._failures[name] = reason
-                self._refused[name] = model
-                self._roll_back(name)
-                yield ModelRefused(name, model.latest, reason)
+            elif reason := self._new_failure(name, entry, seconds=time.monotonic() - since):
+                yield self._replace_or_refuse(model, reason)
+
+    def _new_failure(self, name: str, entry: Mapping[str, Any], seconds: float) -> str:
+        """Return why Triton could not load what was published so long ago; "" if it may still load it."""
+        reason = str(entry.get("reason", "")) if entry.get("state") == "UNAVAILABLE" else ""
+        if not entry and seconds > _UNLISTED_SECONDS:
+            reason = self._failure_reason(name) or ""
+        is_stale = reason == self._failures.get(name) and seconds < _STALE_SECONDS
+        return "" if is_stale or reason in _NOT_FAILURES else reason
+
+    def _replace_or_refuse(self, model: Model, reason: str) -> Event:
+        """Let onnxruntime run a model that failed to load, if its engine was chosen automatically. Else refuse it."""
+        self._failures[model.name] = reason
+        if self._choice.fall_back([model]):
+            self._pending[model.name] = time.monotonic()
+            with suppress(RunDirectoryUnusable):  # Triton then tries what it has again, and that is refused.
+                self._layout.publish(model)
+            return EngineReplaced(model.name, reason)
+        del self._pending[model.name]
+        self._refused[model.name] = model
+        self._roll_back(model.name)
+        return ModelRefused(model.name, model.latest, reason)
 
     def _roll_back(self, name: str) -> None:
         """Publish what Triton had loaded before, or withdraw the model if Triton had loaded nothing else."""

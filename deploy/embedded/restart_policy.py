@@ -4,8 +4,8 @@ from collections import deque
 from typing import Final
 
 MAX_DEATHS: Final = 5
-WINDOW_S: Final = 60.0
-_FIRST_PAUSE_S: Final = 0.1
+WINDOW_SECONDS: Final = 60.0
+_FIRST_PAUSE_SECONDS: Final = 0.1
 _FACTOR: Final = 3.0
 
 
@@ -32,7 +32,7 @@ class RestartPolicy:
         """
         self._deaths.append(now)
         self._failed_starts = 0 if was_ready else self._failed_starts + 1
-        recent = sum(now - death < WINDOW_S for death in self._deaths)
+        recent = sum(now - death < WINDOW_SECONDS for death in self._deaths)
         if max(recent, self._failed_starts) >= MAX_DEATHS:
             return None
-        return _FIRST_PAUSE_S * _FACTOR ** (max(recent, self._failed_starts, 1) - 1)
+        return _FIRST_PAUSE_SECONDS * _FACTOR ** (max(recent, self._failed_starts, 1) - 1)

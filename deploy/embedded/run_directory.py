@@ -14,7 +14,7 @@ from deploy.embedded.directory_lock import locked
 from deploy.embedded.errors import LaunchError, RunDirectoryUnusable
 
 _TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))
-_KEEP_LOGS_S: Final = 24 * 3600
+_KEEP_LOGS_SECONDS: Final = 24 * 3600
 _PREFIX: Final = "pe-serve-"
 # Triton starts its Python stub through a shell, which splits and expands the paths.
 _SAFE: Final = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
@@ -45,7 +45,7 @@ def run_directory(parent: Path) -> Iterator[Path]:
         RunDirectoryUnusable: none of the directories can be used.
     """
     path = _make(parent)
-    with locked(path, _PREFIX, _KEEP_LOGS_S):
+    with locked(path, _PREFIX, _KEEP_LOGS_SECONDS):
         try:
             yield path
         except LaunchError:

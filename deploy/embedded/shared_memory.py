@@ -8,7 +8,7 @@ from typing import Final
 
 _DIRECTORY: Final = Path("/dev/shm")
 _PATTERN: Final = "triton_*_backend_shm_region_*"
-_STALE_S: Final = 60.0
+_STALE_SECONDS: Final = 60.0
 
 
 def remove_unused(started: float, directory: Path = _DIRECTORY) -> None:
@@ -35,7 +35,7 @@ def _is_ours(path: Path, started: float, now: float) -> bool:
     except OSError:
         return False
     recent = made.st_ctime >= started - 1  # the clock for files lags by some milliseconds
-    return made.st_uid == os.geteuid() and (recent or made.st_ctime < now - _STALE_S)
+    return made.st_uid == os.geteuid() and (recent or made.st_ctime < now - _STALE_SECONDS)
 
 
 def _used(directory: Path) -> set[str]:

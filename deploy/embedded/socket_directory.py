@@ -17,7 +17,7 @@ from gateway.triton import addresses
 
 _PREFIX: Final = "pe-triton-"
 _RANDOM: Final = "12345678"  # as many characters as `mkdtemp` adds
-_STALE_S: Final = 60.0
+_STALE_SECONDS: Final = 60.0
 # gRPC reads the path as part of a URI.
 _SAFE: Final = re.compile(r"/[A-Za-z0-9_.~@+=/-]*")
 
@@ -39,7 +39,7 @@ def socket_directory(candidates: Iterable[Path]) -> Iterator[Path]:
     """
     path = _make(candidates)
     try:
-        with locked(path, _PREFIX, _STALE_S):
+        with locked(path, _PREFIX, _STALE_SECONDS):
             yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)

@@ -22,8 +22,8 @@ from deploy.embedded.signals import Signals
 from gateway.cpus import usable_cpus
 
 # Loading always ends in success or failure, so this only bounds a hang. The largest variant is 10 GB on a cold disk.
-_LOAD_S: Final = 900.0
-_STOP_S: Final = 15.0
+_LOAD_SECONDS: Final = 900.0
+_STOP_SECONDS: Final = 15.0
 _UNKNOWN: Final = "Triton's log says why"
 _KEEP_PRIVATE: Final = Path(__file__).with_name("keep_private.py")
 
@@ -118,11 +118,11 @@ class TritonProcess:
             self._wait_until_ready(signals)
 
     def _wait_until_ready(self, signals: Signals) -> None:
-        end = time.monotonic() + _LOAD_S
+        end = time.monotonic() + _LOAD_SECONDS
         while (states := self._load_states()) is None or not self.endpoints.all_open():
             self._child.require_alive()
             if time.monotonic() > end:
-                raise self._child.not_ready(_LOAD_S)
+                raise self._child.not_ready(_LOAD_SECONDS)
             signals.wait(0.05)
         if reasons := {name: reason for name, reason in states.items() if reason is not None}:
             raise ModelsNotLoaded(reasons, self._log)
@@ -166,7 +166,7 @@ class TritonProcess:
 
     def stop(self, signals: Signals) -> None:
         """Stop the process, wait for its end, and remove what it left in shared memory."""
-        self._child.stop(signals, patience=_STOP_S)
+        self._child.stop(signals, patience=_STOP_SECONDS)
         shared_memory.remove_unused(self._started)
 
     @property

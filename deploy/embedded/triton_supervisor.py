@@ -10,12 +10,12 @@ from typing import Final
 from deploy.embedded.errors import DiedTooOften
 from deploy.embedded.events import Event, TritonDied, TritonRestarted
 from deploy.embedded.reconciler import Reconciler
-from deploy.embedded.restart_policy import MAX_DEATHS, WINDOW_S, RestartPolicy
+from deploy.embedded.restart_policy import MAX_DEATHS, WINDOW_SECONDS, RestartPolicy
 from deploy.embedded.signals import Signals
 from deploy.embedded.triton_process import TritonProcess, previous_log
 
-_INTERVAL_S: Final = 1.0
-_STARTING_INTERVAL_S: Final = 0.05
+_INTERVAL_SECONDS: Final = 1.0
+_STARTING_INTERVAL_SECONDS: Final = 0.05
 
 
 class TritonSupervisor:
@@ -52,22 +52,23 @@ class TritonSupervisor:
             self._triton.start()
         index = self._triton.index()
         if index is None:
-            return _INTERVAL_S if self._ready else _STARTING_INTERVAL_S
+            return _INTERVAL_SECONDS if self._ready else _STARTING_INTERVAL_SECONDS
         if not self._ready:
             self._ready = True
             self._reconciler.triton_restarted()
             self._report(TritonRestarted(time.monotonic() - self._died_at))
         for event in self._reconciler.step(index):
             self._report(event)
-        return _INTERVAL_S
+        return _INTERVAL_SECONDS
 
     def _schedule_restart(self, now: float, signals: Signals) -> None:
+        """Clean up after a death, and decide when Triton starts again."""
         status = self._triton.status
         assert status is not None
         self._triton.clean_up(signals)
         pause = self._policy.next_pause(now, self._ready)
         if pause is None:
-            raise DiedTooOften("Triton", MAX_DEATHS, WINDOW_S, status, self._triton.tail(), self._triton.log)
+            raise DiedTooOften("Triton", MAX_DEATHS, WINDOW_SECONDS, status, self._triton.tail(), self._triton.log)
         if self._ready:
             self._died_at = now
         self._ready = False

@@ -39,22 +39,16 @@ def error_message(error: e.LaunchError, command: str = "pe-serve") -> str:
                 f"Triton needs {library}, which {python} does not bring along.\n"
                 f"Install it (Debian, Ubuntu: apt-get install {package}), or use a Python built with --enable-shared."
             )
-        case e.PortTaken(host, port, "--triton-ports"):
-            return (
-                f"port {port} on {host}, which Triton is to use, is in use by another program.\n"
-                f"Stop that one, or let Triton take free ports: {command} --triton-ports 0,0,0"
-            )
-        case e.SocketDirectoryImpossible(reasons):
-            tried = "".join(f"\n  {parent}: {reason}" for parent, reason in reasons.items())
-            return (
-                f"there is no directory for Triton's socket:{tried}\n"
-                "Set TMPDIR to a directory of your own with a short path."
-            )
         case e.RunDirectoryUnusable(reasons):
             lines = "\n".join(f"  {directory}: {reason}" for directory, reason in reasons.items())
             return (
                 f"Triton's files cannot be written, or not be run:\n{lines}\n"
                 "Free some space there, or name another directory by the variable XDG_CACHE_HOME."
+            )
+        case e.PortTaken(host, port, "--triton-ports"):
+            return (
+                f"port {port} on {host}, which Triton is to use, is in use by another program.\n"
+                f"Stop that one, or let Triton take free ports: {command} --triton-ports 0,0,0"
             )
         case e.PortTaken(host, port):
             return (
@@ -63,6 +57,12 @@ def error_message(error: e.LaunchError, command: str = "pe-serve") -> str:
             )
         case e.AddressUnusable(host, port, reason):
             return f"cannot listen on {host}, port {port}: {reason}. --host takes an address of this machine."
+        case e.SocketDirectoryImpossible(reasons):
+            tried = "".join(f"\n  {parent}: {reason}" for parent, reason in reasons.items())
+            return (
+                f"there is no directory for Triton's socket:{tried}\n"
+                "Set TMPDIR to a directory of your own with a short path."
+            )
         case e.RepositoryMissing(repository):
             return f"there is no model repository at {repository}. `pe-export` makes one; --repository names another."
         case e.RepositoryEmpty(repository):

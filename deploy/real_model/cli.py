@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from deploy.embedded import installation
+from deploy.embedded.child import ending_with_this_process
 from deploy.embedded.engine_choice import on_gpu
 from deploy.embedded.errors import LaunchError
 from deploy.embedded.run_directory import cache
@@ -22,7 +23,6 @@ from export.repository import holding
 
 _SETUP: Final = CHECKOUT / "deploy/setup.sh"
 _PE_EXPORT: Final = CHECKOUT / ".venv-export/bin/pe-export"
-_END_WITH_PARENT: Final = CHECKOUT / "deploy/embedded/end_with_parent.py"
 _INTERRUPTED: Final = 130
 _CONTINUE: Final = "interrupted. Run the same command again: it continues where it stopped."
 
@@ -132,9 +132,7 @@ def _run(command: Sequence[str]) -> int:
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        # The command ends with this process, even after SIGKILL.
-        ending = [sys.executable, "-I", "-S", str(_END_WITH_PARENT), str(os.getpid())]
-        process = subprocess.Popen([*ending, *command], stdin=subprocess.DEVNULL, process_group=0)
+        process = subprocess.Popen(ending_with_this_process(command), stdin=subprocess.DEVNULL, process_group=0)
         if received:  # before there was a process to pass it on to
             process.send_signal(received[0])
         status = process.wait()

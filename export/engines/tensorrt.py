@@ -1,13 +1,14 @@
 """Engine `tensorrt`: TensorRT compiles the graph to a plan, on the kind of GPU that will serve the plan."""
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
 from export import preflight
 from export.engines import tensorrt_build, tensorrt_plan
 from export.engines.engine import BuildRequest, Engine, Runtime, set_instances
 from export.engines.tensorrt_compiler import profile_shapes
-from export.engines.tensorrt_library import HOW, library_version, load_library
+from export.engines.tensorrt_library import WHERE_TO_BUILD, library_version, load_library
 from export.errors import TargetError
 from export.files import sha256_of
 from export.gpu_memory import GpuMemory
@@ -41,7 +42,7 @@ class TensorRtEngine(Engine):
         # `preflight` reads this.
         return f"tensorrt {version} sm{gpu.compute_capability} batch {max_batch_size} on {gpu}"
 
-    def build(self, request: BuildRequest, progress: Progress) -> tuple[Any, ...]:
+    def build(self, request: BuildRequest, progress: Progress) -> tuple[Path, ...]:
         # The name contains what Triton requires of a plan's machine, so that users can distinguish several plans.
         required = request.target.partition(" on ")[0]
         name = f"{required.replace(' ', '-')}-{sha256_of(request.files[-1])[:12]}.plan"
@@ -89,7 +90,9 @@ def _gpu() -> preflight.Gpu:
     import torch
 
     if not torch.cuda.is_available():
-        raise TargetError(f"torch cannot use an NVIDIA GPU, on which a TensorRT plan is built. {_why_no_gpu()} {HOW}")
+        raise TargetError(
+            f"torch cannot use an NVIDIA GPU, on which a TensorRT plan is built. {_why_no_gpu()} {WHERE_TO_BUILD}"
+        )
     current, gpus = torch.cuda.current_device(), preflight.gpus()
     if current >= len(gpus):
         raise TargetError(f"the NVIDIA driver does not describe GPU {current}, which torch uses: see nvidia-smi")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from export.errors import TargetError
 
-HOW: Final = (
+WHERE_TO_BUILD: Final = (
     "Plans are built where they are served: on the serving machine, with the extra [gpu] in place of [export], "
     "or inside the serving image with --gpus all"
 )
@@ -31,7 +31,7 @@ def load_library() -> Any:
             if getattr(error, "name", None) != name:
                 failures.append(str(error))
     why = f" ({'; '.join(failures)})" if failures else ""
-    raise TargetError(f"the tensorrt package is not installed{why}. {HOW}")
+    raise TargetError(f"the tensorrt package is not installed{why}. {WHERE_TO_BUILD}")
 
 
 def library_version(trt: Any) -> str:

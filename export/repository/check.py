@@ -53,6 +53,7 @@ def check(repository: Repository) -> Iterator[Finding]:
 
 
 def _check_files(repository: Repository, model: str, certificate: Certificate) -> None:
+    """Check that a model's files and configuration are what its export made. Raises RepositoryError if not."""
     damaged = certificate.damaged_files(repository.version_directory(model, repository.latest_version(model)))
     if damaged:
         raise RepositoryError(f"{', '.join(damaged)}: missing, or changed since the export")

@@ -50,7 +50,9 @@ class Repository:
             RepositoryError: there is no repository.
         """
         if not self.path.is_dir():
-            raise RepositoryError(f"there is no model repository at {self.path}")
+            raise RepositoryError(
+                f"there is no model repository at {self.path}: export a model to it, or name another with --repository"
+            )
         return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
 
     def latest_version(self, model: str) -> int:

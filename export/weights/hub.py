@@ -12,7 +12,8 @@ puts the file into the cache first: it keeps a partial file there, and the next 
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -92,19 +93,31 @@ def fetch(
         CheckpointError: the file is neither in the cache nor available from the hub. The message gives the reason.
         DiskSpaceError: the file and `also_needed` do not fit on the disk.
     """
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    where = f"{file.repository}/{file.name} at {revision}"
     certificates = os.environ.get("SSL_CERT_FILE")
     if certificates and not os.path.isfile(certificates):
         raise CheckpointError(f"SSL_CERT_FILE names {certificates}, which is no file")
-    try:
+    with _hub_errors(file, revision, others):
         planned = hf_hub_download(file.repository, file.name, revision=revision, dry_run=True)
         if planned.will_download:
             # <cache>/snapshots/<commit>/<file>, beside <cache>/blobs/<etag>
             blobs = Path(planned.local_path).parents[2] / "blobs"
             _download(file, planned.commit_hash, blobs, progress or Progress(), also_needed)
         path = Path(hf_hub_download(file.repository, file.name, revision=revision))
+    # The cache links <cache>/snapshots/<commit>/<file> to <cache>/blobs/<etag>. A large file's etag is its SHA-256.
+    commit, etag = path.parent.name, path.resolve().name
+    return Download(path, f"{file.repository}@{commit}/{file.name}", etag if _SHA256.fullmatch(etag) else "")
+
+
+@contextmanager
+def _hub_errors(file: HubFile, revision: str, others: Sequence[HubFile]) -> Iterator[None]:
+    """Raise the errors of `huggingface_hub` and of its HTTP library as `CheckpointError`. Arguments: as for `fetch`."""
+    from huggingface_hub import errors
+
+    where = f"{file.repository}/{file.name} at {revision}"
+    try:
+        yield
     except errors.GatedRepoError as error:
         raise CheckpointError(f"{where} is gated: accept its terms on the hub, then `hf auth login`") from error
     except errors.RepositoryNotFoundError as error:
@@ -128,9 +141,6 @@ def fetch(
         raise CheckpointError(
             f"the download of {where} is incomplete: {_what_happened(error)}; run the command again to resume it"
         ) from error
-    # The cache links <cache>/snapshots/<commit>/<file> to <cache>/blobs/<etag>. A large file's etag is its SHA-256.
-    commit, etag = path.parent.name, path.resolve().name
-    return Download(path, f"{file.repository}@{commit}/{file.name}", etag if _SHA256.fullmatch(etag) else "")
 
 
 def _download(

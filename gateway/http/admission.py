@@ -2,11 +2,12 @@
 
 The checks come in this order:
 
-1. The process is not stopping.
-2. There is room for one more request and for its body.
-3. The body is not too long.
-4. The API key is known.
-5. The body's coding can be undone.
+1. The query is not too long.
+2. The process is not stopping.
+3. There is room for one more request.
+4. The body is not too long, and there is room for it.
+5. The API key is known.
+6. The body's coding can be undone.
 
 What the head does not say is checked while the body arrives.
 """

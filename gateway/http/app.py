@@ -143,9 +143,9 @@ def _create_context(
     cache = TextCache(settings.text_cache_bytes)
     metrics = Metrics(cache, registry)
     limiter = InFlightLimiter(
-        settings.max_in_flight,
-        settings.max_bytes_in_flight,
-        settings.max_fetches,
+        max_requests=settings.max_in_flight,
+        max_bytes=settings.max_bytes_in_flight,
+        max_fetches=settings.max_fetches,
         fair=settings.client_identity != "none",
     )
     limiter.on_change = lambda: metrics.set_in_flight(limiter)
@@ -158,7 +158,12 @@ def _create_context(
     texts = TextEmbedder(encoder, cache, pool, settings.max_text_characters)
     return Context(
         service=EmbeddingService(
-            encoder, images, texts, settings.max_items, settings.text_limit, settings.default_variant
+            encoder,
+            images,
+            texts,
+            max_images=settings.max_items,
+            max_texts=settings.text_limit,
+            default_variant=settings.default_variant,
         ),
         encoder=encoder,
         metrics=metrics,

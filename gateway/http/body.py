@@ -17,14 +17,14 @@ from starlette.types import Message
 from gateway.http.context import context_of
 from gateway.http.decode_json import WireStruct, decode_json, decode_key, not_json
 from gateway.http.headers import is_json
-from gateway.http.long_strings import MAX_QUOTES, MAX_SHORT_AT_LAST, LongStrings, Splitter, quotes
+from gateway.http.long_strings import MAX_QUOTES, MAX_SHORT_ONCE_LARGE, LongStrings, Splitter, quotes
 from gateway.http.record import record_of
 from gateway.in_flight import current_request
 
 # The decoder takes 4 ms for a megabyte of empty lists. Beyond the first of these bounds, only strings of up to
-# `MAX_SHORT_AT_LAST` stay in the document, and each item may have two of them, its name and its value.
+# `MAX_SHORT_ONCE_LARGE` stay in the document, and each item may have two of them, its name and its value.
 _MAX_DOCUMENT_BYTES: Final = 512 * 2**10
-_MAX_DOCUMENT_BYTES_PER_ITEM: Final = 2 * (MAX_SHORT_AT_LAST + 32)
+_MAX_DOCUMENT_BYTES_PER_ITEM: Final = 2 * (MAX_SHORT_ONCE_LARGE + 32)
 # The pieces that a splitter or a form's parser takes at once.
 PIECE_BYTES: Final = 16 * 2**10
 # The start of a body that is not JSON is all that an error could repeat.

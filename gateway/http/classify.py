@@ -117,14 +117,14 @@ async def _classes(fields: ClassifyFields, strings: LongStrings, max_prompts: in
 async def _predictions(found: Classes, names: Sequence[str], top_k: int) -> list[list[dict[str, Any]]]:
     written = list(map(json_string, names))
     images = []
-    for places, row, similarities in zip(
+    for indices, row, similarities in zip(
         found.order[:, :top_k].tolist(), found.probabilities, found.similarities, strict=True
     ):
         await asyncio.sleep(0)
         images.append(
             [
-                {"class": written[place], "probability": float(row[place]), "similarity": float(similarities[place])}
-                for place in places
+                {"class": written[index], "probability": float(row[index]), "similarity": float(similarities[index])}
+                for index in indices
             ]
         )
     return images

@@ -17,7 +17,7 @@ _REFUSED: Final = "refused"
 
 # Descriptors that are not for clients: Triton, images that are fetched, files, pipes of child processes.
 _SHARE_OF_DESCRIPTORS: Final = 0.75
-_MOST_CONNECTIONS: Final = 10_000
+_MAX_CONNECTIONS: Final = 10_000
 _SECONDS_BETWEEN_CHECKS: Final = 1.0
 _SECONDS_BETWEEN_LOGS: Final = 60.0
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def default_limit(descriptors: int) -> int:
     """How many connections a process with a limit of so many file descriptors should accept."""
-    return max(1, min(int(descriptors * _SHARE_OF_DESCRIPTORS), _MOST_CONNECTIONS))
+    return max(1, min(int(descriptors * _SHARE_OF_DESCRIPTORS), _MAX_CONNECTIONS))
 
 
 class Connection(Protocol):
@@ -101,7 +101,7 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
-        """Add a new connection. At the limit, it replaces the oldest idle one.
+        """Add a new connection. At the limit, it replaces one that waits for its client, if there is one.
 
         Returns:
             Whether there was room. If not, the caller must close the connection.
@@ -143,6 +143,7 @@ class Connections:
             self._metrics.count_closed_connections(reason, 1)
 
     def _evict(self) -> bool:
+        """Close the connection that loses least. Returns False if no connection waits for its client."""
         for wait in self._waits:
             if wait.since:
                 connection, _ = wait.since.popitem(last=False)
@@ -170,6 +171,7 @@ class Connections:
         loop.call_later(min(_SECONDS_BETWEEN_CHECKS, shortest / 2), self._check, loop)
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the waits that have lasted too long."""
         now = loop.time()
         for wait in self._waits:
             while wait.since:

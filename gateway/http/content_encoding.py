@@ -18,7 +18,7 @@ _GZIP, _ZLIB, _RAW = 31, 15, -15
 # Of this length, headers of blocks without content take zlib 1.4 ms. The output of one call takes as long.
 _INPUT_BYTES: Final = 8 * 2**10
 _OUTPUT_BYTES: Final = 256 * 2**10
-# A member begins anew after as little as 20 bytes, which takes microseconds. Writers of many begin one every 64 kB.
+# A member can have as little as 20 bytes, and takes microseconds. Programs that write several begin one every 64 kB.
 _MAX_MEMBERS: Final = 2048
 
 
@@ -140,6 +140,7 @@ class _Decompressor:
             raise self._damaged()
 
     def _decompress(self, data: bytes) -> bytes:
+        """Decompress some input, and keep what is not used yet as `_tail`. Where a member has ended, begin the next."""
         if self._member is None or self._member.eof:
             if not data:
                 return b""

@@ -21,7 +21,7 @@ _MAX_LENIENT_BYTES: Final = 64 * 2**10
 # pydantic takes 6 ms for 16 kB, where each value has two errors.
 _MAX_DETAILED_BYTES: Final = 16 * 2**10
 
-_UNPARSABLE: Final = "There was an error parsing the body"
+UNPARSABLE: Final = "There was an error parsing the body"
 _MISSING_BODY: Final = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 # The decoder's own errors: "Expected `str`, got `int` - at `$.text[0]`", "Object missing required field `text`".
 _AT: Final = " - at `$"
@@ -102,7 +102,7 @@ def decode_json(
         if len(document) > _MAX_LENIENT_BYTES:
             raise _brief(error) from None
     except (UnicodeDecodeError, RecursionError):
-        raise HTTPException(400, _UNPARSABLE) from None
+        raise HTTPException(400, UNPARSABLE) from None
     else:
         _check_lengths(msgspec.structs.asdict(fields), max_items)
         return fields
@@ -137,6 +137,7 @@ def _decoder(struct: type[_Any]) -> msgspec.json.Decoder[_Any]:
 
 
 def _convert(value: Any, wire: type[_Wire] | None, struct: type[_Struct], detailed: bool) -> _Struct:
+    """Convert a parsed value to `struct`. If `detailed`, `wire` decides about a misfit, and words the errors."""
     try:
         return msgspec.convert(value, struct, strict=False)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # The latter for a surrogate that is no string.
@@ -162,7 +163,7 @@ def _loads(document: bytes | bytearray) -> Any:
     except json.JSONDecodeError as error:
         raise _json_invalid(error.pos, error.msg) from None
     except (ValueError, RecursionError):  # Not UTF-8, a number of thousands of digits, or a thousand brackets.
-        raise HTTPException(400, _UNPARSABLE) from None
+        raise HTTPException(400, UNPARSABLE) from None
 
 
 def _check_lengths(fields: dict[str, Any], max_items: int) -> None:
@@ -176,7 +177,7 @@ def _check_lengths(fields: dict[str, Any], max_items: int) -> None:
 def _brief(error: msgspec.DecodeError | UnicodeEncodeError) -> Exception:
     """The decoder's own error in FastAPI's form. It names the first misfit only."""
     if isinstance(error, UnicodeEncodeError):
-        return HTTPException(400, _UNPARSABLE)
+        return HTTPException(400, UNPARSABLE)
     message = str(error)
     if not isinstance(error, msgspec.ValidationError):
         byte = _BYTE.search(message)

@@ -38,7 +38,7 @@ _HEADERS: Final[dict[type[errors.GatewayError], Mapping[str, str]]] = {
     errors.EncoderUnavailable: _RETRY_SOON,
     errors.Stopping: _RETRY_SOON,
 }
-_OPENAI_CODES: Final[dict[type[errors.GatewayError], str]] = {
+OPENAI_CODES: Final[dict[type[errors.GatewayError], str]] = {
     errors.UnknownVariant: "model_not_found",
     errors.Unauthorized: "invalid_api_key",
 }
@@ -61,7 +61,7 @@ def error_response(error: errors.GatewayError, scope: Scope) -> Response:
     index = error.index if isinstance(error, errors.InvalidImage) else None
     if path.startswith(_OPENAI_PATH):
         param = None if index is None else f"input[{index}]"
-        return _openai(STATUS[kind], str(error), param, _OPENAI_CODES.get(kind), headers)
+        return _openai(STATUS[kind], str(error), param, OPENAI_CODES.get(kind), headers)
     body: dict[str, Any] = {"message": str(error)}
     if kind is errors.Unauthorized:
         body = {"status": STATUS[kind], **body}  # The incumbent repeats only this status in the body.
@@ -156,7 +156,10 @@ def _openai(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An error of OpenAI's shape: https://platform.openai.com/docs/guides/error-codes"""
+    return json_response(openai_error(status, message, param, code), status, headers)
+
+
+def openai_error(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """The body of an error of OpenAI's shape: https://platform.openai.com/docs/guides/error-codes"""
     kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
-    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return json_response(body, status, headers)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from gateway.errors import InvalidInput, too_many
 from gateway.http.body import PIECE_BYTES, authenticate, chunks, peek
+from gateway.http.decode_json import UNPARSABLE
 from gateway.http.headers import MULTIPART, URLENCODED, header, media_type
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _MAX_OTHER_PARTS: Final = 64
 # Delimiters that end no part. A file can contain them by chance, and the parser takes microseconds for each.
 _MAX_STRAY_DELIMITERS: Final = 1000
-# In one header. Names of files may have some, and each takes a microsecond.
+# In one header. Names of files may have some, and the parser takes a microsecond for each.
 _MAX_SEMICOLONS: Final = 32
 _MAX_NAME_BYTES: Final = 256
 # Of a field that is no item, such as a variant or a key.
@@ -37,7 +38,6 @@ _ESCAPE: Final = re.compile(rb"%[0-9a-fA-F]{2}")
 # curl declares whatever it sends with `-d` as a form. What begins so is JSON, and refused as such.
 _JSON_STARTS: Final = (b"{", b"[", b'"')
 _JSON_START_BYTES: Final = 64
-_UNPARSABLE: Final = "There was an error parsing the body"
 
 # A malformed form is no event of the server.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -65,7 +65,7 @@ class Part:
         try:
             return self.data.decode()
         except UnicodeDecodeError:
-            raise HTTPException(400, _UNPARSABLE) from None
+            raise HTTPException(400, UNPARSABLE) from None
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ async def read_form(request: Request, items: Collection[str], fields: Collection
     try:
         await read(request, collector, max_items + _MAX_OTHER_PARTS + _MAX_STRAY_DELIMITERS)
     except (FormParserError, UnicodeDecodeError):
-        problem = HTTPException(400, _UNPARSABLE)
+        problem = HTTPException(400, UNPARSABLE)
     except InvalidInput as error:
         problem = error
     authenticate(request, collector.form.fields.get("api_key"))

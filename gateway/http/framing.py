@@ -9,8 +9,8 @@ EMPTY_LINE: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 # Before a head. Old clients sent one after a body (RFC 9112, 2.2).
 _MAX_EMPTY_LINES: Final = 8
-# Chunked bodies may have this much besides their data: chunk sizes and extensions, and trailers. On top of that, each
-# chunk may have some, and as much again as twice its data.
+# Bytes of a chunked body that are not its data: chunk sizes and extensions, and trailers. A body may have the first of
+# these numbers, and for each chunk the second, and for each byte of data the third.
 _MAX_OVERHEAD_BYTES: Final = 32 * 2**10
 _OVERHEAD_BYTES_OF_CHUNK: Final = 16
 _OVERHEAD_PER_BYTE: Final = 2
@@ -22,8 +22,8 @@ def head_bounds(data: bytes, position: int) -> tuple[int, int | None]:
     """Find the head that begins at a position, after a few empty lines.
 
     Returns:
-        Where the head begins, and where it ends. None: it is not complete. An empty line at its beginning is one of too
-        many.
+        Where the head begins, and where it ends; None if it is not complete. If an empty line is where it begins, there
+        are too many empty lines.
     """
     last = position + _MAX_EMPTY_LINES * len(EMPTY_LINE)
     while position < last and data.startswith(EMPTY_LINE, position):

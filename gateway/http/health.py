@@ -17,6 +17,17 @@ _NAME: Final = "Perception Encoder Server"
 # Shown for the variant, or in the name of the tower.
 _SHOWN_ELSEWHERE: Final = frozenset(("tower", "variant", "context_length", "token_lengths"))
 
+# Figures of the incumbent's own process, which are null here.
+_GPU_MEMORY_FIGURES: Final = (
+    "total_vram_bytes",
+    "gpu_memory_used",
+    "gpu_memory_total",
+    "torch_cuda_allocated",
+    "torch_cuda_reserved",
+    "torch_cuda_allocator_cache",
+    "non_torch_gpu_memory",
+)
+
 # -- wire models, for the documentation
 
 
@@ -159,9 +170,7 @@ async def registry(request: Request) -> Response:
         }
         for name, spec in context_of(request.app).encoder.specs.items()
     ]
-    memory = ("total_vram_bytes", "gpu_memory_used", "gpu_memory_total", "torch_cuda_allocated")
-    more_memory = ("torch_cuda_reserved", "torch_cuda_allocator_cache", "non_torch_gpu_memory")
-    return json_response({"models": models, **dict.fromkeys((*memory, *more_memory))})
+    return json_response({"models": models, **dict.fromkeys(_GPU_MEMORY_FIGURES)})
 
 
 @cache

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 _OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 # Stands for a `LongList` in a serialized value. JSON has no such bytes.
-_PLACE: Final = b"\0"
+_PLACEHOLDER: Final = b"\0"
 
 
 class LongList:
@@ -34,7 +34,7 @@ class LongList:
 def dumps(value: Any) -> bytes:
     """Serialize a value to UTF-8 JSON. Numbers of float32 arrays have the fewest digits that restore the float32."""
     try:
-        return orjson.dumps(value, _place, _OPTIONS)
+        return orjson.dumps(value, _placeholder, _OPTIONS)
     except TypeError:
         # orjson refuses lone surrogates, which a client may use in the names of its prompts. Escapes can express them.
         return json.dumps(value, default=_plain).encode()
@@ -64,7 +64,7 @@ class LongJsonResponse(Response):
 
     def __init__(self, value: Any, items: LongList, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(None, 200, headers, media_type="application/json")
-        before, _, after = dumps(value).partition(_PLACE)
+        before, _, after = dumps(value).partition(_PLACEHOLDER)
         self._parts = [before, *items.groups, b"]" + after]
         self.headers["content-length"] = str(sum(map(len, self._parts)))
 
@@ -74,9 +74,9 @@ class LongJsonResponse(Response):
             await send({"type": "http.response.body", "body": part, "more_body": part is not self._parts[-1]})
 
 
-def _place(value: Any) -> orjson.Fragment:
+def _placeholder(value: Any) -> orjson.Fragment:
     if isinstance(value, LongList):
-        return orjson.Fragment(_PLACE)
+        return orjson.Fragment(_PLACEHOLDER)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

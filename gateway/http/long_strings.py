@@ -15,10 +15,10 @@ import msgspec
 from gateway.errors import InvalidInput, PayloadTooLarge
 from gateway.json_string import EscapedString, LongString
 
-# Strings of more bytes than this do not stay in the document: first, and when the document is large already. Texts are
-# often shorter than the first, and thousands of them would make a document that takes long to decode.
+# Strings of more bytes than this are set aside: while the document is small, and once it is large. Texts are often
+# shorter than the first bound, and thousands of them would make a document that takes long to decode.
 _MAX_SHORT: Final = 2048
-MAX_SHORT_AT_LAST: Final = 96
+MAX_SHORT_ONCE_LARGE: Final = 96
 # Each string takes about 0.1 µs of a decoder, and each name of an object 0.3 µs.
 MAX_QUOTES: Final = 40_000
 # Longer strings are not needed as `str` for anything but texts. URLs of this length are signed ones.
@@ -30,7 +30,7 @@ _BYTES_PER_CHARACTER: Final = 12
 # Groups are atomic: before CPython 3.11.5, and so in Debian 12, a possessive quantifier of a group keeps what its last,
 # unsuccessful attempt has read (https://github.com/python/cpython/issues/106052).
 _SHORT_STRINGS: Final = re.compile(rb'(?>(?:[^"]++|"[^"\\]{0,1024}+(?>(?:\\.[^"\\]{0,62}+){0,16})")*)', re.DOTALL)
-_SHORT_STRINGS_AT_LAST: Final = re.compile(rb'(?>(?:[^"]++|"[^"\\]{0,64}+(?>(?:\\.[^"\\]{0,14}+){0,2})")*)', re.DOTALL)
+_SHORTER_STRINGS: Final = re.compile(rb'(?>(?:[^"]++|"[^"\\]{0,64}+(?>(?:\\.[^"\\]{0,14}+){0,2})")*)', re.DOTALL)
 _TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?>(?:\\.[^"\\]*+)*)', re.DOTALL)
 
 
@@ -108,7 +108,7 @@ class Splitter:
 
     Args:
         strings: keeps the long strings.
-        large: bytes of the rest beyond which it keeps only strings of up to `MAX_SHORT_AT_LAST`.
+        large: bytes of the rest beyond which it keeps only strings of up to `MAX_SHORT_ONCE_LARGE`.
         max_rest: bytes of the rest.
 
     Attributes:
@@ -136,7 +136,8 @@ class Splitter:
             at = self._outside(data, at) if self._string is None else self._inside(self._string, data, at)
 
     def _outside(self, data: bytes | bytearray, start: int) -> int:
-        pattern = _SHORT_STRINGS_AT_LAST if len(self.rest) > self._large else _SHORT_STRINGS
+        """Keep short strings and what is between them. Returns where the next string's content begins, or the end."""
+        pattern = _SHORTER_STRINGS if len(self.rest) > self._large else _SHORT_STRINGS
         match = pattern.match(data, start)
         assert match is not None, "the pattern matches nothing, too"
         self._keep(match.group())
@@ -146,6 +147,7 @@ class Splitter:
         return match.end() + 1
 
     def _inside(self, string: bytearray, data: bytes | bytearray, start: int) -> int:
+        """Take more of a string that has begun. Returns where what follows it begins, or the end of the data."""
         at = start
         if self._in_escape:
             at, self._in_escape = at + 1, False
@@ -164,7 +166,7 @@ class Splitter:
         string += memoryview(data)[start:end]
         if end == len(data):
             return end
-        max_short = MAX_SHORT_AT_LAST if len(self.rest) > self._large else _MAX_SHORT
+        max_short = MAX_SHORT_ONCE_LARGE if len(self.rest) > self._large else _MAX_SHORT
         content = string if len(string) <= max_short else self._strings.add(string, self._has_escapes)
         self._keep(b'"' + content + b'"')
         self._string = None

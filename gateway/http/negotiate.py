@@ -65,8 +65,8 @@ async def rows(
         item: makes an item of the list of an index and its row. Default: the row itself.
 
     Returns:
-        Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API. Of a long list, they are
-        serialized, and other callbacks run meanwhile.
+        Rows of numbers, or base64 strings of little-endian float32, as in OpenAI's API. A long list is
+        serialized already, and other callbacks ran meanwhile.
 
     Raises:
         Overloaded: the byte budget has no room for a long list.

@@ -210,6 +210,7 @@ async def _items(entries: list[str | ItemFields], strings: LongStrings) -> list[
 
 
 async def _item(entry: str | ItemFields, strings: LongStrings, index: int | None) -> ImageSource | str:
+    """Read one entry of `input`: an image, or a text."""
     if isinstance(entry, str):
         if strings.start(entry, len(_DATA_URI)).lower() == _DATA_URI:
             return Base64Image(await strings.payload(entry), index)

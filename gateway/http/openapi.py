@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from gateway.http.error_responses import OPENAI_CODES, STATUS, openai_error
 from gateway.http.keys import ApiKeys
 
 _REFERENCE: Final = "#/components/schemas/{model}"
@@ -132,10 +133,8 @@ class OpenAIErrorResponse(BaseModel):
 
 
 def _openai_error(status: int) -> dict[str, Any]:
-    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
-    message = _MESSAGES.get(status, "The input is empty.")
-    code = {401: "invalid_api_key", 404: "model_not_found"}.get(status)
-    example = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    code = next((code for kind, code in OPENAI_CODES.items() if STATUS[kind] == status), None)
+    example = openai_error(status, _MESSAGES.get(status, "The input is empty."), code=code)
     return _error(OpenAIErrorResponse, _DESCRIPTIONS[status], example)
 
 

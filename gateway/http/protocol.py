@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway.http.connections import INVALID, Connections, Wait
 from gateway.http.framing import CHUNKED, EMPTY_LINE, Chunks, body_length, cannot_be_a_head, first_line, head_bounds
+from gateway.http.response_transport import ResponseTransport
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
 _MAX_HEADERS: Final = 128
@@ -32,9 +33,6 @@ _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 # One read of a socket can have 40,000 chunks of one byte. The parser takes 1 ms for so many.
 _CHUNKS_AT_ONCE: Final = 2_000
-
-# Joining a head and a body copies the body.
-_MAX_JOINED_BYTES: Final = 64 * 2**10
 
 _NO_HTTP: Final = "Invalid HTTP request received."
 
@@ -52,25 +50,27 @@ class Protocol(HttpToolsProtocol):
         registry.idle.seconds = self.timeout_keep_alive
         self._wait: Wait | None = None
         self._held = b""  # begins with the head of the next request
-        self._in_message = self._had_request = False
-        self._body_left = 0  # bytes, or `CHUNKED`
+        self._in_message = False  # whether the parser has begun a request, and not ended it
+        self._had_request = False
+        self._body_left = 0  # bytes of the request's body, or `CHUNKED`
         self._chunks: Chunks | None = None
         self._declining_upgrade = False
         # After `_closing`, no request is read. After `_closed`, nothing is read.
         self._closing = self._closed = False
+        # The rest of a body whose request is answered: when the wait for it began, its bytes so far, and their limit.
         self._rest_began = 0.0
         self._rest_bytes = 0
         self._rest_limit: float = 0
-        self._unread_bytes = 0
+        self._unread_bytes = 0  # of a response, when the wait for its reader began
 
     # -- The connection
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         self._socket = transport
-        self._responses = _Transport(transport, self)
+        self._responses = ResponseTransport(transport, self)
         super().connection_made(self._responses)
         self.flow = self._flow = _Flow(self.transport)
         if self._registry.add(self, self.loop):
-            self._settle()
+            self._update_wait()
         else:
             self.abort()
 
@@ -94,7 +94,7 @@ class Protocol(HttpToolsProtocol):
             self._flow.resume_reading()
         else:
             self._close_now()
-        self._settle()
+        self._update_wait()
 
     def abort(self) -> None:
         """Close the connection now, whatever it has left to send."""
@@ -108,14 +108,14 @@ class Protocol(HttpToolsProtocol):
         assert wait is not None
         if wait is self._registry.unread and (left := self._socket.get_write_buffer_size()) < self._unread_bytes:
             self._unread_bytes = left
-            self._settle()
+            self._update_wait()
             return
         self._registry.count_closed(wait.reason)
         if wait is self._registry.unread:
             self.abort()
         else:
             self._close_now()
-            self._settle()
+            self._update_wait()
 
     def _close_now(self) -> None:
         self._closing = self._closed = True
@@ -132,7 +132,7 @@ class Protocol(HttpToolsProtocol):
         if self._held:
             data, self._held = self._held + data, b""
         self._read(data)
-        self._settle()
+        self._update_wait()
 
     def _read(self, data: bytes) -> None:
         """Feed the parser what belongs to the current request, and hold what comes after it."""
@@ -172,7 +172,7 @@ class Protocol(HttpToolsProtocol):
             self._flow.hold(False)
             self._flow.resume_reading()
             self._read(held)
-            self._settle()
+            self._update_wait()
 
     def _queue_held(self) -> None:
         if self._held and not self._closing:
@@ -184,6 +184,7 @@ class Protocol(HttpToolsProtocol):
             self._read_on()
 
     def _read_head(self, head: bytes) -> None:
+        """Feed the parser a head, and learn where the body ends. Refuse what the app should not see."""
         if head.count(b"\r\n") > _MAX_HEADERS + 2:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"At most {_MAX_HEADERS} headers are allowed.")
             return
@@ -213,6 +214,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, _NO_HTTP)
 
     def _read_body(self, data: bytes, position: int) -> int:
+        """Feed the parser a piece of the body. Returns the position after it."""
         chunks = self._chunks
         if chunks is None:
             end = min(len(data), position + self._body_left)
@@ -237,7 +239,7 @@ class Protocol(HttpToolsProtocol):
         if self.loop.time() - self._rest_began > _REST_SECONDS or self._rest_bytes > self._rest_limit:
             self._registry.count_closed(self._registry.rest.reason)
             self._close_now()
-            self._settle()
+            self._update_wait()
         else:
             self._registry.rest.since[self] = self.loop.time()
             self._registry.rest.since.move_to_end(self)
@@ -298,16 +300,16 @@ class Protocol(HttpToolsProtocol):
         if not self._closing:
             self.flow.resume_reading()
             self._queue_held()
-            self._settle()
+            self._update_wait()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._settle()
+        self._update_wait()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._queue_held()
-        self._settle()
+        self._update_wait()
 
     # -- What the connection waits for
     @property
@@ -326,7 +328,7 @@ class Protocol(HttpToolsProtocol):
         """Whether the next request has to wait for the current one."""
         return self._current is not None or self.flow.write_paused
 
-    def _settle(self) -> None:
+    def _update_wait(self) -> None:
         """Note what the connection now waits for."""
         registry = self._registry
         if self._closed or self.flow.write_paused:
@@ -355,56 +357,6 @@ class Protocol(HttpToolsProtocol):
             self._unread_bytes = self._socket.get_write_buffer_size()
         elif wait is self._registry.rest:
             self._rest_began, self._rest_bytes = now, 0
-
-
-class _Transport(asyncio.Transport):
-    """A transport that writes a response's head together with the first bytes of its body.
-
-    uvicorn writes the two one after the other, and each write is a system call that wakes the client. ASGI asks servers
-    to wait for the body: https://asgi.readthedocs.io/en/latest/specs/www.html#response-start-send-event.
-
-    Closing is left to the protocol, which knows whether the client still sends.
-    """
-
-    def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
-        super().__init__()
-        self._protocol = protocol
-        self._transport = transport
-        self._head: bytes | None = None
-        self._head_written = False
-        for name in ("get_extra_info", "pause_reading", "resume_reading"):  # faster than a method that calls
-            setattr(self, name, getattr(transport, name))
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._head is not None:
-            if len(data) <= _MAX_JOINED_BYTES:
-                data = self._head + data
-            else:
-                self._transport.write(self._head)
-            self._head = None
-            self._transport.write(data)
-        elif not self._head_written and self._protocol.cycle.response_started:  # else it is `100 Continue`
-            self._head_written = True
-            self._head = bytes(data)
-        else:
-            self._transport.write(data)
-
-    def send_head(self) -> None:
-        """Write the head if it still waits for the body."""
-        if self._head is not None:
-            head, self._head = self._head, None
-            self._transport.write(head)
-
-    def end(self) -> None:
-        """Note that the response is complete. The response to HEAD has no body."""
-        self.send_head()
-        self._head_written = False
-
-    def close(self) -> None:
-        self._protocol.close()
-
-    def is_closing(self) -> bool:
-        return self._protocol.is_closing or self._transport.is_closing()
 
 
 class _Flow(FlowControl):

@@ -27,7 +27,7 @@ class RequestRecord:
         finished: whether the last byte of the response was sent.
         error: name of the error that the response reports; None without one.
         body_bytes: size of the request's body.
-        authenticated: whether the request passed the check of API keys. False while its key may be in a JSON body.
+        authenticated: whether the request passed the check of API keys. False while its key may be in its body.
     """
 
     __slots__ = (

@@ -54,7 +54,7 @@ from gateway.service import Embedded
 
 # What clients declare who do not know what a file is.
 _OPAQUE: Final = ("application/octet-stream", "binary/octet-stream")
-_SEND: Final = (
+_NO_IMAGE_FILE: Final = (
     "The body is {kind}, and not an image file. Send an image file, a form with image files in parts named `image`, or "
     "JSON with `Content-Type: application/json`."
 )
@@ -203,7 +203,7 @@ async def _images(request: Request) -> tuple[str | None, EncodingFormat | None, 
             authenticate(request, None)
             return variant_beside_body(request), None, [EncodedImage(await read_bytes(request))]
         if kind in _OPAQUE:
-            raise InvalidInput(_SEND.format(kind=kind))
+            raise InvalidInput(_NO_IMAGE_FILE.format(kind=kind))
     form, request = await has_form(request)
     if form:
         fields, found = await read_image_form(request)

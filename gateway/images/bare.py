@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import regex
 
 from gateway.images.bmp import with_plain_pixels
-from gateway.images.tiff import first_directory, largest_buffer, orientation, orientation_of, with_pixel_tags_only
+from gateway.images.tiff import first_directory, largest_buffer, orientation_of, with_pixel_tags_only
 
 
 class Bare(NamedTuple):
@@ -39,7 +39,7 @@ def bare_jpeg(data: bytes) -> Bare:
         ValueError: there is no scan.
     """
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
-    at, turned, told = 2, 1, False
+    at, orientation, has_exif = 2, 1, False
     while True:
         at = data.find(b"\xff", at)  # libjpeg skips bytes that are no marker
         if at < 0 or at + 4 > len(data):
@@ -50,15 +50,15 @@ def bare_jpeg(data: bytes) -> Bare:
             continue
         if marker == _START_OF_SCAN:
             kept.append(memoryview(data)[at:])
-            return Bare(b"".join(kept), turned)
+            return Bare(b"".join(kept), orientation)
         if marker == _END_OF_IMAGE:
             raise ValueError("no scan")
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if end < at + 4 or end > len(data):
             raise ValueError("a segment is cut")
         body = data[at + 4 : end]
-        if marker == 0xE1 and body.startswith(_EXIF) and not told:
-            turned, told = orientation_of(body), True
+        if marker == 0xE1 and body.startswith(_EXIF) and not has_exif:
+            orientation, has_exif = orientation_of(body), True
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _tells_the_colour_space(marker, body):
             kept.append(memoryview(data)[at:end])
         at = end
@@ -99,7 +99,7 @@ def bare_png(data: bytes) -> Bare:
         ValueError: the file is truncated.
     """
     view = memoryview(data)
-    turned, animated, frames = 1, False, 0
+    orientation, animated, frames = 1, False, 0
     still: list[bytes | memoryview] = [_PNG_SIGNATURE]
     before_pixels = 1
     frame: list[memoryview] = []
@@ -117,11 +117,11 @@ def bare_png(data: bytes) -> Bare:
                 animated = False  # the still image is the first frame, or the first frame is a part
         elif kind == b"fdAT" and frames == 1:
             frame.append(view[at + 4 : end])
-        elif kind == b"eXIf" and turned == 1 and _crc(data, at, end):
-            turned = orientation_of(data[at:end])
+        elif kind == b"eXIf" and orientation == 1 and _crc(data, at, end):
+            orientation = orientation_of(data[at:end])
     if animated and frame:
         still[before_pixels:] = [_chunk(b"IDAT", b"".join(frame))]
-    return Bare(b"".join((*still, _chunk(b"IEND", b""))), turned)
+    return Bare(b"".join((*still, _chunk(b"IEND", b""))), orientation)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -192,14 +192,14 @@ def bare_webp(data: bytes) -> Bare:
     Raises:
         IndexError, ValueError: there are no pixels.
     """
-    turned, canvas, animated = 1, (0, 0), False
+    orientation, canvas, animated = 1, (0, 0), False
     kept: dict[bytes, bytes] = {}
     at = 12
     while at + 8 <= len(data):
         kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body, end = at + 8, at + 8 + length + length % 2
-        if kind == b"EXIF" and turned == 1:
-            turned = orientation_of(data[body : body + length])
+        if kind == b"EXIF" and orientation == 1:
+            orientation = orientation_of(data[body : body + length])
         elif kind == b"VP8X" and not kept:
             animated = bool(data[body] & _WEBP_ANIMATED)
             canvas = _uint24(data, body + 4) + 1, _uint24(data, body + 7) + 1
@@ -212,7 +212,7 @@ def bare_webp(data: bytes) -> Bare:
         stream = next(iter(kept.values()), b"")
         canvas = _lossless_size(stream) if b"VP8L" in kept else _lossy_size(stream)
     body_of_file = b"".join((b"WEBP", *list(kept.values())[: 3 if animated else 1]))
-    return Bare(b"RIFF" + struct.pack("<I", len(body_of_file)) + body_of_file, turned, canvas)
+    return Bare(b"RIFF" + struct.pack("<I", len(body_of_file)) + body_of_file, orientation, canvas)
 
 
 def _uint24(data: bytes, at: int) -> int:
@@ -289,4 +289,4 @@ def bare_tiff(data: bytes) -> Bare:
         struct.error, ValueError: there is no directory, or it has too many strips.
     """
     directory = first_directory(data)
-    return Bare(with_pixel_tags_only(directory), orientation(directory), largest_buffer(directory))
+    return Bare(with_pixel_tags_only(directory), directory.orientation, largest_buffer(directory))

@@ -89,8 +89,8 @@ class RunLengthDecoder(ImageFile.PyDecoder):
                 run = b"".join(map(_TWO_PIXELS.__getitem__, run)) if four_bits else run
                 at += size + size % 2
             run = run[: max(0, min(count, width - x))]
-            place = y * width + x
-            pixels[place : place + len(run)] = run
+            offset = y * width + x
+            pixels[offset : offset + len(run)] = run
             x += count
             if at >= len(data) and y == height - 1 and x >= width:
                 break  # the last mark is missing, and no pixel

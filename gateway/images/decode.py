@@ -31,6 +31,7 @@ from gateway.images.bare import (
     ended_jpeg,
 )
 from gateway.images.bmp import RunLengthDecoder
+from gateway.images.decoder import NO_MEMORY
 from gateway.images.formats import ACCEPTED_TEXT, format_of
 from gateway.images.tiff import orientation_of
 
@@ -103,7 +104,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     except InvalidImage:
         raise
     except MemoryError:
-        raise InvalidImage("The image does not fit into memory.") from None
+        raise InvalidImage(NO_MEMORY) from None
     except Exception:
         # For damaged files, Pillow raises OSError, SyntaxError, struct.error, zlib.error and many others.
         raise InvalidImage(f"The {kind} image is damaged or incomplete.") from None

@@ -1,10 +1,13 @@
 """The interface between the gateway and whatever decodes images: confined processes, or in unit tests a function."""
 
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from gateway.encoder import Pixels
 from gateway.images.sources import ArrayImage, Base64Image, EncodedImage
+
+NO_MEMORY: Final = "The image does not fit into memory."
+"""The cause of an `InvalidImage`."""
 
 LoadedSource = EncodedImage | Base64Image | ArrayImage
 """An image whose bytes have arrived."""

@@ -224,6 +224,7 @@ def _global(name: str | None) -> object:
 
 
 def _call(function: object, arguments: Any) -> object:
+    """The result of a call that numpy's pickles make. Refuses any other."""
     if not isinstance(arguments, tuple):
         _refuse()
     match arguments:
@@ -245,6 +246,7 @@ def _call(function: object, arguments: Any) -> object:
 
 
 def _build(target: object, state: Any) -> object:
+    """The object after its state is set, as numpy's pickles set it."""
     match target, state:
         case _DType(), tuple():
             return target  # byte order, fields and alignment have no effect on single bytes

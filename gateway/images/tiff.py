@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
     kind: int
     values: int
-    place: int
+    offset: int
 
 
 class Directory(NamedTuple):
@@ -64,8 +64,14 @@ class Directory(NamedTuple):
         code = _INTEGERS.get(entry.kind) if entry else None
         if entry is None or code is None or not entry.values:
             return default
-        value = int(struct.unpack_from(self.order + code, self.data, entry.place)[0])
+        value = int(struct.unpack_from(self.order + code, self.data, entry.offset)[0])
         return value if value >= 0 else default
+
+    @property
+    def orientation(self) -> int:
+        """The orientation that the directory states, 1 to 8, as in EXIF. 1 if it states none."""
+        stated = self.integer(ORIENTATION, 1)
+        return stated if 1 <= stated <= 8 else 1
 
 
 def first_directory(data: bytes) -> Directory:
@@ -87,26 +93,20 @@ def first_directory(data: bytes) -> Directory:
     for at in range(start, min(start + count * layout.size, len(data) - layout.size + 1), layout.size):
         tag, kind, values, field = layout.unpack_from(data, at)
         size = _TYPE_BYTES.get(kind, 0) * values
-        place = at + layout.size - len(field)
+        offset = at + layout.size - len(field)
         if size > len(field):
-            place = int.from_bytes(field, "little" if order == "<" else "big")
-        if size and place + size <= len(data):
-            entries.setdefault(tag, Entry(kind, values, place))
+            offset = int.from_bytes(field, "little" if order == "<" else "big")
+        if size and offset + size <= len(data):
+            entries.setdefault(tag, Entry(kind, values, offset))
     return Directory(data, order, entries)
 
 
 def orientation_of(exif: bytes) -> int:
     """The orientation that EXIF states, 1 to 8. Returns 1 if it states none, or is no EXIF."""
     try:
-        return orientation(first_directory(exif.removeprefix(b"Exif\0\0")))
+        return first_directory(exif.removeprefix(b"Exif\0\0")).orientation
     except (struct.error, ValueError):
         return 1
-
-
-def orientation(directory: Directory) -> int:
-    """The orientation that a directory states, 1 to 8. Returns 1 if it states none."""
-    stated = directory.integer(ORIENTATION, 1)
-    return stated if 1 <= stated <= 8 else 1
 
 
 def largest_buffer(directory: Directory) -> tuple[int, int]:
@@ -129,17 +129,17 @@ def with_pixel_tags_only(directory: Directory) -> bytes:
     kept: list[bytes] = []
     moved = bytearray(len(data) % 2)
     for tag, entry in sorted(directory.entries.items()):
-        kind, count, place = entry.kind, min(entry.values, parts) if tag in _PART_TAGS else entry.values, entry.place
+        kind, count, offset = entry.kind, min(entry.values, parts) if tag in _PART_TAGS else entry.values, entry.offset
         size = _TYPE_BYTES[kind] * count
         if tag not in _PART_TAGS and (tag not in _PIXEL_TAGS or size > _MAX_TAG_BYTES):
             continue
         if kind in _EIGHT_BYTE_INTEGERS:
-            values = struct.pack(f"{order}{count}I", *struct.unpack_from(f"{order}{count}Q", data, place))
-            kind, size, place = _LONG, len(values), len(data) + len(moved)
+            values = struct.pack(f"{order}{count}I", *struct.unpack_from(f"{order}{count}Q", data, offset))
+            kind, size, offset = _LONG, len(values), len(data) + len(moved)
             moved += values
         else:
-            values = data[place : place + 4]
-        field = values[:size].ljust(4, b"\0") if size <= 4 else struct.pack(order + "I", place)
+            values = data[offset : offset + 4]
+        field = values[:size].ljust(4, b"\0") if size <= 4 else struct.pack(order + "I", offset)
         kept.append(struct.pack(order + "HHI", tag, kind, count) + field)
     head = data[:2] + struct.pack(order + "HI", _TIFF, len(data) + len(moved))
     number = struct.pack(order + "H", len(kept))

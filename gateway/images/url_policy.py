@@ -128,6 +128,7 @@ def admit(url: str, policy: FetchPolicy) -> Target:
 
 
 def _read(scheme: str, authority: str, path: str) -> Target:
+    """Parse what follows the scheme. Raises InvalidImage."""
     if "@" in authority:
         raise InvalidImage(CREDENTIALS)
     parts = _HOST_AND_PORT.fullmatch(authority)

@@ -68,57 +68,32 @@ class Metrics:
             ProcessCollector(registry=registry)
             PlatformCollector(registry=registry)
         self._cpu = CpuMetrics(registry)
-        requests = Counter("pe_requests_total", "Requests answered.", ["route", "status"], registry=registry)
-        duration = Histogram(
-            "pe_request_seconds", "Duration of a request.", ["route"], buckets=_BUCKETS, registry=registry
+        counter = functools.partial(Counter, registry=registry)
+        histogram = functools.partial(Histogram, registry=registry)
+        gauge = functools.partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        requests = counter("pe_requests_total", "Requests answered.", ["route", "status"])
+        duration = histogram("pe_request_seconds", "Duration of a request.", ["route"], buckets=_BUCKETS)
+        stages = histogram(
+            "pe_stage_seconds", "Time a request spent in a stage, summed over its items.", ["stage"], buckets=_BUCKETS
         )
-        stages = Histogram(
-            "pe_stage_seconds",
-            "Time a request spent in a stage, summed over its items.",
-            ["stage"],
-            buckets=_BUCKETS,
-            registry=registry,
+        errors = counter("pe_errors_total", "Requests answered with an error.", ["error"])
+        refused = counter(
+            "pe_refused_total", "Requests that ended early: refused, or their client disconnected.", ["reason"]
         )
-        errors = Counter("pe_errors_total", "Requests answered with an error.", ["error"], registry=registry)
-        refused = Counter(
-            "pe_refused_total",
-            "Requests that ended early: refused, or their client disconnected.",
-            ["reason"],
-            registry=registry,
-        )
-        batches = Histogram(
-            "pe_batch_size", "Items in one call to Triton.", ["tower"], buckets=_BATCHES, registry=registry
-        )
-        self._in_flight = Gauge(
-            "pe_in_flight", "Inference requests in flight.", registry=registry, multiprocess_mode="livesum"
-        )
-        self._in_flight_bytes = Gauge(
-            "pe_in_flight_bytes",
-            "Bytes of bodies and fetched images in flight.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._fetches = Gauge(
-            "pe_fetches_in_flight",
-            "Images being fetched from other servers.",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
+        batches = histogram("pe_batch_size", "Items in one call to Triton.", ["tower"], buckets=_BATCHES)
+        self._in_flight = gauge("pe_in_flight", "Inference requests in flight.")
+        self._in_flight_bytes = gauge("pe_in_flight_bytes", "Bytes of bodies and fetched images in flight.")
+        self._fetches = gauge("pe_fetches_in_flight", "Images being fetched from other servers.")
         self._known_fetches = 0
-        self._connections = Gauge(
-            "pe_connections", "Open connections of clients.", registry=registry, multiprocess_mode="livesum"
-        )
-        closed = Counter(
+        self._connections = gauge("pe_connections", "Open connections of clients.")
+        closed = counter(
             "pe_connections_closed_total",
             "Connections that the server closed, or refused, for a fault or a shortage.",
             ["reason"],
-            registry=registry,
         )
-        lookups = Counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"], registry=registry)
+        lookups = counter("pe_text_cache_lookups_total", "Texts looked up in the cache.", ["result"])
         self._hits, self._misses = lookups.labels("hit"), lookups.labels("miss")
-        self._cache_bytes = Gauge(
-            "pe_text_cache_bytes", "Memory of the text cache.", registry=registry, multiprocess_mode="livesum"
-        )
+        self._cache_bytes = gauge("pe_text_cache_bytes", "Memory of the text cache.")
         self._known_hits = self._known_misses = self._known_bytes = 0
         # Finding a series by its labels costs more than incrementing it. The number of series is small.
         self._requests = functools.cache(requests.labels)

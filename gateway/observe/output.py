@@ -46,9 +46,9 @@ STDERR: Final = Output(2)
 def prepare() -> None:
     """Prepare the standard streams of this process and of its children.
 
-    A stream that is closed becomes the null device. Otherwise, the next file or connection would get its number, and be
-    sent what libraries write to the stream. A pipe gets more room, so that a reader that is late for a moment costs no
-    lines. The usual room is 64 KiB, which is 300 lines of the access log.
+    A stream that is closed becomes the null device. Otherwise, the next file or connection would get the number of the
+    stream, and what libraries write to the stream. A pipe gets more room, so that a reader that is late for a moment
+    costs no lines. The usual room is 64 KiB, which is 300 lines of the access log.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)

@@ -29,7 +29,7 @@ class TextEmbeddings(NamedTuple):
 
     Attributes:
         embeddings: float32 [N, D].
-        truncated: the indexes of the texts that were truncated.
+        truncated: indices of the texts that were truncated.
         tokens: the number of tokens of all texts, with start and end tokens.
     """
 
@@ -87,22 +87,23 @@ class TextEmbedder:
         return entries
 
     async def _embed(self, spec: EncoderSpec, texts: Sequence[str], stages: Stages) -> list[TextEmbedding]:
+        """Tokenize, encode and cache texts that are not in the cache."""
         with stages.measure("tokenize"):
             encodings = await self._tokenize(spec, texts)
         divided = batches([encoding.length for encoding in encodings], spec.token_lengths, spec.text.max_batch_size)
-        stages.batches += [("text", len(batch.places)) for batch in divided]
+        stages.batches += [("text", len(batch.indices)) for batch in divided]
 
         async def encode(batch: Batch) -> list[TextEmbedding]:
-            of_batch = [encodings[place] for place in batch.places]
+            of_batch = [encodings[index] for index in batch.indices]
             tokens = stacked([encoding.tokens[: batch.length] for encoding in of_batch])
             rows = await self._encoder.encode_texts(spec, tokens)
-            return self._keep(spec, [texts[place] for place in batch.places], of_batch, rows)
+            return self._keep(spec, [texts[index] for index in batch.indices], of_batch, rows)
 
         with stages.measure("encode"):
             embedded = await gather([encode(batch) for batch in divided])
-        places = [place for batch in divided for place in batch.places]
-        by_place = dict(zip(places, (entry for entries in embedded for entry in entries), strict=True))
-        return [by_place[place] for place in range(len(texts))]
+        indices = [index for batch in divided for index in batch.indices]
+        by_index = dict(zip(indices, (entry for entries in embedded for entry in entries), strict=True))
+        return [by_index[index] for index in range(len(texts))]
 
     async def _tokenize(self, spec: EncoderSpec, texts: Sequence[str]) -> list[Encoding]:
         tokenizer = Tokenizer(spec.context_length)
@@ -139,11 +140,11 @@ def _cost(text: str) -> int:
 def _parts(texts: Sequence[str], max_cost: int, cost_of: Callable[[str], int]) -> Iterator[Sequence[str]]:
     """Divide texts into runs of a limited cost. A text that costs more is a run of its own."""
     start = cost = 0
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         cost += (own := cost_of(text))
-        if cost > max_cost and place > start:
-            yield texts[start:place]
-            start, cost = place, own
+        if cost > max_cost and index > start:
+            yield texts[start:index]
+            start, cost = index, own
     yield texts[start:]
 
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 
 class Batch(NamedTuple):
-    """Texts to encode together: the length to pad them to, and their places in the list."""
+    """Texts to encode together: the length to pad them to, and their indices in the list."""
 
     length: int
-    places: list[int]
+    indices: list[int]
 
 
 def padded_length(count: int, lengths: Sequence[int]) -> int:
@@ -33,10 +33,10 @@ def batches(counts: Sequence[int], lengths: Sequence[int], max_batch_size: int) 
         Batches from the shortest to the longest length. Within a length the texts keep their order.
     """
     by_length: dict[int, list[int]] = {length: [] for length in lengths}
-    for place, count in enumerate(counts):
-        by_length[padded_length(count, lengths)].append(place)
+    for index, count in enumerate(counts):
+        by_length[padded_length(count, lengths)].append(index)
     return [
-        Batch(length, places[start : start + max_batch_size])
-        for length, places in by_length.items()
-        for start in range(0, len(places), max_batch_size)
+        Batch(length, indices[start : start + max_batch_size])
+        for length, indices in by_length.items()
+        for start in range(0, len(indices), max_batch_size)
     ]

@@ -81,7 +81,7 @@ class Connection:
             model: the name of the model.
             version: the version of the model. Another version may embed into another space.
             name: the name of the model's input.
-            batch: the value of the input: uint8 [N, H, W, 3] or int32 [N, L].
+            batch: the value of the input: uint8 [N, H, W, 3] or int32 [N, S].
             embed_dim: the dimension D that the model declares.
             seconds: the deadline of the call.
             metadata: gRPC metadata to send, such as a trace context.

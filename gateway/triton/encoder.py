@@ -115,6 +115,7 @@ class TritonEncoder:
         return await self._call(spec, name, np.zeros((1, spec.token_lengths[0]), np.int32))
 
     async def _call(self, spec: EncoderSpec, name: models.InputName, batch: Pixels | Tokens) -> Embeddings:
+        """Run a tower by the replica that is least busy, and retry a lost call as the class describes."""
         if (replica := self._fleet.choose(spec)) is None:
             raise EncoderUnavailable("The model is not available now. Try again in a moment.")
         try:

@@ -73,6 +73,7 @@ class Fleet:
         )
 
     def _largest_group(self, variant: str, replicas: Iterable[Replica]) -> tuple[EncoderSpec, list[Replica]]:
+        """Choose the replicas that serve a variant, and describe them by one spec."""
         groups: dict[Hashable, list[Replica]] = {}
         for replica in replicas:
             if (spec := replica.specs.get(variant)) is not None:

@@ -27,7 +27,7 @@ def serialize(model: str, version: str, name: models.InputName, batch: Pixels | 
         model: the name of the model.
         version: the version of the model.
         name: the name of the model's input.
-        batch: the value of the input: uint8 [N, H, W, 3] or int32 [N, L].
+        batch: the value of the input: uint8 [N, H, W, 3] or int32 [N, S].
     """
     tensor = np.ascontiguousarray(batch)
     return b"".join((_head(model, version, name, tensor.shape), _TAG, _varint(tensor.nbytes), tensor.data))

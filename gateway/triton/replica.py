@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Replica:
-    """Create it, `open` it and `close` it on the event loop that uses it.
+    """One Triton. Create it, `open` it and `close` it on the event loop that uses it.
 
     Args:
         connection: the connection to it. The replica closes it.

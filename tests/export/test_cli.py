@@ -248,27 +248,6 @@ def test_a_repository_that_cannot_be_written_is_said_before_the_work(
     assert "cannot create the repository" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        ["--max-batch-size", "0"],
-        ["--max-batch-size", "-1"],
-        ["--max-batch-size", "10000"],
-        ["--max-batch-size", "many"],
-        ["--towers", "audio"],
-        ["--towers", ""],
-        ["--repository", ""],
-        ["--repository", "model\udcff"],
-        ["--checkpoint", "a\udcff.pt"],
-        ["--checkpoint", "a.pt", "--from", "hub"],
-        ["--frobnicate"],
-    ],
-)
-def test_senseless_options_are_refused(option: list[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main([VARIANT.name, *option])
-
-
 def test_an_export_again_needs_space_again(
     exported: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,17 +268,6 @@ def test_what_this_machine_cannot_do_is_said_before_a_download(
     ):
         assert main(["PE-Core-B16-224", "--from", "hub", *options]) == 1
         assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["", "list", "check", "preflight"])
-def test_help_names_defaults_and_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main([*command.split(), "--help"])
-    said = capsys.readouterr().out
-    assert "(default: model_repository)" in said
-    assert "None" not in said
-    assert "PE-\n" not in said
-    assert ("pe-export check " in said) == (command != "list" and command != "preflight")
 
 
 @pytest.mark.parametrize("name", ["model.onnx", None])  # A library may write by a handle alone.

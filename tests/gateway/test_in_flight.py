@@ -190,12 +190,12 @@ class TestClients:
         with limiter.admit(not_evicted, "address") as first:
             first.add(60)
             first.identify("key")
-            assert (limiter.places.held("address"), limiter.byte_budget.held("address")) == (0, 0)
-            assert (limiter.places.held("key"), limiter.byte_budget.held("key")) == (1, 60)
+            assert (limiter.slots.held("address"), limiter.byte_budget.held("address")) == (0, 0)
+            assert (limiter.slots.held("key"), limiter.byte_budget.held("key")) == (1, 60)
             with limiter.admit(not_evicted, "address") as second:
                 with pytest.raises(Overloaded):
                     second.identify("key")
-                assert limiter.places.held("address") == 1
+                assert limiter.slots.held("address") == 1
             assert limiter.count == 1
         assert (limiter.count, limiter.bytes) == (0, 0)
 

@@ -3,23 +3,30 @@
 import asyncio
 
 import pytest
+import uvicorn
+from starlette.responses import Response
 
 from gateway import serving
+from gateway.http.connections import Connections
 from gateway.settings import Settings
 from tests.fake_triton import FakeTriton, served
 from tests.gateway.process import GatewayProcess
 
 
+def config() -> uvicorn.Config:
+    return serving.uvicorn_config(Settings(), Response(), Connections(1))
+
+
 def test_the_keep_alive_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert serving.uvicorn_config(Settings()).timeout_keep_alive == 75
+    assert config().timeout_keep_alive == 75
     monkeypatch.setenv("PE_KEEP_ALIVE_SECONDS", "620")
-    assert serving.uvicorn_config(Settings()).timeout_keep_alive == 620
+    assert config().timeout_keep_alive == 620
 
 
 @pytest.mark.parametrize("value", ["", "auto", "8"])
 def test_a_hosting_platforms_variable_changes_nothing(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", value)
-    assert serving.uvicorn_config(Settings()).workers == 1
+    assert config().workers == 1
 
 
 @pytest.mark.slow

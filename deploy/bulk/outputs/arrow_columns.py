@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deploy.bulk.outputs.registry import Run
-from deploy.bulk.rows import Row
+from deploy.bulk.rows import Row, Run
 
 
 def own_columns(rows: Sequence[Row], run: Run) -> dict[str, Any]:

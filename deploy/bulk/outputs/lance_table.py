@@ -15,9 +15,8 @@ from lancedb.index import BTree, IvfSq
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import table_columns
 from deploy.bulk.outputs.arrow_columns import own_columns
-from deploy.bulk.outputs.registry import Run
 from deploy.bulk.outputs.table_columns import Kind
-from deploy.bulk.rows import EmbeddingSpace, Output, Row
+from deploy.bulk.rows import EmbeddingSpace, Output, Row, Run
 
 TABLE: Final = "embeddings"
 _SCHEME: Final = "lancedb:"

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deploy.bulk.outputs.parts import EMBEDDING, ROWS_AT_ONCE, PartsOutput, commit
-from deploy.bulk.outputs.registry import Run
 from deploy.bulk.outputs.table_columns import OWN
-from deploy.bulk.rows import Output
+from deploy.bulk.rows import Output, Run
 
 ROW: Final = "row"
 

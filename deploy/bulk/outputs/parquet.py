@@ -7,8 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from deploy.bulk.outputs.parts import PartsOutput, commit
-from deploy.bulk.outputs.registry import Run
-from deploy.bulk.rows import Output
+from deploy.bulk.rows import Output, Run
 
 
 class ParquetOutput(PartsOutput):

@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs.arrow_columns import own_columns
-from deploy.bulk.outputs.registry import Run
 from deploy.bulk.outputs.table_columns import OWN
-from deploy.bulk.rows import Row
+from deploy.bulk.rows import Row, Run
 
 ID: Final = "id"
 EMBEDDING: Final = "embedding"
@@ -68,7 +67,7 @@ class PartsOutput(ABC):
         try:
             self._open()
         except BaseException:
-            self._remove_if_empty()
+            self._leave()
             raise
 
     def _open(self) -> None:
@@ -150,7 +149,7 @@ class PartsOutput(ABC):
                 # Removing takes a while, and a process that is killed meanwhile must not leave some of the parts.
                 self._parts.rename(self._joined)
                 shutil.rmtree(self._joined)
-        self._remove_if_empty()
+        self._leave()
 
     # -- parts
 
@@ -171,6 +170,7 @@ class PartsOutput(ABC):
         commit(temporary, self._parts / name)
 
     def _read_states(self, path: Path) -> None:
+        """Learn from a file which ids have an embedding. Raises UsageError: it is another run's, or damaged."""
         try:
             with pq.ParquetFile(path) as file:
                 metadata, schema = file.schema_arrow.metadata or {}, file.schema_arrow
@@ -226,6 +226,7 @@ class PartsOutput(ABC):
         return schema.with_metadata(_metadata(self.run))
 
     def _batches(self, parts: Sequence[Path], masks: Sequence[Any], schema: Any) -> Iterator[Any]:
+        """Yield the kept rows of all parts, in the columns of `schema`."""
         for part, mask in zip(parts, masks, strict=True):
             start = 0
             with pq.ParquetFile(part) as file:
@@ -248,7 +249,8 @@ class PartsOutput(ABC):
             reason = getattr(error, "strerror", None) or error
             raise OutputError(f"{self.final} cannot be written: {reason}. Rows written before are kept.") from None
 
-    def _remove_if_empty(self) -> None:
+    def _leave(self) -> None:
+        """Remove the directory if it is empty, and let another process write this file."""
         with contextlib.suppress(OSError):
             self._parts.rmdir()
         os.close(self._lock)

@@ -111,7 +111,7 @@ def connect(address: PostgresAddress, *, create_extension: bool) -> psycopg.Conn
         try:
             check_server(connection.info.server_version)
             if create_extension:
-                _create_extension(connection, address)
+                _create_extension(connection)
         except BaseException:
             connection.close()
             raise
@@ -188,7 +188,7 @@ def postgres_errors(kind: type[UsageError] | type[OutputError], address: Postgre
         raise kind(f"{address.shown} cannot be used: {message}") from None
 
 
-def _create_extension(connection: psycopg.Connection[Any], address: PostgresAddress) -> None:
+def _create_extension(connection: psycopg.Connection[Any]) -> None:
     if installed_extension(connection):
         return
     try:

@@ -20,9 +20,8 @@ from deploy.bulk.outputs.postgres_address import (
     postgres_errors,
     table_columns_of,
 )
-from deploy.bulk.outputs.registry import Dtype, Run
 from deploy.bulk.outputs.table_columns import Kind
-from deploy.bulk.rows import EmbeddingSpace, Output, Row, Value
+from deploy.bulk.rows import Dtype, EmbeddingSpace, Output, Row, Run, Value
 
 # Columns that every table of PostgreSQL has.
 _RESERVED: Final = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
@@ -36,12 +35,12 @@ _KINDS: Final[dict[str, Kind]] = {
     "character varying": "text",
 }
 # Numbers that pgvector's HNSW takes, at most.
-_MOST_NUMBERS: Final = {"vector": 2000, "halfvec": 4000}
+_MAX_DIMENSIONS: Final = {"vector": 2000, "halfvec": 4000}
 # A database that restarts is back after such a time.
 _RECONNECT_SECONDS: Final = (1, 2, 4, 8, 15)
 # pgvector builds an index faster if its graph fits into this memory. Each vector has neighbours and a head.
 _GRAPH_BYTES: Final = 700
-_MOST_BUILD_KB: Final = 2**20
+_MAX_BUILD_KB: Final = 2**20
 
 
 class PostgresTable:
@@ -59,10 +58,10 @@ class PostgresTable:
         self._run = run
         self._address = PostgresAddress.parse(destination)
         self._type = _VECTOR_TYPES[run.dtype]
-        if run.space.dimension > _MOST_NUMBERS[self._type]:
+        if run.space.dimension > (limit := _MAX_DIMENSIONS[self._type]):
             raise UsageError(
-                f"pgvector's index takes {_MOST_NUMBERS[self._type]} numbers of type {self._type}, and an embedding of "
-                f"{run.space.name} has {run.space.dimension}."
+                f"pgvector's index takes {limit} numbers of type {self._type}, and an embedding of {run.space.name} "
+                f"has {run.space.dimension}."
             )
         self._connection = self._connect()
         try:
@@ -235,7 +234,7 @@ class PostgresTable:
         self._connection.execute(
             "SELECT set_config('maintenance_work_mem', greatest(setting::bigint, %s)::text || 'kB', true) "
             "FROM pg_settings WHERE name = 'maintenance_work_mem'",
-            [min(needed, _MOST_BUILD_KB)],
+            [min(needed, _MAX_BUILD_KB)],
         )
         operators = sql.SQL(f"{self._type}_cosine_ops")
         self._connection.execute(sql.SQL("CREATE INDEX ON {} USING hnsw (embedding {})").format(table, operators))

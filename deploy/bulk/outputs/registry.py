@@ -2,15 +2,13 @@
 
 import re
 from argparse import Namespace
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Protocol, cast
 
 from deploy.bulk.errors import UsageError
-from deploy.bulk.rows import EmbeddingSpace, Output
+from deploy.bulk.rows import Output, Run
 
-Dtype = Literal["float32", "float16"]
 # The modules of outputs, by the suffix of `--out` and by the scheme of `--into`. Each has a function `open_output`, an
 # `Opener`. A module is imported only when it is needed, because a database's client takes seconds.
 FILES: Final = {".parquet": "deploy.bulk.outputs.parquet", ".npy": "deploy.bulk.outputs.npy"}
@@ -19,23 +17,6 @@ DATABASES: Final = {
     "postgresql": "deploy.bulk.outputs.postgres_table",
     "postgres": "deploy.bulk.outputs.postgres_table",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What has to be the same when a run continues.
-
-    Args:
-        space: of the embeddings.
-        dtype: in which embeddings are written.
-        source: `Source.description`.
-        shard: `3/16`, or `1/1` for all of the source.
-    """
-
-    space: EmbeddingSpace
-    dtype: Dtype
-    source: str
-    shard: str
 
 
 class Opener(Protocol):

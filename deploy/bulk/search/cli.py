@@ -12,8 +12,8 @@ from typing import Final
 
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import BulkError, ItemError, ServerError, UsageError
-from deploy.bulk.search.match import Match, Place
-from deploy.bulk.search.place import open_place
+from deploy.bulk.search.match import Match
+from deploy.bulk.search.place import Place, open_place
 from deploy.bulk.search.show import as_json, as_table
 from deploy.bulk.sources.item import Embeddable, Video
 from deploy.bulk.sources.listed import of_value
@@ -28,7 +28,7 @@ _EPILOG: Final = """\
 exit status: 0 the search ran, even if nothing matches; 1 the server, or the place that is searched, failed; 2 wrong
 arguments"""
 _GIVE_UP_SECONDS: Final = 30.0
-_MOST: Final = 10_000
+_MAX_TOP: Final = 10_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(value: str) -> int:
-    if not (value.isdecimal() and 1 <= int(value) <= _MOST):
-        raise argparse.ArgumentTypeError(f"{value} is not a whole number from 1 to {_MOST}")
+    if not (value.isdecimal() and 1 <= int(value) <= _MAX_TOP):
+        raise argparse.ArgumentTypeError(f"{value} is not a whole number from 1 to {_MAX_TOP}")
     return int(value)
 
 

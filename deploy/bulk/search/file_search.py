@@ -15,7 +15,8 @@ from deploy.bulk.outputs import table_columns
 from deploy.bulk.outputs.npy import ROW
 from deploy.bulk.rows import EmbeddingSpace
 from deploy.bulk.search.lance_search import check_filter
-from deploy.bulk.search.match import Match, Place
+from deploy.bulk.search.match import Match
+from deploy.bulk.search.place import Place
 
 _ROWS_AT_ONCE: Final = 8192
 _NUMBER: Final = "_number"

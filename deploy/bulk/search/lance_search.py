@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import table_columns
 from deploy.bulk.outputs.lance_table import lance_errors, parse, reason, space_of, table_names
-from deploy.bulk.search.match import Match, Place
+from deploy.bulk.search.match import Match
+from deploy.bulk.search.place import Place
 
 # The index holds a byte for each number. So many times the rows are compared again by their whole embeddings.
 _REFINE: Final = 10

@@ -1,11 +1,15 @@
-"""Open the place that `--in` names."""
+"""The protocol of the places where a search looks, and the choice of the one that `--in` names."""
 
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deploy.bulk.errors import UsageError
-from deploy.bulk.search.match import Place
+from deploy.bulk.rows import EmbeddingSpace
+from deploy.bulk.search.match import Match
 
 # Imported when they are needed: a database's client takes seconds. Each has a function `open_place`.
 _DATABASES: Final = {
@@ -15,6 +19,32 @@ _DATABASES: Final = {
 }
 _FILES: Final = "deploy.bulk.search.file_search"
 _SUFFIXES: Final = (".parquet", ".npy")
+
+
+class Place(Protocol):
+    """Embeddings that pe-embed wrote.
+
+    Attributes:
+        space: of the embeddings.
+    """
+
+    space: EmbeddingSpace
+
+    def search(self, query: NDArray[np.float32], top: int, where: str | None) -> list[Match]:
+        """Find the rows that are most similar to a query, most similar first.
+
+        Args:
+            query: float32 [D], unit length.
+            top: how many rows to find, at most.
+            where: an SQL expression that is true of the rows to search. None: all rows.
+
+        Raises:
+            UsageError: the expression is wrong.
+            OutputError: the place cannot be read.
+        """
+
+    def close(self) -> None:
+        """Release connections and files."""
 
 
 class _Opener(Protocol):

@@ -20,11 +20,12 @@ from deploy.bulk.outputs.postgres_address import (
     table_columns_of,
 )
 from deploy.bulk.outputs.postgres_table import space_of
-from deploy.bulk.search.match import Match, Place
+from deploy.bulk.search.match import Match
+from deploy.bulk.search.place import Place
 
 # Candidates that the index keeps while it searches. pgvector's default is 40, its most 1000.
 _CANDIDATES: Final = 200
-_MOST_CANDIDATES: Final = 1000
+_MAX_CANDIDATES: Final = 1000
 # From this version on, an index is searched further until enough rows match the filter.
 _ITERATIVE: Final = (0, 8)
 _WRONG_FILTER: Final = (
@@ -85,6 +86,7 @@ class PostgresSearch:
         self._connection.close()
 
     def _select(self, query: NDArray[np.float32], top: int, where: str | None, *, exact: bool) -> list[tuple[Any, ...]]:
+        """Find rows by the index, or if `exact`, by comparing with all of them."""
         vector = HalfVector(query) if self._half else Vector(query)
         statement = sql.SQL("SELECT {}, 1 - (embedding <=> {}){} FROM {} WHERE embedding IS NOT NULL").format(
             sql.Identifier("id"),
@@ -104,7 +106,7 @@ class PostgresSearch:
             if exact:
                 self._connection.execute("SET LOCAL enable_indexscan = off")
             else:
-                self._set("hnsw.ef_search", str(min(max(_CANDIDATES, 4 * top), _MOST_CANDIDATES)))
+                self._set("hnsw.ef_search", str(min(max(_CANDIDATES, 4 * top), _MAX_CANDIDATES)))
                 if self._iterative:
                     self._set("hnsw.iterative_scan", "strict_order")
             try:

@@ -25,9 +25,9 @@ IMAGE_SUFFIXES: Final = frozenset(
 TEXT_SUFFIXES: Final = frozenset((".txt",))
 _URL: Final = re.compile(r"https?://", re.IGNORECASE)
 _URL_SECONDS: Final = 20.0  # without a byte
-_MOST_URL_SECONDS: Final = 120.0  # for all attempts: rows of later items wait for this one
+_MAX_URL_SECONDS: Final = 120.0  # for all attempts: rows of later items wait for this one
 _URL_ATTEMPTS: Final = 3
-_MOST_PAUSE_SECONDS: Final = 30.0
+_MAX_PAUSE_SECONDS: Final = 30.0
 # Answers of hosts that are busy or broken at the moment.
 _AGAIN: Final = (408, 425, 429)
 
@@ -100,7 +100,7 @@ def fetch(url: str, max_bytes: int, text: bool = False) -> Content:
     Raises:
         ItemError: there is nothing to be had, it is too long, or it takes more than two minutes.
     """
-    deadline = time.monotonic() + _MOST_URL_SECONDS
+    deadline = time.monotonic() + _MAX_URL_SECONDS
     trouble = ""
     for attempt in range(_URL_ATTEMPTS):
         pause = 0.0
@@ -119,7 +119,7 @@ def fetch(url: str, max_bytes: int, text: bool = False) -> Content:
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise ItemError(f"The URL cannot be fetched: {error}") from None
         last = attempt + 1 == _URL_ATTEMPTS
-        if last or pause > _MOST_PAUSE_SECONDS or time.monotonic() + pause > deadline:
+        if last or pause > _MAX_PAUSE_SECONDS or time.monotonic() + pause > deadline:
             break
         time.sleep(pause)
     raise ItemError(f"The URL cannot be fetched: {trouble.rstrip('.')}.")
@@ -132,7 +132,7 @@ def _body(response: httpx2.Response, max_bytes: int, deadline: float) -> bytes:
         if len(data) > max_bytes:
             raise ItemError(f"The URL has more than {max_bytes} bytes, the most that the server reads.")
         if time.monotonic() > deadline:
-            raise ItemError(f"The URL took more than {_MOST_URL_SECONDS:g} seconds.")
+            raise ItemError(f"The URL took more than {_MAX_URL_SECONDS:g} seconds.")
     return bytes(data)
 
 

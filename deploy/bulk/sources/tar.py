@@ -17,8 +17,8 @@ from deploy.bulk.sources.item import Content, Item
 
 SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # A member of a compressed tar file is read as soon as it comes, before the server's limit is known.
-_MOST_BYTES: Final = 256 * 2**20
-_MOST_COLUMN_BYTES: Final = 2**20
+_MAX_BYTES: Final = 256 * 2**20
+_MAX_COLUMN_BYTES: Final = 2**20
 
 
 class Tar:
@@ -72,7 +72,7 @@ class Tar:
         loads = []
         for member in sample:
             extension = member.name[len(_key(member.name)) + 1 :]
-            if extension in columns and member.size <= _MOST_COLUMN_BYTES:
+            if extension in columns and member.size <= _MAX_COLUMN_BYTES:
                 columns[extension] = _read(tar, member).decode("utf-8", "replace")
             if files.is_wanted(member.name, self._text):
                 loads.append((_id(path, member), self._load(path, tar, member)))
@@ -82,7 +82,7 @@ class Tar:
     def _load(self, path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> partial[Content]:
         if path.suffix == ".tar" and not member.issparse():
             return partial(_at, path, member.offset_data, member.size, self._text)
-        if member.size > _MOST_BYTES:
+        if member.size > _MAX_BYTES:
             return partial(_refuse, member.size)
         return partial(_given, _read(tar, member), self._text)
 

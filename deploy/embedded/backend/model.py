@@ -68,13 +68,13 @@ class TritonPythonModel:
             for request in requests
         ]
         groups: dict[Any, list[int]] = {}
-        for place, feed in enumerate(feeds):
-            shapes = tuple(feed[name].shape[1:] for name in self.inputs) if self.batched else place
-            groups.setdefault(shapes, []).append(place)
+        for index, feed in enumerate(feeds):
+            shapes = tuple(feed[name].shape[1:] for name in self.inputs) if self.batched else index
+            groups.setdefault(shapes, []).append(index)
         responses: dict[int, Any] = {}
-        for places in groups.values():
-            responses |= zip(places, self._execute_group([feeds[place] for place in places]), strict=True)
-        return [responses[place] for place in range(len(feeds))]
+        for indices in groups.values():
+            responses |= zip(indices, self._execute_group([feeds[index] for index in indices]), strict=True)
+        return [responses[index] for index in range(len(feeds))]
 
     def _execute_group(self, feeds: list[Arrays]) -> list[Any]:
         """Return one response per request. Apart from the batch axis the requests have equal shapes."""
@@ -194,6 +194,7 @@ _ENGINES: Final[dict[str, type[Engine]]] = {"onnxruntime": OnnxRuntime, "openvin
 
 
 def _open(version: str, config: dict[str, Any]) -> Engine:
+    """Open a model's file in the engine that its configuration names. A substitute engine is proved first."""
     file = config["default_model_filename"] or _ENGINES[config["backend"]].default_file
     # The path is resolved, because onnxruntime looks for external weights beside the real file. It is resolved as
     # bytes, because the stub's Python takes every path for ASCII, in every locale. Engines take UTF-8.

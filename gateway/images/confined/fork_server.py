@@ -84,6 +84,7 @@ class ForkServer:
                     os.kill(pid, signal.SIGKILL)
 
     def _start(self) -> None:
+        """Fork a worker, and send the gateway its socket and its memory file."""
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with ours, theirs:
@@ -98,6 +99,7 @@ class ForkServer:
             self._send(Control.NOT_STARTED, error.errno or errno.EIO)
 
     def _fork(self, channel: socket.socket, memory: int) -> int:
+        """Fork a worker, and return its process id. In the worker, this never returns."""
         server = os.getpid()
         pid = os.fork()
         if pid:

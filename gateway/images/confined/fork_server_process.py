@@ -89,6 +89,7 @@ class ForkServerProcess:
             self._process.kill()
 
     def _read(self) -> None:
+        """Read one message of the fork server, with its descriptors, and report it."""
         descriptors = array.array("i")
         try:
             message, found, *_ = self._control.recvmsg(

@@ -14,12 +14,12 @@ from gateway.images.base64_input import decode_base64, is_base64, unescaped
 from gateway.images.confined.confinement import allow_cpu_seconds, confine
 from gateway.images.confined.messages import JOB, MAX_MESSAGE, RESULT, Limits, Outcome, Source
 from gateway.images.decode import decode
+from gateway.images.decoder import NO_MEMORY
 from gateway.images.formats import format_of
 from gateway.images.numpy_input import read_array
 from gateway.images.preprocess import preprocess
 from gateway.images.sources import MALFORMED_BASE64
 
-_NO_MEMORY: Final = "The image does not fit into memory."
 # What a large image leaves behind in the heap could keep memory for good. After one, a new worker is cheaper: 5 ms.
 _MAX_PEAK_BYTES: Final = 256 * 2**20
 
@@ -53,7 +53,7 @@ def run(channel: socket.socket, memory: int, limits: Limits) -> NoReturn:
         except InvalidImage as error:
             outcome, text = Outcome.INVALID_IMAGE, error.cause
         except MemoryError:
-            outcome, text = Outcome.INVALID_IMAGE, _NO_MEMORY
+            outcome, text = Outcome.INVALID_IMAGE, NO_MEMORY
         except Exception:
             outcome, text = Outcome.FAILED, traceback.format_exc()[-1_000:]
         ends = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 > _MAX_PEAK_BYTES

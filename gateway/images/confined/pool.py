@@ -27,7 +27,7 @@ from gateway.images.confined.confinement import Confinement
 from gateway.images.confined.fork_server_process import ForkServerProcess
 from gateway.images.confined.messages import RESULT, Limits, Outcome
 from gateway.images.confined.worker_handle import WorkerHandle
-from gateway.images.decoder import Decoded, LoadedSource
+from gateway.images.decoder import NO_MEMORY, Decoded, LoadedSource
 from gateway.in_flight import request_or_none
 from gateway.turns import Turns
 
@@ -45,7 +45,6 @@ _SECONDS_BETWEEN_STARTS: Final = 1.0
 _BUSY: Final = "The server is busy, and an image takes long to decode. Try again in a moment."
 _NO_WORKER: Final = "The server cannot start a process to decode images now. Try again in a moment."
 _CRASHED: Final = "The decoder crashed on the image."
-_NO_MEMORY: Final = "The image does not fit into memory."
 
 # The gateway's own kills are not among these: SIGKILL comes from a kernel without memory, SIGXCPU from `RLIMIT_CPU`.
 _REASONS: Final = {int(signal.SIGKILL): "memory", int(signal.SIGXCPU): "time"}
@@ -78,23 +77,23 @@ class DecodePool:
     Args:
         size: the number of workers, beside those in the slow lane.
         limits: of each worker. The slow lane may have twice the memory of one.
-        count_ended: called with the reason for which a worker was lost: `time`, `slow`, `cancelled`, `memory`, `crash`.
+        count_lost: called with the reason for which a worker was lost: `time`, `slow`, `cancelled`, `memory`, `crash`.
     """
 
-    def __init__(self, size: int, limits: Limits, count_ended: Callable[[str], None]) -> None:
+    def __init__(self, size: int, limits: Limits, count_lost: Callable[[str], None]) -> None:
         self._size = size
         self._limits = limits
-        self._count_ended = count_ended
+        self._count_lost = count_lost
         self._server: ForkServerProcess | None = None
         self._restart: asyncio.Task[None] | None = None
-        self._starting = 0
-        self._workers: dict[int, WorkerHandle] = {}
-        self._greeted: set[WorkerHandle] = set()
-        self._described = False
+        self._starting = 0  # workers that the fork server was asked for and has not started yet
+        self._workers: dict[int, WorkerHandle] = {}  # by process id, those in the slow lane included
+        self._ready: set[WorkerHandle] = set()  # of the workers, those that are confined and can work
+        self._confinement_logged = False
         self._idle: list[WorkerHandle] = []
         self._jobs: dict[WorkerHandle, _Job] = {}
         self._slow: set[WorkerHandle] = set()
-        self._waiting: Turns[asyncio.Future[WorkerHandle]] = Turns()
+        self._waiting: Turns[asyncio.Future[WorkerHandle]] = Turns()  # images that wait for a worker
 
     async def __aenter__(self) -> Self:
         """Start the fork server and the first worker, which takes about 0.3 s.
@@ -163,7 +162,7 @@ class DecodePool:
             if not (waiter := self._waiting.get()).done():
                 waiter.set_result(self._idle.pop())
         allowed = self._size - (len(self._workers) - len(self._slow)) - self._starting
-        missing = len(self._waiting) - self._starting - (len(self._workers) - len(self._greeted))
+        missing = len(self._waiting) - self._starting - (len(self._workers) - len(self._ready))
         if self._server is not None and self._server.ready.done():
             for _ in range(min(allowed, missing)):
                 self._starting += 1
@@ -172,25 +171,27 @@ class DecodePool:
     def _discard(self, worker: WorkerHandle) -> None:
         """Close a worker. If it is idle, it ends."""
         del self._workers[worker.pid]
-        self._greeted.discard(worker)
+        self._ready.discard(worker)
         self._slow.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
         worker.close()
 
     def _kill(self, worker: WorkerHandle, reason: str, error: GatewayError) -> None:
+        """Kill a worker that is at work. Its image fails with `error`."""
         job = self._jobs.pop(worker)
         assert self._server is not None
         self._server.kill_worker(worker.pid)
         self._lose(worker, job, reason, error)
 
     def _lose(self, worker: WorkerHandle, job: _Job | None, reason: str, error: Exception) -> None:
+        """Count a worker that has ended or was killed. Its image, if it has one, fails with `error`."""
         self._discard(worker)
         if job is not None:
-            self._end(job)
+            self._stop_watching(job)
             if not job.result.done():
                 job.result.set_exception(error)
-        self._count_ended(reason)
+        self._count_lost(reason)
         self._hand_out()
 
     # -- Images
@@ -198,6 +199,7 @@ class DecodePool:
     async def _run(
         self, worker: WorkerHandle, source: LoadedSource, image_size: tuple[int, int], queue_seconds: float
     ) -> Decoded:
+        """Decode an image in a worker that the caller has acquired."""
         loop = asyncio.get_running_loop()
         try:
             length = await worker.write(source)
@@ -225,7 +227,7 @@ class DecodePool:
         if used >= self._limits.cpu_seconds:
             self._kill(worker, "time", self._too_long())
             return
-        if worker not in self._slow and used >= _SLICE_SECONDS and self._has_slow_place(worker):
+        if worker not in self._slow and used >= _SLICE_SECONDS and self._slow_lane_has_room(worker):
             self._slow.add(worker)
             worker.lower_priority(_NICENESS)
             self._hand_out()
@@ -235,8 +237,8 @@ class DecodePool:
         """The CPU time of the worker's image."""
         return worker.cpu_seconds() - self._jobs[worker].cpu_seconds
 
-    def _has_slow_place(self, worker: WorkerHandle) -> bool:
-        """Whether the slow lane has a place. If it has none and images wait, its slowest image may be given up."""
+    def _slow_lane_has_room(self, worker: WorkerHandle) -> bool:
+        """Whether the slow lane has room. If it has none and images wait, its slowest image may be given up."""
         memory_bytes = worker.memory_bytes() + sum(slow.memory_bytes() for slow in self._slow)
         if len(self._slow) < self._size + _SLOW_BESIDE_SIZE and memory_bytes <= 2 * self._limits.memory_bytes:
             return True
@@ -254,10 +256,11 @@ class DecodePool:
             self._kill(worker, "cancelled", Overloaded(_BUSY))
 
     def _received(self, worker: WorkerHandle, message: bytes) -> None:
-        if worker not in self._greeted:
-            self._greeted.add(worker)
-            if not self._described:
-                self._described = True
+        """Take a message of a worker: first how it is confined, and then the results of its jobs."""
+        if worker not in self._ready:  # Its first message says how it is confined.
+            self._ready.add(worker)
+            if not self._confinement_logged:
+                self._confinement_logged = True
                 _log.info("Images are decoded in processes with limits and %s.", Confinement(message[0]).description)
             self._idle.append(worker)
             self._hand_out()
@@ -268,7 +271,7 @@ class DecodePool:
             self._kill(worker, "crash", InvalidImage(_CRASHED))
             return
         job = self._jobs.pop(worker)
-        self._end(job)
+        self._stop_watching(job)
         outcome, ends, decode_seconds, preprocess_seconds = RESULT.unpack_from(message)
         if not job.result.done():
             text = message[RESULT.size :].decode(errors="replace")
@@ -287,7 +290,7 @@ class DecodePool:
             self._release(worker)
 
     @staticmethod
-    def _end(job: _Job) -> None:
+    def _stop_watching(job: _Job) -> None:
         if job.timer is not None:
             job.timer.cancel()
 
@@ -307,14 +310,14 @@ class DecodePool:
         worker.read()  # The result may have arrived before the end.
         if pid not in self._workers:
             return
-        if worker not in self._greeted:
+        if worker not in self._ready:
             self._discard(worker)
             self._refuse_one(f"it ended by {_ended_by(status)}")
             return
         signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         reason = _REASONS.get(signum, "crash")
         _log.warning("A process that decodes images ended by %s.", _ended_by(status))
-        error = {"memory": InvalidImage(_NO_MEMORY), "time": self._too_long()}.get(reason, InvalidImage(_CRASHED))
+        error = {"memory": InvalidImage(NO_MEMORY), "time": self._too_long()}.get(reason, InvalidImage(_CRASHED))
         self._lose(worker, self._jobs.pop(worker, None), reason, error)
 
     def _refuse_one(self, problem: str) -> None:
@@ -356,7 +359,7 @@ class DecodePool:
             job = self._jobs.pop(worker, None)
             self._discard(worker)
             if job is not None:
-                self._end(job)
+                self._stop_watching(job)
                 if not job.result.done():
                     job.result.set_exception(_ServerEnded())
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deploy.embedded.banner import advice, banner, curl, gpu_advice
+from deploy.embedded.banner import banner, curl, gpu_advice, openvino_advice
 from deploy.embedded.endpoints import PortEndpoints
 
 INFO = {"models": {"PE-Demo": {"image_size": [64, 48], "context_length": 32, "embed_dim": 128}}}
@@ -51,10 +51,10 @@ SLOW = {"engine": "onnx", "precision": "fp32"}
 
 def test_advises_bf16_where_the_cpu_is_made_for_it() -> None:
     info = {"models": {"PE-Core-B16-224": SLOW, "PE-Demo-T8-64": SLOW}}
-    text = advice(info, bf16=True, add_openvino="add it", command="pe-serve")
+    text = openvino_advice(info, bf16=True, add_openvino="add it", command="pe-serve")
     assert "may run PE-Core-B16-224 about twice as fast" in text
     assert text.splitlines()[-2:] == ["  add it", "  pe-serve"]
-    assert advice(info, bf16=True, add_openvino=None, command="pe-serve") == ""
+    assert openvino_advice(info, bf16=True, add_openvino=None, command="pe-serve") == ""
     assert text in banner("http://h:1", info, local=True, advice=text)
 
 
@@ -68,7 +68,7 @@ def test_advises_bf16_where_the_cpu_is_made_for_it() -> None:
     ],
 )
 def test_has_no_advice_else(bf16: bool, models: dict[str, Any]) -> None:
-    assert advice({"models": models}, bf16, "add it", "pe-serve") == ""
+    assert openvino_advice({"models": models}, bf16, "add it", "pe-serve") == ""
 
 
 def test_shows_the_engine_of_each_tower_where_they_differ() -> None:

@@ -104,7 +104,7 @@ def test_the_reason_of_an_earlier_failure_refuses_no_mended_version(
     weights.write_bytes(b"torn again")
     for _ in range(2):
         reconciler.step(READY_2)
-    monkeypatch.setattr(module, "_STALE_S", 0)
+    monkeypatch.setattr(module, "_STALE_SECONDS", 0)
     assert reconciler.step(REFUSED_2) == [ModelRefused("Tiny-text", 2, "torn")]
 
 
@@ -163,7 +163,7 @@ def test_a_version_that_no_engine_can_run_is_refused_for_one_reason_too(
     for _ in range(2):
         reconciler.step(SERVED)
     assert reconciler.step(refused("torn")) == [EngineReplaced("Tiny-text", "torn")]
-    monkeypatch.setattr(module, "_STALE_S", 0)
+    monkeypatch.setattr(module, "_STALE_SECONDS", 0)
     assert reconciler.step(refused("torn")) == [ModelRefused("Tiny-text", 2, "torn")]
     assert shown(layout) == {"1"}
 
@@ -184,7 +184,7 @@ def test_what_triton_never_mentions_is_refused_by_the_log(
     for _ in range(2):
         assert reconciler.step(SERVED) == []
     assert shown(layout, "Other-text") == {"1"}
-    monkeypatch.setattr(module, "_UNLISTED_S", 0)
+    monkeypatch.setattr(module, "_UNLISTED_SECONDS", 0)
     assert reconciler.step(SERVED) == [ModelRefused("Other-text", 1, "the log's word on Other-text")]
     assert not (layout.models / "Other-text").exists()
 

@@ -39,7 +39,7 @@ def test_leaves_what_another_triton_may_just_have_made(tmp_path: Path) -> None:
 
 def test_removes_what_was_left_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stale = segment(tmp_path, "stale")
-    monkeypatch.setattr(shared_memory, "_STALE_S", -20.0)
+    monkeypatch.setattr(shared_memory, "_STALE_SECONDS", -20.0)
     shared_memory.remove_unused(time.time() + 10, tmp_path)
     assert not stale.exists()
 

@@ -181,4 +181,7 @@ def test_a_model_moved_under_another_name_is_found(repository: Path, capsys: pyt
 
 def test_a_repository_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--repository", str(tmp_path / "absent")]) == 1
-    assert capsys.readouterr().err == f"pe-export: there is no model repository at {tmp_path / 'absent'}\n"
+    assert capsys.readouterr().err == (
+        f"pe-export: there is no model repository at {tmp_path / 'absent'}: export a model to it, or name another with "
+        "--repository\n"
+    )

@@ -38,13 +38,13 @@ def test_every_text_is_in_one_batch_of_the_shortest_length_that_holds_it(
 ) -> None:
     counts = data.draw(st.lists(st.integers(1, lengths[-1]), max_size=40))
     divided = batches(counts, lengths, max_batch_size)
-    assert sorted(place for batch in divided for place in batch.places) == list(range(len(counts)))
+    assert sorted(index for batch in divided for index in batch.indices) == list(range(len(counts)))
     for batch in divided:
-        assert 1 <= len(batch.places) <= max_batch_size
-        assert batch.places == sorted(batch.places)
-        for place in batch.places:
-            assert batch.length == min(length for length in lengths if length >= counts[place])
+        assert 1 <= len(batch.indices) <= max_batch_size
+        assert batch.indices == sorted(batch.indices)
+        for index in batch.indices:
+            assert batch.length == min(length for length in lengths if length >= counts[index])
     # No two batches of a length could have been one.
     for length in lengths:
-        sizes = [len(batch.places) for batch in divided if batch.length == length]
+        sizes = [len(batch.indices) for batch in divided if batch.length == length]
         assert all(size == max_batch_size for size in sizes[:-1])

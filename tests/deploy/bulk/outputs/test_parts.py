@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from deploy.bulk.errors import OutputError, UsageError
-from deploy.bulk.outputs.registry import Dtype, Run, open_output
-from deploy.bulk.rows import EmbeddingSpace, Output, Row, Value
+from deploy.bulk.outputs.registry import open_output
+from deploy.bulk.rows import Dtype, EmbeddingSpace, Output, Row, Run, Value
 
 pytestmark = pytest.mark.bulk
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.bulk.errors import OutputError, UsageError
 from deploy.bulk.outputs import lance_table, postgres_table
-from deploy.bulk.outputs.registry import Dtype, Run
-from deploy.bulk.rows import EmbeddingSpace, Output, Row, Value
+from deploy.bulk.rows import Dtype, EmbeddingSpace, Output, Row, Run, Value
 from deploy.bulk.search.match import Match
 from deploy.bulk.search.place import open_place
 from tests.deploy.bulk.postgres_server import PostgresServer

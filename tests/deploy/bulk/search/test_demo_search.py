@@ -20,10 +20,8 @@ from PIL import Image
 from deploy.bulk.client import Embedder
 from deploy.bulk.errors import UsageError
 from deploy.bulk.outputs.lance_table import LanceTable
-from deploy.bulk.outputs.registry import Run
-from deploy.bulk.rows import EmbeddingSpace, Row
-from deploy.bulk.search.match import Place
-from deploy.bulk.search.place import open_place
+from deploy.bulk.rows import EmbeddingSpace, Row, Run
+from deploy.bulk.search.place import Place, open_place
 from export.demo.pictures import COMBINATIONS, Scene, draw, random_scene
 from tests.deploy.bulk.conftest import pe_embed
 from tests.deploy.bulk.postgres_server import PASSWORD, PostgresServer

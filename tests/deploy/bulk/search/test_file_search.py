@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.bulk.outputs.registry import Run, open_output
-from deploy.bulk.rows import EmbeddingSpace, Row
+from deploy.bulk.outputs.registry import open_output
+from deploy.bulk.rows import EmbeddingSpace, Row, Run
 from deploy.bulk.search.file_search import FileSearch
 
 pytestmark = pytest.mark.bulk

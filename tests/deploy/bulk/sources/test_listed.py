@@ -137,7 +137,7 @@ def test_urls_that_are_no_pictures(web: str, path: str, message: str) -> None:
 
 
 def test_a_url_that_never_ends(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_MOST_URL_SECONDS", 0.5)
+    monkeypatch.setattr(files, "_MAX_URL_SECONDS", 0.5)
     (item,) = Listed([f"{web}/drip"], "list", Path())
     with pytest.raises(ItemError, match=r"The URL took more than 0.5 seconds"):
         item.load(MAX_BYTES)
