@@ -13,6 +13,7 @@ LaunchError
 ├── RepositoryError            the model repository cannot be served; Triton was not started
 │   ├── RepositoryMissing
 │   ├── RepositoryEmpty
+│   ├── RepositoryIsModel
 │   ├── ModelIncomplete
 │   ├── ConfigInvalid
 │   ├── VariantIncomplete
@@ -123,6 +124,14 @@ class RepositoryEmpty(RepositoryError):
     """The model repository holds no model."""
 
     repository: Path
+
+
+@dataclass(eq=False)
+class RepositoryIsModel(RepositoryError):
+    """The directory is one model, or one version of a model, of the repository `parent`."""
+
+    repository: Path
+    parent: Path
 
 
 @dataclass(eq=False)

@@ -69,6 +69,11 @@ def error_message(error: e.LaunchError, command: str = "pe-serve") -> str:
             return (
                 f"the model repository {repository} holds no model. `pe-export` adds one; --repository names another."
             )
+        case e.RepositoryIsModel(repository, parent):
+            return (
+                f"{repository} belongs to a single model. A repository is the directory that has the models of both "
+                f"towers: --repository {shlex.quote(str(parent))}"
+            )
         case e.ModelIncomplete(model, lacks):
             return (
                 f"model {model.name} is incomplete: {model} has no {lacks}. Export it again, or remove that directory."
