@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "").split(".")[0] not in _EXTRA:
             raise
         print(
-            f"pe-export: {error.name} is not installed: pip install 'perception-encoder-server[export]'",
+            f"pe-export: {error.name} is not installed in this environment. In a checkout, `deploy/setup.sh export` "
+            "makes .venv-export/bin/pe-export. Elsewhere, install this package with the extra `export`, or `gpu`.",
             file=sys.stderr,
         )
         return 1

@@ -351,7 +351,12 @@ def test_memory_is_bounded(gateway: ScriptedGateway, tmp_path: Path) -> None:
         (["x", "--out", "a.parquet", "--into", "lancedb:x"], "not allowed with"),
         (["none", "--out", "a.parquet"], "none: there is no such file or folder."),
         (["pictures", "--out", "a.csv"], "the name must end with .parquet or .npy"),
-        (["pictures", "--into", "mysql://x"], "no database that is known"),
+        (
+            ["pictures", "--into", "mysql://x"],
+            "mysql:...: this is no database that is known. Expected lancedb:PATH",
+        ),
+        (["pictures", "--into", "pictures.db"], "--into pictures.db: this is no database that is known"),
+        (["pictures", "--into", "lancedb"], "--into lancedb: this is no database that is known"),
         (["pictures", "--out", "a.parquet", "--shard", "0/16"], "expected NUMBER/COUNT, from 1/16 to 16/16"),
         (["pictures", "--out", "a.parquet", "--shard", "1/16", "--remove-gone"], "needs the whole source"),
         (["pictures", "--out", "a.parquet", "--dtype", "int8"], "invalid choice"),
