@@ -68,7 +68,9 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
     """Return the options, and the command that serves the same models."""
     committed = CHECKOUT / "model_repository"
     parser = argparse.ArgumentParser(
-        prog="pe-serve", description="Serve a Triton model repository on the CPU of this machine."
+        prog="pe-serve",
+        description="Serve a Triton model repository on this machine: Triton and the gateway, without a container.",
+        epilog="The gateway's environment variables work here, too: `pe-gateway --help` lists them.",
     )
     parser.add_argument(
         "--repository",
