@@ -11,7 +11,7 @@ RESULTS: dict[str, Any] = {
 
 
 def report(matches: int | None) -> str:
-    found = {
+    found: dict[str, Any] = {
         "pictures": "the source", "similarities": [[0.0] * 5] * 5, "best": [0] * 5, "matches": matches,
         "same_image": 1.0, "same_text": 1.0, "first": {},
     }  # fmt: skip
