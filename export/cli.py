@@ -7,6 +7,7 @@
 """
 
 import argparse
+import difflib
 import errno
 import logging
 import shlex
@@ -189,6 +190,8 @@ def _variant(options: argparse.Namespace) -> Variant:
     if options.variant in _COMMANDS:
         raise ExportError(f"put the command first: pe-export {options.variant} --repository {options.repository}")
     if options.variant is not None:
+        if near := difflib.get_close_matches(options.variant, [name for name in _COMMANDS if name], 1):
+            raise ExportError(f"there is no command or variant {options.variant!r}; did you mean pe-export {near[0]}?")
         return find_variant(options.variant)
     if options.checkpoint is None:
         return find_variant(DEFAULT_VARIANT)
