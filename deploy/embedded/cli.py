@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 install = suggestions.install_command(found.environment, engine)
             advice = banner.advice(info, choice.bf16_is_faster(found.cuda), install, command)
         ports = triton if isinstance(triton, PortEndpoints) else None
-        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice, ports))
+        keys = any(map(variable, ("PE_API_KEYS", "PE_API_KEYS_FILE")))
+        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice, ports, keys))
 
     def report(event: Event) -> None:
         output.STDERR.write(f"pe-serve: {event_message(event)}")
