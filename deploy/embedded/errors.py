@@ -121,9 +121,10 @@ class RepositoryMissing(RepositoryError):
 
 @dataclass(eq=False)
 class RepositoryEmpty(RepositoryError):
-    """The model repository holds no model."""
+    """The model repository holds no model. `inside` are repositories within it."""
 
     repository: Path
+    inside: tuple[Path, ...] = ()
 
 
 @dataclass(eq=False)

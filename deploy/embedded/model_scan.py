@@ -98,9 +98,20 @@ def _refuse_other_directories(repository: Path) -> None:
     if (model / "config.pbtxt").is_file():
         raise RepositoryIsModel(repository, model.parent)
     if repository.is_dir():
-        directories = [path for path in repository.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        directories = _directories(repository)
         if not any(map(_looks_like_a_model, directories)):
-            raise RepositoryEmpty(repository)
+            raise RepositoryEmpty(repository, tuple(sorted(filter(_looks_like_a_repository, directories))))
+
+
+def _directories(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _looks_like_a_repository(path: Path) -> bool:
+    try:
+        return any(map(_looks_like_a_model, _directories(path)))
+    except OSError:  # a directory of another user
+        return False
 
 
 def _looks_like_a_model(path: Path) -> bool:
