@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     logs.configure(settings.log_format)
     for name in _IGNORED_KEYS & os.environ.keys():
-        _log.info("%s is set and ignored: it is the incumbent's key for downloads. PE_API_KEYS sets API keys.", name)
+        _log.info("%s is set and ignored: it is Roboflow's key for downloads. PE_API_KEYS sets API keys.", name)
     try:
         listeners = listening.bind(settings.host, settings.port)
     except OSError as error:
