@@ -103,7 +103,8 @@ ensure_uv() {
   rm -rf .tools/uv
   "$python" -m venv .tools/uv
   .tools/uv/bin/pip install --quiet --disable-pip-version-check --no-input --require-hashes -r constraints/uv.txt ||
-    fail "uv could not be installed. Check the network, and pip's settings for index and proxy; then run this again."
+    fail "uv could not be installed. Check the network, and pip's settings (PIP_INDEX_URL=URL for an index of your own,
+HTTPS_PROXY=URL for a proxy), then run this again."
   stamp_of .tools/uv uv >.tools/uv/.made-from
 }
 
@@ -150,7 +151,8 @@ make_environments() {
   case $1 in test|containers) deploy/test_tools.sh & jobs=$((jobs + 1)) ;; esac
   if [ "$1" = containers ]; then deploy/container_tools.sh & jobs=$((jobs + 1)); fi
   while [ "$jobs" -gt 0 ]; do
-    wait -n || fail "see above. Check the network and the disk, then run this again: it continues from here."
+    wait -n || fail "see above. Check the disk, the network, and uv's settings (UV_DEFAULT_INDEX=URL for an index of your own,
+HTTPS_PROXY=URL for a proxy), then run this again: it continues from here."
     jobs=$((jobs - 1))
   done
 }

@@ -7,6 +7,7 @@
 """
 
 import argparse
+import difflib
 import errno
 import logging
 import signal
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "").split(".")[0] not in _EXTRA:
             raise
         print(
-            f"pe-export: {error.name} is not installed: pip install 'perception-encoder-server[export]'",
+            f"pe-export: {error.name} is not installed in this environment. In a checkout, `deploy/setup.sh export` "
+            "makes .venv-export/bin/pe-export. Elsewhere, install this package with the extra `export`, or `gpu`.",
             file=sys.stderr,
         )
         return 1
@@ -182,6 +184,8 @@ def _variant(options: argparse.Namespace) -> Variant:
     if options.variant in _COMMANDS:
         raise ExportError(f"put the command first: pe-export {options.variant} --repository {options.repository}")
     if options.variant is not None:
+        if near := difflib.get_close_matches(options.variant, [name for name in _COMMANDS if name], 1):
+            raise ExportError(f"there is no command or variant {options.variant!r}; did you mean pe-export {near[0]}?")
         return find_variant(options.variant)
     if options.checkpoint is None:
         return find_variant(DEFAULT_VARIANT)

@@ -217,7 +217,7 @@ def report(repository: Path) -> int:
 
 def _folders_beside(repository: Path) -> list[str]:
     try:
-        return sorted(path.name for path in repository.parent.iterdir() if path.is_dir())
+        return sorted(path.name for path in repository.parent.iterdir() if path.is_dir() and path.name[0] != ".")
     except OSError:
         return []
 

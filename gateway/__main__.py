@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from gateway import listening
 from gateway.observe import logs, output
@@ -32,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     output.prepare()
     count_in_this_process()
-    _parser().parse_args(arguments)
+    parser = _parser()
+    _, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"environment variables configure it, not arguments such as {unknown[0]!r}. --help lists them.")
     try:
         settings = Settings()
         check(settings)
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     logs.configure(settings.log_format)
     for name in _IGNORED_KEYS & os.environ.keys():
-        _log.info("%s is set and ignored: it is the incumbent's key for downloads. PE_API_KEYS sets API keys.", name)
+        _log.info("%s is set and ignored: it is Roboflow's key for downloads. PE_API_KEYS sets API keys.", name)
     try:
         listeners = listening.bind(settings.host, settings.port)
     except OSError as error:
@@ -79,13 +83,23 @@ def _reason(error: OSError) -> str:
 
 def _parser() -> ArgumentParser:
     """A parser without options. Its `--help` lists the environment variables."""
-    variables = [f"  {field.validation_alias}\n      {field.description}" for field in Settings.model_fields.values()]
+    variables = [
+        f"  {field.validation_alias}{_default(field)}\n      {field.description}"
+        for field in Settings.model_fields.values()
+    ]
     return ArgumentParser(
         prog="pe-gateway",
-        description="Serve a running Triton's Perception Encoder models over HTTP. Configured by environment:",
-        epilog="\n".join(variables),
+        description="Serve a running Triton's Perception Encoder models over HTTP.",
+        epilog="\n".join(["environment variables configure it:", *variables]),
         formatter_class=RawDescriptionHelpFormatter,
     )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:  # PE_DECODE_WORKERS
+        return " (default: one a CPU)"
+    value = ",".join(sorted(field.default)) if isinstance(field.default, frozenset) else field.default
+    return "" if value in (None, "") else f" (default: {value})"
 
 
 if __name__ == "__main__":

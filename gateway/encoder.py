@@ -17,11 +17,16 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """One served model: its maximum batch size, its version, and the `parameters` of its configuration."""
+    """One served model: its maximum batch size, its version, and the `parameters` of its configuration.
+
+    Attributes:
+        instances: batches that one server runs at once. Two servers of one model may differ in it.
+    """
 
     max_batch_size: int
     version: str = "1"
     certificate: Mapping[str, str] = field(default_factory=dict)
+    instances: int = field(default=1, compare=False)
 
     @property
     def weights(self) -> Hashable:

@@ -255,6 +255,11 @@ def current_request() -> RequestReservation:
     return _request.get()
 
 
+def request_or_none() -> RequestReservation | None:
+    """The reservation of the request that the calling task works for; None if there is none."""
+    return _request.get(None)
+
+
 class InFlightLimiter:
     """Bound the number of requests in flight, the bytes of their bodies and fetched images, and their fetches.
 

@@ -2,11 +2,15 @@
 
 import errno
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
 # One socket per IP version, because a client's IPv4 address would read ::ffff:192.0.2.1 on a socket for both.
 _BOTH: Final = {"::": ("::", "0.0.0.0")}
+# uvloop accepts one connection of a listener in each round of the event loop. In a burst of thousands of connections, a
+# new client waited in the kernel's backlog for 17 s, where admission control could refuse none of the others.
+_ACCEPTED_AT_ONCE: Final = 8
 # This machine does not have such an address, or has no IPv6.
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -43,6 +47,19 @@ def bind(host: str, port: int) -> list[socket.socket]:
             raise refused or OSError(errno.EADDRNOTAVAIL, "there is no such address")
         opened.pop_all()
         return bound
+
+
+def with_copies(listeners: Sequence[socket.socket], processes: int) -> list[socket.socket]:
+    """Duplicate listeners, so that the event loop accepts several connections in each of its rounds.
+
+    Args:
+        processes: how many processes accept from the same listeners. They share the number.
+
+    Returns:
+        The listeners and their copies.
+    """
+    count = max(1, _ACCEPTED_AT_ONCE // processes)
+    return [copy for listener in listeners for copy in (listener, *(listener.dup() for _ in range(count - 1)))]
 
 
 def _addresses(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:

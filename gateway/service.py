@@ -5,6 +5,7 @@
                        tokenize    /
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway import zero_shot
 from gateway.concurrency import task_group
 from gateway.encoder import Embeddings, Encoder, EncoderSpec
 from gateway.errors import EncoderUnavailable, InvalidInput, UnknownVariant, too_many
@@ -21,7 +23,6 @@ from gateway.in_flight import current_request
 from gateway.observe.stages import Stages
 from gateway.similarity import cosine
 from gateway.texts.embedder import TextEmbedder, TextEmbeddings
-from gateway.zero_shot import class_embeddings, probabilities
 
 # The incumbent's default variant. It answers where several variants are loaded and the request names none.
 PREFERRED_VARIANT: Final = "PE-Core-L14-336"
@@ -62,13 +63,11 @@ class Classified:
     """The classes of N images, of C possible ones.
 
     Attributes:
-        probabilities: float64 [N, C]. Each row adds up to 1.
-        similarities: float32 [N, C].
+        classes: how well each class fits each image.
         truncated: indices of the classes with a truncated prompt.
     """
 
-    probabilities: NDArray[np.float64]
-    similarities: NDArray[np.float32]
+    classes: zero_shot.Classes
     truncated: list[int]
 
 
@@ -156,13 +155,13 @@ class EmbeddingService:
         logit_scale = _logit_scale(spec)
         texts = [prompt for prompts in classes for prompt in prompts]
         embedded = await self.embed(spec, [*images, *texts], stages)
+        counts = list(map(len, classes))
+        of_images, of_prompts = np.split(embedded.embeddings, [len(images)])
         with stages.measure("similarity"):
-            of_classes = class_embeddings(embedded.embeddings[len(images) :], list(map(len, classes)))
-            similarities = np.stack([cosine(image, of_classes) for image in embedded.embeddings[: len(images)]])
-            found = probabilities(similarities, logit_scale)
-        class_of = np.repeat(np.arange(len(classes)), list(map(len, classes)))
+            found = await asyncio.to_thread(zero_shot.classify, of_images, of_prompts, counts, logit_scale)
+        class_of = np.repeat(np.arange(len(classes)), counts)
         truncated = sorted({int(class_of[index - len(images)]) for index in embedded.truncated})
-        return Classified(found, similarities, truncated)
+        return Classified(found, truncated)
 
     def _check_counts(self, items: Sequence[ImageSource | str], stages: Stages) -> None:
         stages.items = len(items)

@@ -12,7 +12,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from gateway import process_memory
+from gateway import listening, process_memory
 from gateway.http.app import create_app
 from gateway.http.connections import Connections, default_limit
 from gateway.http.context import context_of
@@ -88,7 +88,7 @@ def _run(settings: Settings, listeners: Sequence[socket.socket], interruptible: 
     connections = Connections(settings.max_connections or default_limit(descriptors), context_of(app).metrics)
     server = Server(uvicorn_config(settings, app, connections), context_of(app).drain, interruptible=interruptible)
     process_memory.freeze_garbage_collector()
-    server.run(list(listeners))
+    server.run(listening.with_copies(listeners, settings.num_workers))
 
 
 def _raise_descriptor_limit() -> int:

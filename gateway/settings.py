@@ -24,14 +24,14 @@ class Settings(BaseSettings):
     host: str = Field(
         default="0.0.0.0",
         validation_alias="HOST",
-        description="Address to listen on. Default: all of IPv4, as in the incumbent. `::`: all of IPv6 and IPv4.",
+        description="Address to listen on. Default: all of IPv4, as in Roboflow's. `::`: all of IPv6 and IPv4.",
     )
     port: int = Field(
         default=9001,
         validation_alias="PORT",
         ge=0,
         le=65535,
-        description="Port to listen on. The default is the incumbent's.",
+        description="Port to listen on. The default is Roboflow's.",
     )
     num_workers: int = Field(
         default=1,
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
         default=64,
         validation_alias="CLIP_MAX_BATCH_SIZE",
         ge=1,
-        description="Maximum images in one request, and, if set, maximum texts. The incumbent's default is 8.",
+        description="Maximum images in one request, and, if set, maximum texts. Roboflow's default is 8.",
     )
     max_texts: int = Field(
         default=2048,
@@ -237,7 +237,7 @@ class Settings(BaseSettings):
     allow_url_to_non_global_addresses: bool = Field(
         default=False,
         validation_alias="ALLOW_URL_TO_NON_GLOBAL_ADDRESSES",
-        description="Whether image URLs may reach private, loopback or link-local addresses. The incumbent allows it.",
+        description="Whether image URLs may reach private, loopback or link-local addresses. Roboflow allows it.",
     )
     allowed_hosts: CommaList = Field(
         default=frozenset(),
@@ -253,7 +253,7 @@ class Settings(BaseSettings):
         default=5,
         validation_alias="MAX_IMAGE_URL_REDIRECTS",
         ge=0,
-        description="Maximum redirects per image. Each is checked like the first URL. The incumbent follows 30.",
+        description="Maximum redirects per image. Each is checked like the first URL. Roboflow's server follows 30.",
     )
     url_timeout_seconds: float = Field(
         default=10,

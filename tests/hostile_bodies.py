@@ -11,6 +11,7 @@ from typing import Final
 IMAGE: Final = "/perception_encoder/embed_image"
 TEXT: Final = "/perception_encoder/embed_text"
 COMPARE: Final = "/perception_encoder/compare"
+CLASSIFY: Final = "/perception_encoder/classify"
 OPENAI: Final = "/v1/embeddings"
 
 _KB: Final = 2**10

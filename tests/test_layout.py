@@ -23,7 +23,7 @@ AT_THE_TOP: Final = {
 
 # The subpackages and top-level modules of the gateway. A module imports only from its own subpackage and lower levels.
 LEVELS: Final = [
-    {"errors", "arrays", "concurrency", "cpus", "fair_pool", "json_string", "parent_death"},
+    {"errors", "arrays", "concurrency", "cpus", "fair_pool", "json_string", "parent_death", "turns"},
     {"listening", "process_memory", "supervisor"},
     {"encoder", "in_flight", "settings"},
     {"observe", "drain"},

@@ -155,7 +155,7 @@ async def _run(arguments: Namespace, source: Source, ids: set[str], shard: Shard
             os._exit(128 + stopped_by)  # without the threads that still load
         removed = output.remove_others(todo.ids) if arguments.remove_gone else 0
         await asyncio.to_thread(output.close)
-    _summarize(arguments, pipeline.counts, before, removed, rate)
+    _summarize(arguments, pipeline, before, removed, rate)
     return 1 if (pipeline.counts.failed or before.failed) and not (pipeline.counts.embedded or before.embedded) else 0
 
 
@@ -183,18 +183,26 @@ async def _run_until_signal(pipeline: Pipeline, todo: Plan) -> int:
 def _announce(source: Source, total: int, done: int, embedder: Embedder) -> None:
     before = f", {done} of them done before" if done else ""
     print(f"{total} {source.description}{before}; {embedder.client.url} serves {embedder.space.name}", file=sys.stderr)
-    for what, why in (("skipped", "are no pictures by their names"), ("repeated", "repeat an earlier line")):
+    for what, why in (
+        ("skipped", "files, which are no pictures by their names. --all-files sends them, too."),
+        ("repeated", "lines, which repeat an earlier line."),
+    ):
         if count := getattr(source, what, 0):
-            print(f"{count} were left out, which {why}.", file=sys.stderr)
+            print(f"Left out: {count} of the {why}", file=sys.stderr)
 
 
-def _summarize(arguments: Namespace, counts: Counts, before: Counts, removed: int, rate: float) -> None:
+def _summarize(arguments: Namespace, pipeline: Pipeline, before: Counts, removed: int, rate: float) -> None:
+    counts = pipeline.counts
     errors = f", {counts.failed} rows with an error" if counts.failed else ""
     done = before.embedded + before.failed
     earlier = f", {done} done before" if done else ""
     gone = f", {removed} removed" if removed else ""
     where = arguments.out or without_password(arguments.into)
     print(f"{counts.embedded} embeddings{errors}{earlier}{gone}, {rate:.1f}/s: {where}", file=sys.stderr)
+    for line in pipeline.errors:
+        print(f"  {line}", file=sys.stderr)
+    if more := counts.failed - len(pipeline.errors):
+        print(f"  {more} more: the column `error` has all of them.", file=sys.stderr)
     if before.failed:
         print(f"{before.failed} rows have an error from before. --retry-failed tries them again.", file=sys.stderr)
 

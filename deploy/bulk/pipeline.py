@@ -10,6 +10,7 @@ from typing import Final
 
 from deploy.bulk.client import BYTES_AT_ONCE, IMAGES_AT_ONCE, TEXTS_AT_ONCE, Embedder
 from deploy.bulk.errors import ItemError
+from deploy.bulk.printable import printable
 from deploy.bulk.progress import Progress
 from deploy.bulk.rows import Output, Row
 from deploy.bulk.sources.item import Embeddable, Frames, Item
@@ -22,6 +23,7 @@ _HOLDING: Final = 128
 # Groups whose rows wait for the rows of an earlier group. They hold no contents any more.
 _WINDOW: Final = 512
 _ROWS_AT_ONCE: Final = 8192
+_EXAMPLES: Final = 3
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Pipeline:
 
     Attributes:
         counts: what has been written so far.
+        errors: id and error of the first rows with one, in one line each.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Pipeline:
         self._head: asyncio.Task[list[Row]] | None = None
         self._over = False
         self.counts = Counts()
+        self.errors: list[str] = []
 
     async def run(self, items: Iterable[Item], stop: asyncio.Event) -> None:
         """Embed items and write their rows.
@@ -198,8 +202,9 @@ class Pipeline:
 
     def _add(self, rows: list[Row]) -> None:
         self._rows += rows
-        errors = sum(row.error is not None for row in rows)
-        self._progress.advance(len(rows), errors, self._embedder.client.limit.limit)
+        errors = [f"{printable(row.id)}: {printable(row.error)}" for row in rows if row.error is not None]
+        self.errors += errors[: _EXAMPLES - len(self.errors)]
+        self._progress.advance(len(rows), len(errors), self._embedder.client.limit.limit)
 
     async def _write_if_due(self) -> None:
         if len(self._rows) >= _ROWS_AT_ONCE or time.monotonic() >= self._written + self._write_seconds:

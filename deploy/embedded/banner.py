@@ -19,7 +19,12 @@ _PROMPTS: Final = ["a red circle", "a blue square", "a green triangle"]
 
 
 def banner(
-    base_url: str, info: dict[str, Any], local: bool, advice: str = "", triton: PortEndpoints | None = None
+    base_url: str,
+    info: dict[str, Any],
+    local: bool,
+    advice: str = "",
+    triton: PortEndpoints | None = None,
+    keys: bool = False,
 ) -> str:
     """Return the banner.
 
@@ -29,9 +34,10 @@ def banner(
         local: whether only this machine can reach the gateway.
         advice: the result of `gpu_advice` or `openvino_advice`.
         triton: Triton's own ports, if it has some.
+        keys: whether requests need an API key.
     """
     models: dict[str, dict[str, Any]] = info.get("models") or {}
-    reach = "this machine only; --host 0.0.0.0 lets others in" if local else "every address of this machine"
+    reach = "this machine only; HOST=0.0.0.0 lets others in" if local else "every address of this machine"
     lines = [f"Ready on {base_url} ({reach}); documentation at {base_url}/docs", ""]
     for variant, model in models.items():
         lines += [f"  {variant}: {_facts(model)}", *(f"  {notice}" for notice in _notices(model)), ""]
@@ -40,7 +46,8 @@ def banner(
         lines += [f"Triton's own ports, open to every user of this machine: {at}", ""]
     lines += _lowered(models)
     lines += [advice, ""] if advice else []
-    lines += ["Try it:", "", curl(base_url, list(models)), "", "Ctrl-C stops it."]
+    key = ", with one of your API keys in place of KEY" if keys else ""
+    lines += [f"Try it{key}:", "", curl(base_url, list(models), keys), "", "Ctrl-C stops it."]
     return "\n".join(lines)
 
 
@@ -93,13 +100,14 @@ def openvino_advice(info: dict[str, Any], bf16: bool, add_openvino: str | None, 
     )
 
 
-def curl(base_url: str, variants: list[str]) -> str:
+def curl(base_url: str, variants: list[str], keys: bool = False) -> str:
     """Return a shell command that compares a picture with three texts."""
     body: dict[str, object] = {"subject": {"type": "base64", "value": _PICTURE}, "prompt": _PROMPTS}
     if len(variants) > 1:
         body["perception_encoder_version_id"] = variants[0]
     url = f"{base_url}/perception_encoder/compare"
-    return f"curl -s {shlex.quote(url)} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+    headers = "-H 'Content-Type: application/json'" + (" -H 'Authorization: Bearer KEY'" if keys else "")
+    return f"curl -s {shlex.quote(url)} {headers} -d {shlex.quote(json.dumps(body))}"
 
 
 def _facts(model: dict[str, Any]) -> str:

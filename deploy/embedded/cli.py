@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def on_ready(url: str, info: dict[str, Any], found: Installation, triton: Endpoints) -> None:
         ports = triton if isinstance(triton, PortEndpoints) else None
-        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, _advice(info, found, command), ports))
+        keys = any(map(variable, ("PE_API_KEYS", "PE_API_KEYS_FILE")))
+        advice = _advice(info, found, command)
+        output.STDOUT.write(banner.banner(url, info, options.host in _LOCAL, advice, ports, keys))
 
     def report(event: Event) -> None:
         output.STDERR.write(f"pe-serve: {event_message(event)}")
@@ -77,7 +79,9 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str]:
     """Return the options, and the command that serves the same models."""
     committed = CHECKOUT / "model_repository"
     parser = argparse.ArgumentParser(
-        prog="pe-serve", description="Serve a Triton model repository on the CPU of this machine."
+        prog="pe-serve",
+        description="Serve a Triton model repository on this machine: Triton and the gateway, without a container.",
+        epilog="The gateway's environment variables work here, too: `pe-gateway --help` lists them.",
     )
     parser.add_argument(
         "--repository",

@@ -14,6 +14,7 @@ LaunchError
 ├── RepositoryError            the model repository cannot be served; Triton was not started
 │   ├── RepositoryMissing
 │   ├── RepositoryEmpty
+│   ├── RepositoryIsModel
 │   ├── ModelIncomplete
 │   ├── ConfigInvalid
 │   ├── VariantIncomplete
@@ -121,9 +122,18 @@ class RepositoryMissing(RepositoryError):
 
 @dataclass(eq=False)
 class RepositoryEmpty(RepositoryError):
-    """The model repository holds no model."""
+    """The model repository holds no model. `inside` are repositories within it."""
 
     repository: Path
+    inside: tuple[Path, ...] = ()
+
+
+@dataclass(eq=False)
+class RepositoryIsModel(RepositoryError):
+    """The directory is one model, or one version of a model, of the repository `parent`."""
+
+    repository: Path
+    parent: Path
 
 
 @dataclass(eq=False)

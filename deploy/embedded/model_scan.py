@@ -16,6 +16,7 @@ from deploy.embedded.errors import (
     ModelIncomplete,
     RepositoryEmpty,
     RepositoryError,
+    RepositoryIsModel,
     RepositoryMissing,
     VariantIncomplete,
 )
@@ -49,11 +50,13 @@ def servable_models(repository: Path) -> list[Model]:
     Raises:
         RepositoryMissing: there is no such directory.
         RepositoryEmpty: the directory holds no model.
+        RepositoryIsModel: the directory is a model, or a version of one.
         ModelIncomplete: a model lacks a file or a version.
         ConfigInvalid: a `config.pbtxt` cannot be parsed.
         EngineUnsupported: a model needs a backend that the embedded server does not have.
         VariantIncomplete: no variant has both towers.
     """
+    _refuse_other_directories(repository)
     found, errors = scan(repository)
     for error in errors.values():
         raise error
@@ -84,6 +87,38 @@ def scan(repository: Path) -> tuple[list[Model], dict[str, RepositoryError]]:
         except OSError:  # the directory was moved during the scan
             errors[path.name] = ModelIncomplete(path, "config.pbtxt")
     return found, errors
+
+
+def _refuse_other_directories(repository: Path) -> None:
+    """Raise an error if a directory is plainly not a model repository.
+
+    Without this check, the error would call its subdirectories incomplete models, and advise to remove one.
+    """
+    model = repository.parent if repository.name.isdecimal() else repository
+    if (model / "config.pbtxt").is_file():
+        raise RepositoryIsModel(repository, model.parent)
+    if repository.is_dir():
+        directories = _directories(repository)
+        if not any(map(_looks_like_a_model, directories)):
+            raise RepositoryEmpty(repository, tuple(sorted(filter(_looks_like_a_repository, directories))))
+
+
+def _directories(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _looks_like_a_repository(path: Path) -> bool:
+    try:
+        return any(map(_looks_like_a_model, _directories(path)))
+    except OSError:  # a directory of another user
+        return False
+
+
+def _looks_like_a_model(path: Path) -> bool:
+    try:
+        return (path / "config.pbtxt").exists() or bool(preflight.version_numbers(path))
+    except OSError:  # a directory of another user
+        return False
 
 
 def _require_variant(repository: Path, names: set[str]) -> None:

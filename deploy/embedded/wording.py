@@ -65,9 +65,17 @@ def error_message(error: e.LaunchError, command: str = "pe-serve") -> str:
             )
         case e.RepositoryMissing(repository):
             return f"there is no model repository at {repository}. `pe-export` makes one; --repository names another."
-        case e.RepositoryEmpty(repository):
+        case e.RepositoryEmpty(repository, ()):
             return (
                 f"the model repository {repository} holds no model. `pe-export` adds one; --repository names another."
+            )
+        case e.RepositoryEmpty(repository, inside):
+            commands = "".join(f"\n  --repository {shlex.quote(str(path))}" for path in inside)
+            return f"{repository} is a folder of model repositories. Name one of them:{commands}"
+        case e.RepositoryIsModel(repository, parent):
+            return (
+                f"{repository} belongs to a single model. A repository is the directory that has the models of both "
+                f"towers: --repository {shlex.quote(str(parent))}"
             )
         case e.ModelIncomplete(model, lacks):
             return (

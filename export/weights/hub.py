@@ -30,6 +30,8 @@ from export.variants import TOWERS, Variant
 WEIGHTS: Final = "open_clip_model.safetensors"
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_NO_CONNECTION: Final = ("ConnectError", "ConnectTimeout", "ProxyError")  # the HTTP library's
+_PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 @dataclass(frozen=True)
@@ -214,4 +216,7 @@ def _what_happened(error: BaseException | None) -> str:
     hint = ""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         hint = "; SSL_CERT_FILE=FILE names the certificates to trust, for example those of your proxy"
+    elif type(error).__name__ in _NO_CONNECTION:
+        proxies = [name for name in _PROXIES if os.environ.get(name)]
+        hint = f"; the proxy of {' and '.join(proxies)} was used" if proxies else "; HTTPS_PROXY=URL names a proxy"
     return f"the hub cannot be reached ({str(error).splitlines()[0]}{hint})"

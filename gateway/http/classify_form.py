@@ -29,7 +29,7 @@ async def read_classify_form(request: Request) -> tuple[ClassifyFields, list[Ima
     images = images_among(form.items)
     if not images:
         raise InvalidInput("The form has no image file in a part named `image`.")
-    sources = sources_of(images)
+    sources = await sources_of(images)
     fields = {**fields_of(request, form), IMAGE_FIELD: [{"type": ""}] * len(sources)}
     for name in _TEXTS:
         texts = [await text_of(request, part) for part in form.items if part.name == name]

@@ -12,6 +12,13 @@ from gateway.settings import ClientIdentity
 
 # Who has one IPv6 address usually has its whole /64 network.
 _IPV6_PREFIX: Final = 64
+# A proxy that is trusted may pass on what the client says of itself. With its zone, an IPv6 address has 55.
+_MAX_ADDRESS_CHARACTERS: Final = 64
+
+
+def address_of(scope: Scope) -> str | None:
+    """The address of a request's client, or the start of what stands in its place."""
+    return scope["client"][0][:_MAX_ADDRESS_CHARACTERS] if scope.get("client") else None
 
 
 class Clients:
@@ -32,7 +39,7 @@ class Clients:
             return ""
         if self._identity == "key" and (key := self._keys.known_in_head(scope)) is not None:
             return key
-        return _network(scope["client"][0]) if scope.get("client") else ""
+        return _network(address_of(scope) or "")
 
     def by_body(self, key: bytes) -> Hashable | None:
         """The client by the key of an authenticated body; None if keys do not tell clients apart.

@@ -47,14 +47,15 @@ def is_file(part: Part) -> bool:
     return part.is_file or is_image_file(part.data)
 
 
-def sources_of(parts: Sequence[Part]) -> list[ImageSource]:
-    """The images of parts."""
-    return [_source(part, index) for part, index in zip(parts, item_indices(len(parts)), strict=True)]
+async def sources_of(parts: Sequence[Part]) -> list[ImageSource]:
+    """The images of parts. Other callbacks run between them: a form may have a thousand."""
+    return [await _source(part, index) for part, index in zip(parts, item_indices(len(parts)), strict=True)]
 
 
-def _source(part: Part, index: int | None) -> ImageSource:
+async def _source(part: Part, index: int | None) -> ImageSource:
     if is_file(part):
         return EncodedImage(part.data, index)
+    await asyncio.sleep(0)
     return undeclared(part.text() if len(part.data) <= _MAX_URL_BYTES else part.data, index)
 
 

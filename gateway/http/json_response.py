@@ -40,6 +40,15 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, default=_plain).encode()
 
 
+def json_string(text: str) -> str | orjson.Fragment:
+    """A string as a value for `dumps`, so that one with lone surrogates does not make `dumps` slow."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return orjson.Fragment(json.dumps(text))
+    return text
+
+
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response. Numpy arrays become JSON arrays, without a Python object for each number."""
     return Response(dumps(value), status, headers, media_type="application/json")

@@ -63,12 +63,18 @@ class LongStrings:
         self._strings[placeholder] = EscapedString(content) if escaped else content
         return placeholder.encode()
 
-    def payload(self, value: str) -> str | LongString:
-        """The string of the document that `value` stands for, as `str` if it may be a URL."""
+    async def payload(self, value: str) -> str | LongString:
+        """The string of the document that `value` stands for, as `str` if it may be a URL.
+
+        Other callbacks run before it is decoded: a document may have a thousand of them.
+        """
         string = self._strings.get(value)
         if string is None:
             return value
-        return string if len(_content(string)) > _MAX_URL else _decode(_content(string))
+        if len(_content(string)) > _MAX_URL:
+            return string
+        await asyncio.sleep(0)
+        return _decode(_content(string))
 
     async def texts(self, values: Sequence[str]) -> list[str]:
         """The strings of the document that `values` stand for. Other callbacks run between long ones.

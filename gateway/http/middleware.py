@@ -6,6 +6,7 @@ import time
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.http.clients import address_of
 from gateway.http.context import Context
 from gateway.http.error_responses import internal_error
 from gateway.http.headers import header
@@ -41,7 +42,7 @@ class Observe:
         finally:
             finished = FinishedRequest(
                 request_id=record.request_id,
-                client=scope["client"][0] if scope.get("client") else None,
+                client=address_of(scope),
                 route=getattr(scope.get("route"), "path", "other"),
                 status=record.status or 499,
                 error=record.error,

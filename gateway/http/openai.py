@@ -213,10 +213,10 @@ async def _item(entry: str | ItemFields, strings: LongStrings, index: int | None
     """Read one entry of `input`: an image, or a text."""
     if isinstance(entry, str):
         if strings.start(entry, len(_DATA_URI)).lower() == _DATA_URI:
-            return Base64Image(strings.payload(entry), index)
+            return Base64Image(await strings.payload(entry), index)
         text = entry
     elif entry.image is not None:
-        return undeclared(strings.payload(entry.image), index)
+        return undeclared(await strings.payload(entry.image), index)
     else:
         assert entry.text is not None, "an item has one of the two"
         text = entry.text

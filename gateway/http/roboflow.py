@@ -209,7 +209,7 @@ async def _images(request: Request) -> tuple[str | None, EncodingFormat | None, 
         fields, found = await read_image_form(request)
     else:
         fields, strings = await read_json(request, EmbedImageRequest, EmbedImageFields)
-        found = required_sources(fields.image, strings)
+        found = await required_sources(fields.image, strings)
     return fields.perception_encoder_version_id, fields.encoding_format, found
 
 
@@ -217,7 +217,7 @@ async def _query(fields: CompareFields, strings: LongStrings) -> ImageSource | s
     if is_text("subject", fields.subject_type, "image"):
         (text,) = await strings.texts([_text("subject", fields.subject)])
         return text
-    return source(fields.subject, strings)
+    return await source(fields.subject, strings)
 
 
 async def _candidates(
@@ -242,7 +242,7 @@ async def _candidates(
     if not items:
         # The incumbent answers an empty list of texts, and fails for an empty list of images.
         raise InvalidInput("There are no images in `prompt`.")
-    return names, sources(items, strings)
+    return names, await sources(items, strings)
 
 
 def _text(field: str, value: object) -> str:

@@ -42,7 +42,7 @@ async def read_image_form(request: Request) -> tuple[EmbedImageFields, list[Imag
                 f"The form's part `{name}` is not an image file. Send image files in parts named `image`."
             )
         raise InvalidInput("The form has no part named `image`.")
-    sources = sources_of(images)
+    sources = await sources_of(images)
     fields = {**fields_of(request, form), IMAGE_FIELD: [{"type": ""}] * len(sources)}
     return decode_fields(fields, EmbedImageRequest, EmbedImageFields, max_items), sources
 
@@ -83,10 +83,10 @@ async def read_compare_form(
     if is_text("subject", decoded.subject_type, "image"):
         query = await text_of(request, subjects[0])
     else:
-        (query,) = sources_of(subjects)
+        (query,) = await sources_of(subjects)
     if is_text("prompt", decoded.prompt_type, "text"):
         return decoded, query, [await text_of(request, part) for part in prompts]
-    return decoded, query, sources_of(prompts)
+    return decoded, query, await sources_of(prompts)
 
 
 def _one_or_list(name: str, values: list[str]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class _Request(BaseModel):
         description="The variant, such as `PE-Core-L14-336`. Default: the server's.",
         examples=[None],
     )
-    model_id: str | None = Field(None, description="Ignored, as the incumbent does.", examples=[None])
+    model_id: str | None = Field(None, description="Ignored, as by Roboflow Inference.", examples=[None])
     id: str | None = Field("", description="Ignored.", examples=[""])
     api_key: str | None = Field(
         None, description="A key of this server; ignored if the server has none.", examples=[None]
@@ -174,7 +174,7 @@ def not_text(field: str) -> InvalidInput:
 
 # -- wire models of responses: only for the documentation, because responses are serialised from arrays
 
-_ALWAYS_NULL: Final = "Null, as the incumbent's."
+_ALWAYS_NULL: Final = "Null, as in Roboflow Inference."
 
 
 class EmbeddingResponse(BaseModel):

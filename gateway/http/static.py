@@ -1,11 +1,16 @@
 """Serve static files to browsers, with security headers."""
 
+import hashlib
+import mimetypes
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
+
+from gateway.http.headers import header
 
 _HEADERS: Final = {
     "cache-control": "no-cache",  # Browsers must revalidate, or a new release's page might run an old release's script.
@@ -26,13 +31,41 @@ def secured(response: Response, policy: str | None = None) -> Response:
     return response
 
 
-def serve(app: FastAPI, path: str, directory: Path) -> None:
-    """Serve a directory's files below `path`.
+class _StaticFile:
+    """A file in memory. Responses that nobody reads then hold no file descriptor.
+
+    Args:
+        path: of the file, which is read now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._content = path.read_bytes()
+        self._media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        self._etag = f'"{hashlib.sha256(self._content).hexdigest()}"'
+
+    def response(self, request: Request) -> Response:
+        """The file; no content if the client has it already."""
+        known = self._etag in header(request.scope, b"if-none-match")
+        response = Response(status_code=304) if known else Response(self._content, media_type=self._media_type)
+        response.headers["etag"] = self._etag
+        return secured(response)
+
+
+@cache
+def _load(path: Path) -> _StaticFile:
+    return _StaticFile(path)
+
+
+def serve(app: FastAPI, path: str, directory: Path, *others: Path) -> None:
+    """Serve a directory's files, and files from elsewhere, below `path`.
 
     This is a route, because a mount does not find the files behind a path prefix.
     """
-    files = StaticFiles(directory=directory)
+    files = {str(file.relative_to(directory)): _load(file) for file in directory.rglob("*") if file.is_file()}
+    files |= {file.name: _load(file) for file in others}
 
-    @app.api_route(f"{path}/{{file:path}}", methods=["GET", "HEAD"], include_in_schema=False)
-    async def file(request: Request, file: str) -> Response:
-        return secured(await files.get_response(files.get_path({"type": "http", "path": file}), request.scope))
+    @app.api_route(f"{path}/{{name:path}}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def file(request: Request, name: str) -> Response:
+        if (found := files.get(name)) is None:
+            raise HTTPException(404)
+        return found.response(request)

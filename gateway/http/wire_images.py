@@ -8,7 +8,7 @@ from gateway.http.roboflow_wire import ImageFields
 from gateway.images.sources import ImageSource, declared, item_indices, undeclared
 
 
-def source(image: ImageFields | str, strings: LongStrings, index: int | None = None) -> ImageSource:
+async def source(image: ImageFields | str, strings: LongStrings, index: int | None = None) -> ImageSource:
     """One image.
 
     Args:
@@ -16,11 +16,12 @@ def source(image: ImageFields | str, strings: LongStrings, index: int | None = N
         index: its place in a list, for errors.
     """
     if isinstance(image, str):
-        return undeclared(strings.payload(image), index)
-    return declared(image.type, None if image.value is None else strings.payload(image.value), index)
+        return undeclared(await strings.payload(image), index)
+    value = None if image.value is None else await strings.payload(image.value)
+    return declared(image.type, value, index)
 
 
-def required_sources(images: Sequence[ImageFields] | ImageFields, strings: LongStrings) -> list[ImageSource]:
+async def required_sources(images: Sequence[ImageFields] | ImageFields, strings: LongStrings) -> list[ImageSource]:
     """One image, or the images of a list.
 
     Raises:
@@ -30,9 +31,10 @@ def required_sources(images: Sequence[ImageFields] | ImageFields, strings: LongS
         images = [images]
     if not images:
         raise InvalidInput("The list of images is empty.")
-    return sources(images, strings)
+    return await sources(images, strings)
 
 
-def sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[ImageSource]:
+async def sources(images: Sequence[ImageFields | str], strings: LongStrings) -> list[ImageSource]:
     """The images of a list."""
-    return [source(image, strings, index) for image, index in zip(images, item_indices(len(images)), strict=True)]
+    indices = item_indices(len(images))
+    return [await source(image, strings, index) for image, index in zip(images, indices, strict=True)]

@@ -34,7 +34,9 @@ def require() -> None:
     except ModuleNotFoundError:
         found = [None]
     if None in found:
-        raise ValueError("PE_TRACES needs OpenTelemetry: pip install 'perception-encoder-server[otel]'")
+        raise ValueError(
+            "PE_TRACES needs OpenTelemetry, which is not installed. Install this package with the extra `otel`."
+        )
 
 
 class Tracing:

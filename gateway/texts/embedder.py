@@ -22,9 +22,6 @@ _CHARACTERS_FOR_A_TEXT: Final = 25
 _CHARACTERS_FOR_AN_ODD_ONE: Final = 8
 # Looking up, likewise.
 _LOOKED_UP_AT_ONCE: Final = 25_000
-# Batches of one request that Triton has at a time: one that it encodes, and one that waits. All batches of a long list
-# would keep other requests waiting.
-_BATCHES_AT_ONCE: Final = 2
 
 
 class TextEmbeddings(NamedTuple):
@@ -95,13 +92,11 @@ class TextEmbedder:
             encodings = await self._tokenize(spec, texts)
         divided = batches([encoding.length for encoding in encodings], spec.token_lengths, spec.text.max_batch_size)
         stages.batches += [("text", len(batch.indices)) for batch in divided]
-        slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
         async def encode(batch: Batch) -> list[TextEmbedding]:
             of_batch = [encodings[index] for index in batch.indices]
-            async with slots:
-                tokens = stacked([encoding.tokens[: batch.length] for encoding in of_batch])
-                rows = await self._encoder.encode_texts(spec, tokens)
+            tokens = stacked([encoding.tokens[: batch.length] for encoding in of_batch])
+            rows = await self._encoder.encode_texts(spec, tokens)
             return self._keep(spec, [texts[index] for index in batch.indices], of_batch, rows)
 
         with stages.measure("encode"):

@@ -30,8 +30,8 @@ _WORDS: Final = regex.compile(
     "|".join(SPECIAL) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
 _CACHED_WORDS: Final = 65_536
-# In characters. Longer words rarely repeat, and clients could fill the memory with them.
-_CACHED_WORD_LENGTH: Final = 32
+# Longer words rarely repeat, and clients could fill the memory with them: each byte may be a token.
+_CACHED_WORD_BYTES: Final = 32
 # The longest entry of the vocabulary has 32 bytes.
 _TOKEN_BYTES: Final = 32
 # Characters that are cleaned at once: 3 ms in the worst case, and more text than almost any context holds.
@@ -165,10 +165,11 @@ class _BytePairs:
     def _word(self, word: str, limit: int) -> tuple[int, ...]:
         if (special := self._special.get(word)) is not None:
             return special
-        if len(word) <= _CACHED_WORD_LENGTH:
-            return self._merge_short(word.encode())
+        data = word.encode()
+        if len(data) <= _CACHED_WORD_BYTES:
+            return self._merge_short(data)
         # The merges of a word's start depend on few bytes after it. Twice the bytes of `limit` tokens are enough.
-        return self._merge(word.encode()[: 2 * _TOKEN_BYTES * (limit + 1)])
+        return self._merge(data[: 2 * _TOKEN_BYTES * (limit + 1)])
 
     def _merge(self, word: bytes) -> tuple[int, ...]:
         characters = "".join([self._byte_characters[byte] for byte in word])

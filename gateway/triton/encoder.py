@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,6 +15,7 @@ from gateway.errors import EncoderUnavailable
 from gateway.observe.tracing import Tracing
 from gateway.observe.triton_metrics import TritonMetrics
 from gateway.triton import addresses, models
+from gateway.triton.call_turns import CallTurns
 from gateway.triton.channel import Access
 from gateway.triton.connection import Connection
 from gateway.triton.errors import Unsent
@@ -65,6 +67,7 @@ class TritonEncoder:
         self._resolve = resolve
         self._resolve_interval_seconds = resolve_interval_seconds
         self._fleet = Fleet()
+        self._turns: defaultdict[tuple[str, models.InputName], CallTurns] = defaultdict(CallTurns)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -97,8 +100,13 @@ class TritonEncoder:
         return await self._readiness.ready()
 
     async def _infer(self, spec: EncoderSpec, name: models.InputName, batch: Pixels | Tokens) -> Embeddings:
-        with self._readiness.observe_call(spec, name):
-            return await self._call(spec, name, batch)
+        turns = self._turns[spec.variant, name]
+        await turns.begin(len(batch), self._fleet.room(spec.variant, name))
+        try:
+            with self._readiness.observe_call(spec, name):
+                return await self._call(spec, name, batch)
+        finally:
+            turns.end(len(batch), self._fleet.room(spec.variant, name))
 
     async def _probe(self, spec: EncoderSpec, name: models.InputName) -> Embeddings:
         """Embed a dummy input: a gray image, or a short text of padding."""

@@ -8,10 +8,14 @@ Replicas of one group may differ in version, engine, precision and batch size.
 
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
+from typing import Final
 
-from gateway.encoder import EncoderSpec
-from gateway.triton.models import version_number
+from gateway.encoder import EncoderSpec, TowerSpec
+from gateway.triton.models import InputName, version_number
 from gateway.triton.replica import Replica
+
+# Batches that an instance of a model has use for: one that it runs, and one that waits.
+_BATCHES_OF_AN_INSTANCE: Final = 2
 
 
 class Fleet:
@@ -21,6 +25,7 @@ class Fleet:
         self.replicas: dict[str, Replica] = {}
         self.specs: dict[str, EncoderSpec] = {}
         self._groups: dict[str, list[Replica]] = {}
+        self._rooms: dict[tuple[str, InputName], int] = {}
         self._choices = 0
 
     def refresh(self) -> None:
@@ -30,6 +35,15 @@ class Fleet:
         chosen = {variant: self._largest_group(variant, serving) for variant in variants}
         self.specs = {variant: spec for variant, (spec, _) in chosen.items()}
         self._groups = {variant: group for variant, (_, group) in chosen.items()}
+        self._rooms.clear()
+        for variant, group in self._groups.items():
+            specs = [replica.specs[variant] for replica in group]
+            self._rooms[variant, "image"] = sum(_room(spec.vision) for spec in specs)
+            self._rooms[variant, "tokens"] = sum(_room(spec.text) for spec in specs)
+
+    def room(self, variant: str, name: InputName) -> int:
+        """The images or texts that the replicas of a variant have use for at once; 1 if there is no replica."""
+        return self._rooms.get((variant, name), 1)
 
     def choose(self, spec: EncoderSpec, exclude: Replica | None = None) -> Replica | None:
         """Choose the replica with the fewest calls in flight. Ties go to the replica that was chosen longest ago.
@@ -86,6 +100,10 @@ class Fleet:
         spec = replace(newest, token_lengths=tuple(sorted(lengths)), vision=vision, text=text)
         # While the spec is equal, the object stays the same, so that others detect a change by identity.
         return current if current is not None and current == spec else spec
+
+
+def _room(tower: TowerSpec) -> int:
+    return _BATCHES_OF_AN_INSTANCE * tower.instances * tower.max_batch_size
 
 
 def _serves(replica: Replica, spec: EncoderSpec) -> bool:

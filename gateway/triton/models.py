@@ -107,7 +107,9 @@ def _count(text: str) -> int:
 
 def _tower(model: Any, ready_models: Mapping[str, str]) -> TowerSpec:
     certificate = {key: parameter.string_value for key, parameter in sorted(model.parameters.items())}
-    return TowerSpec(model.max_batch_size, ready_models[model.name], certificate)
+    # Triton writes the GPUs of a group into the configuration that it reports. A group has `count` instances on each.
+    instances = sum(group.count * max(1, len(group.gpus)) for group in model.instance_group)
+    return TowerSpec(model.max_batch_size, ready_models[model.name], certificate, max(1, instances))
 
 
 def _dims(model: Any, tensors: Any, name: str, data_type: str, rank: int, dynamic: bool = False) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ KUBECTL = [command for command in COMMANDS if command.startswith("kubectl")]
 KNOWN = {
     ".venv/bin/pe-bench",
     "deploy/kubernetes/wait-for-export.sh",  # run by test_kubernetes.py
+    "deploy/setup.sh",  # run by test_setup.py
     *("cp", "curl", "docker", "echo", "gunzip", "hf", "kubectl", "openssl", "printf", "python3", "sed", "sudo"),
 }
 # The operator's own kustomizations, by folder.

@@ -244,7 +244,7 @@ def test_a_run_that_a_full_disk_ended_is_continued(checkout: Path, small_disk: P
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 1
     assert "No space left on device" in said
-    assert "Setup failed: see above. Check the network and the disk, then run this again" in said
+    assert "Setup failed: see above. Check the disk, the network, and uv's settings (UV_DEFAULT_INDEX=URL" in said
     subprocess.run(["mount", "-o", "remount,size=2g", small_disk], check=True)
     with begin(moved) as process:
         said = process.communicate(timeout=300)[1]

@@ -1,4 +1,4 @@
-"""The commands of README and gateway/README.md, word for word, except for the port: 9001 may be taken."""
+"""The commands of the first page and two of the gateway's, word for word, except for the port: 9001 may be taken."""
 
 import json
 import re
@@ -18,6 +18,9 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```", README + (ROOT / "gateway/README.md").read_text(), re.MULTILINE | re.DOTALL
 )
+
+
+CLASSIFY = dict(re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "gateway/http/classify.md").read_text(), re.M | re.S))
 
 
 def blocks(language: str, word: str) -> list[str]:
@@ -60,6 +63,16 @@ def test_the_curl_gives_the_printed_answer(ports: dict[str, int]) -> None:
     assert list(answer) == list(printed)
     assert answer["similarity"] == pytest.approx(printed["similarity"], abs=2e-4)
     assert answer["similarity"][0] == max(answer["similarity"])
+
+
+def test_the_classification_gives_the_printed_answer(ports: dict[str, int]) -> None:
+    command = at(ports, CLASSIFY["bash"])
+    run = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    (answer,), (printed,) = (json.loads(text)["predictions"] for text in (run.stdout, CLASSIFY["json"]))
+    assert [found["class"] for found in answer] == [found["class"] for found in printed] == ["circle", "square"]
+    for found, shown in zip(answer, printed, strict=True):
+        assert found["similarity"] == pytest.approx(shown["similarity"], abs=2e-4)
+        assert found["probability"] == pytest.approx(shown["probability"], abs=1e-4)
 
 
 @pytest.mark.parametrize("snippet", blocks("python", "import"), ids=lambda text: text.split()[1])

@@ -218,6 +218,7 @@ def test_below_the_tolerance_nothing_is_published(
         (["PE-Core-B16-224", "--checkpoint", "absent.pt"], "no checkpoint file at absent.pt"),
         (["PE-Core-B16-224", "--checkpoint", "."], ". is a directory: name the file in it with --checkpoint FILE"),
         (["PE-Demo-T8-64", "--revision", "main"], "--revision chooses a commit on the hub: add --from hub, or omit"),
+        (["lst"], "there is no command or variant 'lst'; did you mean pe-export list?"),
         (["--force", "check"], "put the command first: pe-export check --repository "),
     ],
 )

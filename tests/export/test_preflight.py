@@ -183,7 +183,7 @@ def test_the_file_alone_runs_with_nothing_but_python(tmp_path: Path) -> None:
 
 
 def test_the_file_alone_says_that_there_is_no_repository(tmp_path: Path) -> None:
-    for folder in ("25.01-1", "25.02-1"):
+    for folder in ("25.01-1", "25.02-1", ".git"):
         (tmp_path / folder).mkdir()
     result = run_alone(tmp_path, str(tmp_path / "25.02-2"))
     assert (result.returncode, result.stdout) == (2, "")

@@ -4,9 +4,11 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import ExitStack
 
 import httpx2
 import pytest
+import uvloop
 
 from gateway import listening
 from tests.fake_triton import FakeTriton, served
@@ -46,6 +48,40 @@ def test_the_addresses_that_answer(host: str, addresses: set[str]) -> None:
 
 def test_a_name_answers_at_its_addresses() -> None:
     assert V4 in answering("localhost")
+
+
+@pytest.mark.parametrize(("processes", "at_once"), [(1, 8), (4, 2), (64, 1)])
+def test_several_connections_are_accepted_in_each_round_of_the_loop(processes: int, at_once: int) -> None:
+    """Otherwise, a burst of connections waits in the kernel's backlog, where nothing bounds it."""
+    rounds: list[int] = []
+    now = 0
+    listeners = listening.bind(V4, 0)
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            rounds.append(now)
+            transport.close()
+
+    async def accept() -> None:
+        nonlocal now
+        loop = asyncio.get_running_loop()
+        servers = [
+            await loop.create_server(Accepted, sock=listener)
+            for listener in listening.with_copies(listeners, processes)
+        ]
+        address = listeners[0].getsockname()
+        with ExitStack() as clients:
+            for _ in range(32):
+                clients.enter_context(socket.create_connection(address))
+            while len(rounds) < 32:
+                now += 1
+                await asyncio.sleep(0)
+        for server in servers:
+            server.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(accept())
+    assert len(set(rounds)) == 32 // at_once
 
 
 @needs_ipv6

@@ -33,3 +33,19 @@ def test_help_and_invalid_arguments_start_no_server(
     output = capfd.readouterr()
     assert "usage: pe-gateway" in output.out + output.err
     assert ("PE_TRITON_URL" in output.out) is (status == 0)
+    assert ("environment variables configure it, not arguments such as '--port'" in output.err) is (status == 2)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "  PORT (default: 9001)\n      Port",
+        "  ALLOW_ORIGINS (default: *)\n",
+        "  PE_DECODE_WORKERS (default: one a CPU)\n",
+        "  PE_API_KEYS\n",
+    ],
+)
+def test_help_shows_defaults(capsys: pytest.CaptureFixture[str], shown: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert shown in capsys.readouterr().out

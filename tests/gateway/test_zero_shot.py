@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gateway.errors import InvalidInput
-from gateway.zero_shot import class_embeddings, probabilities, prompts
+from gateway.zero_shot import class_embeddings, classify, probabilities, prompts
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,12 @@ def test_probabilities_add_up_and_keep_the_order(similarities: np.ndarray, scale
 def test_probabilities_are_the_softmax() -> None:
     found = probabilities(np.array([[0.3, 0.1]], np.float32), 10)
     np.testing.assert_allclose(found, [[1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))]], rtol=1e-6)
+
+
+def test_classes_in_the_order_of_their_probability() -> None:
+    images = np.array([[2, 0], [0, 1]], np.float32)
+    prompts = np.array([[0, 1], [1, 0], [1, 0], [-1, 0]], np.float32)
+    found = classify(images, prompts, [1, 2, 1], 10)
+    np.testing.assert_allclose(found.similarities, [[0, 1, -1], [1, 0, 0]], atol=1e-7)
+    assert found.order.tolist() == [[1, 0, 2], [0, 1, 2]]
+    np.testing.assert_allclose(found.probabilities, probabilities(found.similarities, 10))

@@ -22,6 +22,10 @@ from deploy.bench.harness.stack import Stack, StackFailed
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.embedded.installation import CHECKOUT
 
+_DESCRIPTION: Final = """\
+Export, serve, replay known pictures and texts, measure, and write one report.
+
+It is for the first run with real weights on a new machine. Send the report to whoever maintains the installation."""
 _EPILOG: Final = """\
 examples:
   pe-bench first-check PE-Core-L14-336 --from hub          export, then serve by pe-serve
@@ -76,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="pe-bench first-check",
-        description=(__doc__ or "").partition(": ")[2],
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

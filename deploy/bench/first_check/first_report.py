@@ -37,7 +37,9 @@ def _steps(results: dict[str, Any]) -> str:
 
 
 def _machine(results: dict[str, Any]) -> str:
-    rows = [[key, str(value)] for key, value in results["machine"].items()]
+    rows = [
+        [key, " ".join(value) if isinstance(value, list) else str(value)] for key, value in results["machine"].items()
+    ]
     for number, gpu in enumerate(results["gpus"]):
         rows += [[f"GPU {number} {key}", value] for key, value in gpu.items()]
     if not results["gpus"]:
@@ -50,9 +52,16 @@ def _known(known: dict[str, Any]) -> str:
         [f"picture {place}", *(f"**{value:.3f}**" if known["best"][place] == i else f"{value:.3f}" for i, value in row)]
         for place, row in enumerate(list(enumerate(values)) for values in known["similarities"])
     ]
+    unchecked = (
+        ""
+        if known["matches"] is not None
+        else "**The captions were not checked, because they describe photographs.** `deploy/setup.sh bench` installs "
+        "the photographs.\n\n"
+    )
     captions = "\n".join(f"{number}. {caption}" for number, caption in enumerate(CAPTIONS))
     return (
-        f"## Known pictures and texts\n\nCosines, the best of each picture in bold; {known['pictures']}. Captions:\n\n"
+        f"## Known pictures and texts\n\n{unchecked}Cosines, the best of each picture in bold. The pictures: "
+        f"{known['pictures']}. Captions:\n\n"
         f"{captions}\n\n{table(['', *map(str, range(len(CAPTIONS)))], rows)}\n\n"
         f"Smallest cosine of a picture to itself in another body: {known['same_image']:.6f}; of a text: "
         f"{known['same_text']:.6f}. First numbers of the embeddings: `{known['first']}`."

@@ -111,7 +111,8 @@ def _run(
             raise
         keep(experiment.name, **state, seconds=time.monotonic() - started)
         summary.write(output)
-        _say(f"{experiment.name}: {state['state']} after {time.monotonic() - started:.0f} s")
+        reason = f": {state['said'][-1].strip()}" if state["said"] else ""
+        _say(f"{experiment.name}: {state['state']} after {time.monotonic() - started:.0f} s{reason}")
     return all(states[experiment.name]["state"] == "done" for experiment in chosen)
 
 

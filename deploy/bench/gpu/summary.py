@@ -70,8 +70,8 @@ def _setting(queue: Values, described: Values) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in described.get("versions", {}).items())
     card = f"Driver {described['driver']}, CUDA {described['cuda']}. " if described.get("driver") else ""
     return (
-        f"{card}{queue['machine']['cpu']}, {queue['machine']['cores']} cores. {queue['date']}. {versions}. "
-        f"Weights: {described.get('weights', 'random')}."
+        f"{card}{queue['machine']['cpu']}, {queue['machine']['cores']} cores. {queue['date']}. "
+        f"{versions + '. ' if versions else ''}Weights: {described.get('weights', 'random')}."
     )
 
 
@@ -150,10 +150,16 @@ def _cores(seconds: Sequence[float]) -> str:
 
 def _errors(files: dict[str, Values]) -> str:
     lines = [
-        f"- {name}, {step['name']}: {step['error'].splitlines()[0][:300]}"
+        f"- {name}, {step['name']}: {_brief(step['error'])}"
         for name, values in files.items()
         for step in values.get("steps", [])
         if "error" in step
     ]
     lines += [f"- {name}: {values['error']}" for name, values in files.items() if "error" in values]
     return "\n".join(lines)
+
+
+def _brief(error: str) -> str:
+    """The first line, and the last one, which has the reason if the lines between are a program's log."""
+    lines = error.splitlines()
+    return " ".join(line[:300] for line in (lines[:1] + lines[1:][-1:]))

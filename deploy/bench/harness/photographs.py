@@ -21,7 +21,7 @@ def photographs() -> tuple[list[Image.Image], str]:
         files = [folder / name for name in _NAMES if (folder / name).exists()]
         if files:
             return [Image.open(file).convert("RGB") for file in files], "photographs of scikit-image"
-    return [_drawn(seed) for seed in range(5)], "drawn: scikit-image is not installed"
+    return [_drawn(seed) for seed in range(5)], "drawn, because scikit-image is not installed"
 
 
 def _drawn(seed: int) -> Image.Image:

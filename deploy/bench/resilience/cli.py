@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="pe-bench resilience", description=(__doc__ or "").partition(": ")[2])
+    parser = argparse.ArgumentParser(
+        prog="pe-bench resilience", description="Measure the served stack under overload, faults and attack."
+    )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="NAME", help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="about two minutes: shows that it works, and no figures")
     parser.add_argument("--repository", type=Path, help="of a real variant, whose capacity is measured too")

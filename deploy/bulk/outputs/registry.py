@@ -43,10 +43,14 @@ def check_destination(arguments: Namespace) -> tuple[str, str]:
         UsageError: no output has this name.
     """
     if arguments.into is not None:
-        scheme = arguments.into.partition(":")[0]
-        if scheme not in DATABASES:
-            known = ", ".join(f"{name}:..." for name in DATABASES) or "nothing yet"
-            raise UsageError(f"--into {scheme}:...: this is no database that is known. Known: {known}.")
+        scheme, colon, _ = arguments.into.partition(":")
+        if not colon or scheme not in DATABASES:
+            # The rest may hold a password, so it is not repeated.
+            shown = f"{scheme}:..." if colon else scheme
+            raise UsageError(
+                f"--into {shown}: this is no database that is known. Expected lancedb:PATH or "
+                "postgresql://USER@HOST/NAME?table=NAME."
+            )
         return arguments.into, DATABASES[scheme]
     suffix = Path(arguments.out).suffix
     if suffix not in FILES:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from deploy.bulk.printable import printable
 from deploy.bulk.rows import EmbeddingSpace
 from deploy.bulk.search.match import Match
 
@@ -16,10 +17,10 @@ def as_table(matches: Sequence[Match]) -> str:
     if not matches:
         return "Nothing matches."
     names = [name for name in matches[0].columns if any(match.columns[name] is not None for match in matches)]
-    lines = [["rank", "similarity", "id", *map(_printable, names)]]
+    lines = [["rank", "similarity", "id", *map(printable, names)]]
     for rank, match in enumerate(matches, 1):
         cells = [_cell(match.columns[name]) for name in names]
-        lines.append([str(rank), f"{match.similarity:.4f}", _printable(match.id), *cells])
+        lines.append([str(rank), f"{match.similarity:.4f}", printable(match.id), *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = (
         "  ".join(
@@ -47,13 +48,8 @@ def as_json(query: dict[str, str], space: EmbeddingSpace, matches: Sequence[Matc
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else _printable(str(value))
+    text = "" if value is None else printable(str(value))
     return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 3] + "..."
-
-
-def _printable(text: str) -> str:
-    """The text in one line, without characters that a terminal obeys."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _jsonable(value: Any) -> Any:

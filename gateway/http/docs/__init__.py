@@ -5,13 +5,14 @@ from typing import Final
 
 import fastapi_offline
 from fastapi import FastAPI, Request
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from gateway.http.static import secured, serve
 
 _FILES: Final = Path(__file__).parent / "static"
 _LINK: Final = b'<a href="./">Try it in the browser</a>'
 _SWAGGER: Final = Path(fastapi_offline.__file__).parent / "static"
+_SWAGGER_FILES: Final = ("swagger-ui.css", "swagger-ui-bundle.js")
 
 # Swagger UI shows small pictures as data: URLs. The rest is as strict as the playground's policy.
 _POLICY: Final = (
@@ -38,12 +39,4 @@ def install(app: FastAPI, playground: bool) -> None:
             return RedirectResponse("../docs")
         return secured(HTMLResponse(page), _POLICY)
 
-    @app.get("/docs/swagger-ui.css", include_in_schema=False)
-    async def style() -> Response:
-        return secured(FileResponse(_SWAGGER / "swagger-ui.css"))
-
-    @app.get("/docs/swagger-ui-bundle.js", include_in_schema=False)
-    async def script() -> Response:
-        return secured(FileResponse(_SWAGGER / "swagger-ui-bundle.js"))
-
-    serve(app, "/docs", _FILES)
+    serve(app, "/docs", _FILES, *(_SWAGGER / name for name in _SWAGGER_FILES))

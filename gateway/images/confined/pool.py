@@ -1,6 +1,6 @@
 """Give images to confined workers, kill workers that take too long, and start others.
 
-Each gateway process has a fork server and workers of its own.
+Each gateway process has a fork server and workers of its own. Where images wait for a worker, their clients take turns.
 
 An image that has used `_SLICE_SECONDS` of CPU time moves to the slow lane: it continues with a lower priority, and
 another worker takes its place. So images that take seconds do not delay the others. The slow lane is limited in number
@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,6 +28,8 @@ from gateway.images.confined.fork_server_process import ForkServerProcess
 from gateway.images.confined.messages import RESULT, Limits, Outcome
 from gateway.images.confined.worker_handle import WorkerHandle
 from gateway.images.decoder import NO_MEMORY, Decoded, LoadedSource
+from gateway.in_flight import request_or_none
+from gateway.turns import Turns
 
 # A photograph of 12 megapixels takes about as long. Most images take a few milliseconds.
 _SLICE_SECONDS: Final = 0.1
@@ -92,7 +93,7 @@ class DecodePool:
         self._idle: list[WorkerHandle] = []
         self._jobs: dict[WorkerHandle, _Job] = {}
         self._slow: set[WorkerHandle] = set()
-        self._waiting: deque[asyncio.Future[WorkerHandle]] = deque()  # images that wait for a worker
+        self._waiting: Turns[asyncio.Future[WorkerHandle]] = Turns()  # images that wait for a worker
 
     async def __aenter__(self) -> Self:
         """Start the fork server and the first worker, which takes about 0.3 s.
@@ -137,11 +138,14 @@ class DecodePool:
         if self._idle and not self._waiting:
             return self._idle.pop()
         waiter: asyncio.Future[WorkerHandle] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        request = request_or_none()
+        client = None if request is None else request.client
+        self._waiting.put(client, request, waiter)
         self._hand_out()
         try:
             return await waiter
         except asyncio.CancelledError:
+            self._waiting.discard(client, request, waiter)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._release(waiter.result())
             raise
@@ -154,8 +158,8 @@ class DecodePool:
 
     def _hand_out(self) -> None:
         """Give idle workers to waiting images, and start as many more workers as are missing and allowed."""
-        while self._waiting and (self._idle or self._waiting[0].done()):
-            if not (waiter := self._waiting.popleft()).done():
+        while self._waiting and self._idle:
+            if not (waiter := self._waiting.get()).done():
                 waiter.set_result(self._idle.pop())
         allowed = self._size - (len(self._workers) - len(self._slow)) - self._starting
         missing = len(self._waiting) - self._starting - (len(self._workers) - len(self._ready))
@@ -320,7 +324,7 @@ class DecodePool:
         """Refuse one image that waits for a worker, because none can be started. The others try again."""
         _log.error("Cannot start a process to decode images: %s.", problem)
         while self._waiting:
-            if not (waiter := self._waiting.popleft()).done():
+            if not (waiter := self._waiting.get()).done():
                 waiter.set_exception(Overloaded(_NO_WORKER))
                 break
         self._hand_out()

@@ -27,3 +27,10 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(["--help"])
     said = capsys.readouterr().out.rpartition("Commands:")[2]
     assert all(name in said for name in cli.COMMANDS)
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["speeds", "--quick"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("pe-bench: unknown command 'speeds': choose from speed, resilience,")
+    assert "Did you mean speed?" in said

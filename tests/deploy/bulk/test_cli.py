@@ -78,8 +78,9 @@ def test_a_folder_with_bad_files(server: str, pictures: Path, tmp_path: Path) ->
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     assert "41 pictures of the folder" in result.stderr
-    assert "1 were left out, which are no pictures by their names." in result.stderr
+    assert "Left out: 1 of the files, which are no pictures by their names. --all-files sends" in result.stderr
     assert "40 embeddings, 1 rows with an error" in result.stderr
+    assert "\n  bad.jpg: Could not load input image." in result.stderr
     found = rows(tmp_path / "rows.parquet")
     assert list(found) == sorted(found)
     assert found["bad.jpg"]["embedding"] is None
@@ -150,13 +151,22 @@ def test_sixteen_shards_are_the_whole(gateway: ScriptedGateway, many: Path, tmp_
 
 
 def test_a_killed_run_continues_where_it_stopped(gateway: ScriptedGateway, many: Path, tmp_path: Path) -> None:
-    gateway.answer = slow
+    goes_on = threading.Event()
+
+    def half(items: list[bytes]) -> Answer:
+        """Answer as `slow`, but the second half of the pictures only after the kill."""
+        if any(int(item.split()[1]) >= 300 for item in items):
+            goes_on.wait(60)
+        return slow(items)
+
+    gateway.answer = half
     out = tmp_path / "rows.parquet"
     arguments = (many, "--out", out, "--url", gateway.url, "--write-every", "0.2")
     killed = start(*arguments)
     wait_for_parts(tmp_path / "rows.parquet.parts", 1)
     killed.kill()
     killed.communicate()
+    goes_on.set()
     kept = [item for part in sorted(tmp_path.glob("rows.parquet.parts/part-*")) for item in rows(part)]
     assert 0 < len(kept) < 600
     gateway.requests.clear()
@@ -351,7 +361,12 @@ def test_memory_is_bounded(gateway: ScriptedGateway, tmp_path: Path) -> None:
         (["x", "--out", "a.parquet", "--into", "lancedb:x"], "not allowed with"),
         (["none", "--out", "a.parquet"], "none: there is no such file or folder."),
         (["pictures", "--out", "a.csv"], "the name must end with .parquet or .npy"),
-        (["pictures", "--into", "mysql://x"], "no database that is known"),
+        (
+            ["pictures", "--into", "mysql://x"],
+            "mysql:...: this is no database that is known. Expected lancedb:PATH",
+        ),
+        (["pictures", "--into", "pictures.db"], "--into pictures.db: this is no database that is known"),
+        (["pictures", "--into", "lancedb"], "--into lancedb: this is no database that is known"),
         (["pictures", "--out", "a.parquet", "--shard", "0/16"], "expected NUMBER/COUNT, from 1/16 to 16/16"),
         (["pictures", "--out", "a.parquet", "--shard", "1/16", "--remove-gone"], "needs the whole source"),
         (["pictures", "--out", "a.parquet", "--dtype", "int8"], "invalid choice"),
@@ -445,7 +460,7 @@ def test_every_row_has_an_error(
     arguments = [str(pictures), "--out", str(tmp_path / "rows.parquet"), "--url", gateway.url]
     assert main(arguments) == 1
     assert all(row["error"] for row in rows(tmp_path / "rows.parquet").values())
-    capsys.readouterr()
+    assert "\n  37 more: the column `error` has all of them." in capsys.readouterr().err
     assert main(arguments) == 1, "a second run does not make them right"
     assert "40 rows have an error from before. --retry-failed tries them again." in capsys.readouterr().err
 

@@ -41,6 +41,13 @@ def test_names_the_ports_of_triton_where_it_has_some() -> None:
     assert "Triton's own ports" not in banner("http://h:1", INFO, local=True)
 
 
+def test_the_command_has_a_place_for_a_key_where_one_is_needed() -> None:
+    text = banner("http://h:1", INFO, local=True, keys=True)
+    assert "Try it, with one of your API keys in place of KEY:" in text
+    assert "Authorization: Bearer KEY" in shlex.split(curl("http://h:1", ["PE-Demo"], keys=True))
+    assert "KEY" not in banner("http://h:1", INFO, local=True)
+
+
 def test_names_a_variant_only_if_there_are_several() -> None:
     assert "perception_encoder_version_id" not in body_of(curl("http://h:1", ["A"]))
     assert body_of(curl("http://h:1", ["A", "B"]))["perception_encoder_version_id"] == "A"

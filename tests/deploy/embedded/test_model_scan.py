@@ -12,6 +12,7 @@ from deploy.embedded.errors import (
     EngineUnsupported,
     ModelIncomplete,
     RepositoryEmpty,
+    RepositoryIsModel,
     RepositoryMissing,
     VariantIncomplete,
 )
@@ -53,6 +54,27 @@ def test_empty(tmp_path: Path) -> None:
     (tmp_path / ".hidden").mkdir()
     with pytest.raises(RepositoryEmpty):
         model_scan.servable_models(tmp_path)
+
+
+def test_a_directory_of_other_things_is_empty(tmp_path: Path) -> None:
+    """Its subdirectories are not called incomplete models, which should be removed."""
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(RepositoryEmpty):
+        model_scan.servable_models(tmp_path)
+
+
+def test_a_directory_of_repositories_names_them(path: Path) -> None:
+    (path.parent / "pictures").mkdir()
+    with pytest.raises(RepositoryEmpty) as caught:
+        model_scan.servable_models(path.parent)
+    assert caught.value.inside == (path,)
+
+
+@pytest.mark.parametrize("given", ["Tiny-text", "Tiny-text/1"])
+def test_a_single_model_is_no_repository(path: Path, given: str) -> None:
+    with pytest.raises(RepositoryIsModel) as caught:
+        model_scan.servable_models(path / given)
+    assert caught.value.parent == path
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ EXAMPLES: list[tuple[errors.LaunchError, str]] = [
     (errors.AddressUnusable("nowhere", 9001, "Name or service not known"), "nowhere, port 9001: Name"),
     (errors.RepositoryMissing(HERE), "no model repository at /srv/models"),
     (errors.RepositoryEmpty(HERE), "/srv/models holds no model"),
+    (errors.RepositoryEmpty(HERE, (HERE / "V", HERE / "W")), "them:\n  --repository /srv/models/V\n  --repository"),
+    (errors.RepositoryIsModel(HERE / "V-text", HERE), "both towers: --repository /srv/models"),
     (errors.ModelIncomplete(HERE / "V-text", "config.pbtxt"), "V-text is incomplete: /srv/models/V-text has no config"),
     (
         errors.ConfigInvalid(HERE / "V-text", "config.pbtxt is not a Triton configuration: 3:1"),

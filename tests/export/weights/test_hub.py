@@ -213,6 +213,24 @@ def test_no_network_and_no_cache_is_one_line(tmp_path: Path) -> None:
     assert bring in said
 
 
+@pytest.mark.parametrize(
+    ("proxy", "hint"),
+    [
+        ({"HTTPS_PROXY": "http://user:secret@127.0.0.1:1"}, "; the proxy of HTTPS_PROXY was used)"),
+        ({"HTTPS_PROXY": "", "HF_ENDPOINT": "https://127.0.0.1:1"}, "; HTTPS_PROXY=URL names a proxy)"),
+    ],
+)
+def test_without_a_connection_the_message_names_the_proxy(tmp_path: Path, proxy: dict[str, str], hint: str) -> None:
+    retry_at_once = "import time; time.sleep = lambda seconds: None"
+    none = dict.fromkeys(("https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"), "")
+    result = client(retry_at_once + FETCH, REPOSITORY, FILE, "main", home=tmp_path, **{**none, **proxy})
+    assert result.returncode == 1
+    said = result.stderr.splitlines()[-1]
+    assert "is not in the local cache, and the hub cannot be reached (" in said
+    assert hint in said
+    assert "secret" not in result.stderr
+
+
 def test_a_certificate_that_is_not_trusted_is_told_with_the_remedy(tmp_path: Path) -> None:
     """As behind a proxy that opens TLS."""
     certificate = ROOT / "tests/gateway/images/tls_for_tests.pem"

@@ -40,6 +40,11 @@ def test_addresses(one: str, other: str, same: bool) -> None:
     assert (by_head("address", one) == by_head("address", other)) is same
 
 
+def test_little_is_kept_of_what_is_no_address() -> None:
+    """The header of a trusted proxy can have 64 kB, and thousands of clients are remembered."""
+    assert len(by_head("address", "x" * 60_000)) == 64
+
+
 def test_a_known_key_is_the_client_wherever_it_comes_from() -> None:
     key = by_head("key", "192.0.2.1", query=b"api_key=k1")
     assert by_head("key", "192.0.2.9", authorization=b"Bearer k1") == key

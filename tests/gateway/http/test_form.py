@@ -1,5 +1,6 @@
 """Forms: their fields, and parts, headers or delimiters that are odd."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from gateway.http.form import Part
+from gateway.http.form_items import sources_of
 from gateway.http.headers import URLENCODED
 from tests.fakes import FakeEncoder, fake_spec
 from tests.gateway.http.conftest import MakeClient
@@ -332,3 +335,11 @@ class TestUrlencoded:
 
 def test_openais_routes_have_no_forms(client: TestClient) -> None:
     assert client.post("/v1/embeddings", data={"input": "a"}).status_code == 400
+
+
+async def test_other_callbacks_run_before_a_part_is_decoded() -> None:
+    """A thousand parts that may be URLs take 40 ms."""
+    ran: list[int] = []
+    asyncio.get_running_loop().call_soon(ran.append, 1)
+    await sources_of([Part("image", False, bytearray(b"https://a.b/"))])
+    assert ran

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from gateway.http.json_response import LongJsonResponse, LongList
+from gateway.http.openapi import PICTURE
 from tests.gateway.http.conftest import MakeClient
 
 TEXTS = [f"text {index}" for index in range(150)]
@@ -85,3 +86,17 @@ def test_array_files_count_in_the_byte_budget(make_client: MakeClient) -> None:
     body = {"text": ["a"] * 2_000}
     headers = {"accept": "application/x-npy"}
     assert client.post("/perception_encoder/embed_text", json=body, headers=headers).status_code == 429
+
+
+def test_predictions_count_in_the_byte_budget(make_client: MakeClient) -> None:
+    """Each image repeats the names."""
+    client = make_client(max_body_bytes=150_000, max_bytes_in_flight=150_000)
+    name = "\0" * 9_000
+    names = [f"{number}{name}" for number in range(2)]
+    image = {"type": "base64", "value": PICTURE}
+    body = {"image": [image], "classes": names}
+    answer = client.post("/perception_encoder/classify", content=json.dumps(body, ensure_ascii=False))
+    assert answer.status_code == 200
+    assert len(answer.content) > 100_000
+    three = {"image": [image] * 3, "classes": names}
+    assert client.post("/perception_encoder/classify", content=json.dumps(three)).status_code == 429

@@ -1,5 +1,6 @@
 """Long strings leave a JSON document, whatever they contain and wherever the pieces of the body end."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -104,9 +105,9 @@ async def test_texts_are_bounded_and_utf_8() -> None:
         await strings.texts(json.loads(rest))
 
 
-def test_payloads_are_not_decoded() -> None:
+async def test_payloads_are_not_decoded() -> None:
     rest, strings = split(json.dumps(["A" * 100_000, "B/" * 50_000, "https://a.b/" + "x" * 5000]).encode(), 16_384)
-    plain, slashes, url = (strings.payload(value) for value in json.loads(rest))
+    plain, slashes, url = [await strings.payload(value) for value in json.loads(rest)]
     assert plain == bytearray(b"A" * 100_000)
     assert slashes == bytearray(b"B/" * 50_000)
     assert url == "https://a.b/" + "x" * 5000
@@ -114,6 +115,17 @@ def test_payloads_are_not_decoded() -> None:
     rest, strings = split(escaped, 1000)
     (value,) = json.loads(rest)
     assert strings.start(value, 11) == "data:image/"
-    payload = strings.payload(value)
+    payload = await strings.payload(value)
     assert isinstance(payload, EscapedString)
     assert unescaped(bytes(payload.content)) == b"data:image/png;base64," + b"AB/+" * 50_000
+
+
+async def test_other_callbacks_run_before_a_string_is_decoded() -> None:
+    """A thousand strings that may be URLs take 80 ms."""
+    rest, strings = split(json.dumps(["https://a.b/" + "x" * 5000] * 2).encode(), 16_384)
+    ran: list[int] = []
+    for value in json.loads(rest):
+        asyncio.get_running_loop().call_soon(ran.append, 1)
+        before = len(ran)
+        await strings.payload(value)
+        assert len(ran) > before

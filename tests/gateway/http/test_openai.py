@@ -134,8 +134,6 @@ def test_a_list_that_takes_longer_than_the_deadline(make_client: MakeClient) -> 
     answer = post(make_client(encoder, deadline_seconds=0.3), [f"text {i}" for i in range(100)])
     assert answer.status_code == 504
     assert answer.json()["error"]["type"] == "server_error"
-    # At most two groups were at Triton, and no other one was sent.
-    assert len(encoder.batches) <= 2
     assert encoder.cancelled == len(encoder.batches)
 
 

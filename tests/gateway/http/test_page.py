@@ -1,4 +1,5 @@
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def test_a_browser_asks_whether_its_copy_is_the_newest(client: TestClient) -> No
     first = client.get("/page/base.css")
     assert first.headers["cache-control"] == "no-cache"
     assert client.get("/page/base.css", headers={"if-none-match": first.headers["etag"]}).status_code == 304
+
+
+@pytest.mark.parametrize("path", ["/page/app.js", "/docs/style.css", "/docs/swagger-ui-bundle.js"])
+def test_files_take_no_descriptor(client: TestClient, path: str) -> None:
+    """Clients that do not read their responses would use up the descriptors of all."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        answer = client.get(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert answer.status_code == 200
+    assert len(answer.content) == int(answer.headers["content-length"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway.encoder import Embeddings, EncoderSpec, Tokens
 from gateway.observe.stages import Stages
 from gateway.texts.cache import TextCache
 from gateway.texts.embedder import TextEmbedder, TextEmbeddings
@@ -35,33 +34,6 @@ class Queue(Executor):
         run()
         await settle()
         return texts
-
-
-class Gated(FakeEncoder):
-    """An encoder that finishes its calls one by one, in their order, when a test says so.
-
-    Attributes:
-        waiting: the sizes of the calls that have not finished.
-    """
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__(spec)
-        self.waiting: list[int] = []
-        self._gates: list[asyncio.Event] = []
-
-    async def encode_texts(self, spec: EncoderSpec, tokens: Tokens) -> Embeddings:
-        gate = asyncio.Event()
-        self._gates.append(gate)
-        self.waiting.append(len(tokens))
-        await gate.wait()
-        return await super().encode_texts(spec, tokens)
-
-    async def finish_next(self) -> int:
-        await settle()
-        self._gates.pop(0).set()
-        size = self.waiting.pop(0)
-        await settle()
-        return size
 
 
 async def settle() -> None:
@@ -126,21 +98,6 @@ async def test_a_text_that_has_to_be_cleaned_is_tokenized_in_the_thread(text: st
     assert not pool.jobs
 
 
-async def test_a_single_text_waits_for_two_groups_of_a_long_list() -> None:
-    encoder = Gated(fake_spec(max_batch_size=64))
-    start = starter(encoder, Queue())
-    long_list = start([f"{i}" for i in range(150)])
-    await settle()
-    single = start(["a cat"])
-    await settle()
-    assert encoder.waiting == [64, 64, 1]
-    assert [await encoder.finish_next() for _ in range(3)] == [64, 64, 1]
-    assert single.done()
-    assert not long_list.done()
-    assert await encoder.finish_next() == 22
-    assert (await long_list).embeddings.shape == (150, 8)
-
-
 async def test_the_order_of_a_list_is_kept_across_groups_and_jobs() -> None:
     encoder = FakeEncoder(fake_spec(max_batch_size=7))
     pool = Queue()
@@ -186,14 +143,3 @@ async def test_a_mixed_list_is_divided_by_length_and_keeps_its_order() -> None:
     for place, text in enumerate(texts):
         alone = await starter(encoder, Queue())([text])
         assert (embedded.embeddings[place] == alone.embeddings[0]).all()
-
-
-async def test_batches_of_different_lengths_take_turns_too() -> None:
-    encoder = Gated(fake_spec(token_lengths=(3, 4, 5, 8)))
-    task = starter(encoder, Queue())(["a " * words for words in (1, 2, 3, 6)])
-    await settle()
-    assert encoder.waiting == [1, 1]
-    for _ in range(4):
-        await encoder.finish_next()
-        assert len(encoder.waiting) <= 2
-    assert (await task).embeddings.shape == (4, 8)

@@ -168,3 +168,12 @@ def test_the_longest_token() -> None:
     pairs = _bpe()
     names = [pairs._model.id_to_token(place) for place in range(pairs.start)]
     assert max(len(name.removesuffix("</w>")) for name in names if name) == _TOKEN_BYTES
+
+
+def test_long_words_are_not_cached() -> None:
+    """Clients could fill the memory with words of 32 letters, whose 128 bytes are tokens."""
+    cached = _bpe()._merge_short.cache_info
+    for word, size in (("\U00012000" * 32, 0), ("\U00012001" * 8, 1)):
+        before = cached().currsize
+        Tokenizer(32).encode(word)
+        assert cached().currsize - before == size

@@ -49,6 +49,21 @@ class TestSpecs:
         assert spec.vision.certificate == {"precision": "fp32"}
 
     @pytest.mark.parametrize(
+        ("groups", "instances"),
+        [
+            ("", 1),
+            ("instance_group { kind: KIND_CPU count: 3 }", 3),
+            ("instance_group { kind: KIND_GPU count: 2 gpus: [0, 1, 3] } instance_group { count: 1 }", 7),
+        ],
+    )
+    async def test_instances_are_counted(self, groups: str, instances: int) -> None:
+        triton = FakeTriton()
+        triton.configs["V-vision"] += groups
+        async with encoder_of(triton) as encoder:
+            assert encoder.specs["V"].vision.instances == instances
+            assert encoder.specs["V"].text.instances == 1
+
+    @pytest.mark.parametrize(
         ("parameters", "lengths"),
         [({"context_length": "7", "token_lengths": "5 6 7"}, (5, 6, 7)), ({"context_length": "7"}, (7,))],
     )

@@ -55,6 +55,14 @@ def chosen(fleet: Fleet, spec: EncoderSpec, times: int) -> Counter[Replica | Non
     return Counter(fleet.choose(spec) for _ in range(times))
 
 
+def test_replicas_have_use_for_two_batches_of_each_instance() -> None:
+    larger = replace(OLD, vision=replace(OLD.vision, max_batch_size=64, instances=3))
+    fleet = fleet_of(serving(OLD), serving(larger), serving(with_weights(OLD, "other")))
+    assert fleet.room("V", "image") == 2 * OLD.vision.max_batch_size + 2 * 3 * 64
+    assert fleet.room("V", "tokens") == 2 * 2 * OLD.text.max_batch_size
+    assert fleet.room("W", "image") == 1
+
+
 class TestChoice:
     def test_ties_go_to_the_replica_chosen_longest_ago(self) -> None:
         a, b, c = (serving(OLD) for _ in range(3))

@@ -36,7 +36,7 @@ def files() -> dict[str, dict[str, Any]]:
         "steps": [
             {"name": "exported", "state": "done", "one_minus_cosine": 7e-7},
             {"name": "FP16 stream", "state": "done", "one_minus_cosine": 9e-7},
-            {"name": "packed", "state": "failed", "error": "RuntimeError: no kernel\nand more"},
+            {"name": "packed", "state": "failed", "error": "RuntimeError: no kernel:\na log\nthe reason"},
             {"name": "profile of the best", "state": "done", "form": "FP16 stream", "kernel_ms": {"gemm|x": 15.3}},
         ],
     }  # fmt: skip
@@ -80,7 +80,7 @@ def test_the_summary(files: dict[str, dict[str, Any]], tmp_path: Path) -> None:
         "| `gemm/x` | 15.300 |",
         "| B16, default: compile | done | 3 s to compile, 1.9e+08 bytes |",
         "| http image raw 64 | 800.0 (800.0-800.0) | 1.0 | 2.0 | 3.00 |  |  |  |",
-        "- forms, packed: RuntimeError: no kernel",
+        "- forms, packed: RuntimeError: no kernel: the reason",
     ):
         assert line in text.splitlines()
     assert "nan" not in text
@@ -95,5 +95,7 @@ def test_an_experiment_that_is_missing_is_left_out(files: dict[str, dict[str, An
 def test_an_experiment_that_was_cut_off_before_its_first_figure(files: dict[str, dict[str, Any]]) -> None:
     for name in ("forms", "rtx", "stack"):
         files[name] = {"variant": "V", "steps": [{"name": "one", "state": "begun"}]}
-    assert summary.markdown(files).startswith("# PE-Core-L14-336 on cuda")
+    text = summary.markdown(files)
+    assert text.startswith("# PE-Core-L14-336 on cuda")
+    assert "A processor, 16 cores. 2026-01-01. Weights: random." in text
     assert summary.targets(files) == []

@@ -29,6 +29,7 @@ from gateway.images.confined.worker_handle import WorkerHandle
 from gateway.images.decode import PLUGINS
 from gateway.images.decoder import LoadedSource
 from gateway.images.sources import ArrayImage, Base64Image, EncodedImage
+from gateway.in_flight import InFlightLimiter
 from tests.fakes import InlineDecoder
 from tests.pictures import HEIC
 
@@ -128,6 +129,24 @@ async def busy(pool: Pool, image: LoadedSource = ENDLESS) -> AsyncIterator[tuple
     yield found[0], task
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_clients_take_turns() -> None:
+    """The one image of a client does not wait for all images of another."""
+    limiter = InFlightLimiter(64, 2**20)
+    decoded: list[str] = []
+
+    async def decode(client: str) -> None:
+        await pool.decode(PICTURE, SIZE)
+        decoded.append(client)
+
+    async with Pool() as pool:
+        tasks = []
+        for client, images in (("many", 20), ("one", 1)):
+            with limiter.admit(lambda error: None, client):
+                tasks += [asyncio.create_task(decode(client)) for _ in range(images)]
+        await asyncio.gather(*tasks)
+    assert decoded.index("one") == 2  # One image was in work, and it was one client's turn.
 
 
 @pytest.mark.parametrize(
