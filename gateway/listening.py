@@ -9,8 +9,9 @@ from typing import Any, Final
 # One socket per IP version, because a client's IPv4 address would read ::ffff:192.0.2.1 on a socket for both.
 _BOTH: Final = {"::": ("::", "0.0.0.0")}
 # uvloop accepts one connection of a listener in each round of the event loop. In a burst of thousands of connections, a
-# new client waited in the kernel's backlog for 17 s, where admission control could refuse none of the others.
-_ACCEPTED_AT_ONCE: Final = 8
+# new client waited in the kernel's backlog for 17 s, where admission control could refuse none of the others. Each copy
+# costs 3 us for each new connection.
+_ACCEPTED_AT_ONCE: Final = 16
 # This machine does not have such an address, or has no IPv6.
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 

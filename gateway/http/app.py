@@ -11,6 +11,7 @@ from typing import Final
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from gateway import process_memory
 from gateway.drain import Drain
 from gateway.encoder import Encoder
 from gateway.http import classify, docs, error_responses, health, openai, openapi, page, roboflow
@@ -83,10 +84,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        trimming = asyncio.create_task(process_memory.return_freed_memory())
         try:
             async with decoder, encoder:
                 yield
         finally:
+            trimming.cancel()
             await fetch.aclose()
             pool.shutdown(wait=False, cancel_futures=True)
             if tracing is not None:

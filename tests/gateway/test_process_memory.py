@@ -32,6 +32,25 @@ for _ in range(5):
 print(resident() - before)
 """
 
+# Texts of which each tenth is kept.
+FRAGMENTS: Final = """
+import asyncio, contextlib, sys
+from gateway import process_memory
+process_memory._SECONDS_BETWEEN_TRIMS = 0.01
+async def main():
+    before = process_memory.resident_bytes()
+    returning = asyncio.create_task(process_memory.return_freed_memory())
+    await asyncio.sleep(0)
+    kept = [bytes(8_000) for _ in range(10_000)][::10]
+    if sys.argv[1] == "return":
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                while process_memory.resident_bytes() > before + (20 << 20):
+                    await asyncio.sleep(0.01)
+    print(process_memory.resident_bytes() - before >> 20)
+asyncio.run(main())
+"""
+
 SERVES: Final = """
 from gateway import serving
 from gateway.settings import Settings
@@ -68,6 +87,13 @@ def test_memory_of_large_images_returns_to_the_system() -> None:
     grown = {thresholds: _output_of(GROWS, thresholds) for thresholds in ("default", "set")}
     assert grown["set"] < 10, grown
     assert grown["default"] > 3 * grown["set"], grown
+
+
+@pytest.mark.slow
+@glibc
+def test_memory_between_texts_returns_to_the_system() -> None:
+    assert _output_of(FRAGMENTS, "return") <= 20
+    assert _output_of(FRAGMENTS, "keep") > 60
 
 
 @pytest.mark.slow

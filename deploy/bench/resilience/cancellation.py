@@ -41,7 +41,7 @@ def _by_triton(what: str, cancelled: int, executed: int) -> Figure:
     # Triton's batcher prepares two batches ahead, and executes what is in them. The rest is cancelled in Triton, or has
     # waited in the gateway, so that Triton never saw it.
     return at_most(
-        f"{what}: executed all the same, by Triton's counter",
+        f"{what}: executed, by Triton's counter",
         executed,
         2 * BATCH,
         note=f"{cancelled} cancelled in Triton",

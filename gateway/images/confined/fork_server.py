@@ -90,7 +90,7 @@ class ForkServer:
             with ours, theirs:
                 memory = os.memfd_create("pe-image")
                 try:
-                    pid = self._fork(theirs, memory)
+                    pid = self._fork(ours, theirs, memory)
                     message = CONTROL.pack(Control.STARTED, pid, 0)
                     socket.send_fds(self._control, [message], [ours.fileno(), memory])
                 finally:
@@ -98,7 +98,7 @@ class ForkServer:
         except OSError as error:
             self._send(Control.NOT_STARTED, error.errno or errno.EIO)
 
-    def _fork(self, channel: socket.socket, memory: int) -> int:
+    def _fork(self, others_end: socket.socket, channel: socket.socket, memory: int) -> int:
         """Fork a worker, and return its process id. In the worker, this never returns."""
         server = os.getpid()
         pid = os.fork()
@@ -109,6 +109,7 @@ class ForkServer:
             end_with_parent(server, signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             self._control.close()
+            others_end.close()  # Otherwise the worker would keep its socket open when the gateway closes it.
             image_worker.run(channel, memory, self._limits)
         finally:
             os._exit(1)

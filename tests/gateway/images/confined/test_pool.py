@@ -131,6 +131,15 @@ async def busy(pool: Pool, image: LoadedSource = ENDLESS) -> AsyncIterator[tuple
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_worker_of_the_slow_lane_ends_after_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_CHECK_SECONDS", "_SLICE_SECONDS"):  # Every image is a slow one.
+        monkeypatch.setattr(pool_module, name, 0.0)
+    async with Pool() as pool:
+        workers = pool.processes()
+        await pool.decode(EncodedImage(picture(2_000, 2_000)), SIZE)
+        await until(lambda: not set(workers) & set(pool.processes()))
+
+
 async def test_clients_take_turns() -> None:
     """The one image of a client does not wait for all images of another."""
     limiter = InFlightLimiter(64, 2**20)
