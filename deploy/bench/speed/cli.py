@@ -33,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.render:
-        _write(json.loads(options.render.read_text()), options.render.parent, options.render.stem)
+        try:
+            results = json.loads(options.render.read_text())
+        except (OSError, ValueError) as error:
+            print(f"pe-bench: --render takes the JSON file of a run: {options.render}: {error}", file=sys.stderr)
+            return 1
+        _write(results, options.render.parent, options.render.stem)
         return 0
     written: list[Path] = []
     try:
@@ -111,7 +116,9 @@ def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     machine, began = processes.machine(), time.time()
     with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name)) as served:
         directory = Path(name)
-        _say(f"Measuring {served.variant} at {served.url} in {effort.rounds} rounds ...")
+        _require_triton(served)
+        most = f"{effort.rounds} rounds, of which the last begins within {effort.minutes:g} minutes"
+        _say(f"Measuring {served.variant} at {served.url} in {most} ...")
         written = payloads.write(served, directory)
         with schedule.bench(served, written, directory, effort, _say) as bench:
             memory = schedule.memory(bench)
@@ -138,6 +145,21 @@ def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
                 }
                 yield results | {"took_s": time.time() - began}
+
+
+def _require_triton(served: stack.Stack) -> None:
+    """Check that Triton's own ports are open: perf_analyzer measures Triton alone, too.
+
+    Raises:
+        StackFailed: Triton's HTTP port does not answer.
+    """
+    try:
+        stack.get_json(f"http://{served.triton_http}/v2")
+    except (OSError, ValueError) as error:
+        raise stack.StackFailed(
+            f"no Triton answers at {served.triton_http}: {error}. Start pe-serve with --triton-ports, or name them "
+            "with --triton-http and --triton-grpc."
+        ) from error
 
 
 def _measure_against(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
