@@ -18,6 +18,7 @@ from deploy.bench.against import comparison_table
 from deploy.bench.against.peer import PeerFailed
 from deploy.bench.harness import flops, processes, stack
 from deploy.bench.harness.figures import rounded
+from deploy.bench.harness.output_folder import output_folder
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.bench.speed import payloads, perf_analyzer, plots, report, schedule
 from deploy.embedded.installation import CHECKOUT
@@ -81,7 +82,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seconds", type=float, help="of one measurement, at least; slow models take up to nine times it"
     )
     parser.add_argument("--minutes", type=float, help="after which no round begins (default: 15; quick: 2)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: %(default)s)")
+    parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     parser.add_argument("--name", help="of the files (default: the variant)")
     running = parser.add_argument_group("a running stack, instead of one that is started")
     running.add_argument("--url", help="the gateway, as http://host:port")
