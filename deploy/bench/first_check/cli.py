@@ -32,7 +32,7 @@ examples:
   pe-bench first-check PE-Core-L14-336 --from hub          export, then serve by pe-serve
   pe-bench first-check PE-Core-B16-224 --checkpoint FILE --engine openvino
   pe-bench first-check --url http://127.0.0.1:9001         a stack that runs already, such as Compose's
-Further options are those of pe-export.
+Further options are those of pe-export. The environment variable PE_API_KEY is the key of a server that wants one.
 """
 _KNOWN_ERRORS: Final = (StackFailed, WorkerFailed, known.ReplayFailed, OSError, subprocess.SubprocessError)
 
