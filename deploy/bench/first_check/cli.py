@@ -6,6 +6,7 @@ It is for the first run with real weights on a new machine. Send the report to w
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: passed. 1: something is wrong; the report says what. 130: interrupted.
     """
     options, export = _parse(arguments)
+    # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = run(options, export)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: measured. 2: nothing could be measured. 130: interrupted.
     """
     options = _parse(arguments)
+    # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     effort = Effort(options.rounds, options.seconds, options.concurrency)
     try:
         perf_analyzer.find()
