@@ -173,6 +173,17 @@ def test_a_named_engine_is_installed(without_uv: Path, engine: str, pins: str) -
     assert set_up(without_uv, "serve", engine) == ["gateway", pins]
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("export", "Setting up .venv-export ... It has torch: 6 GB, and minutes without a line.\n"),
+        ("openvino", "Setting up .venv-triton ...\n"),
+    ],
+)
+def test_what_takes_long_is_announced(without_uv: Path, target: str, said: str) -> None:
+    assert run(without_uv, target, PYTHON=sys.executable)[1].startswith(said)
+
+
 def test_what_was_added_stays(without_uv: Path) -> None:
     """An engine that is not needed any more is not removed, or `make` would install and remove in turn."""
     assert set_up(without_uv, "serve", "onnxruntime") == ["gateway", "triton"]

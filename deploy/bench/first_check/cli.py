@@ -6,6 +6,7 @@ It is for the first run with real weights on a new machine. Send the report to w
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from deploy.bench.first_check import first_report, known, rates
 from deploy.bench.harness import gpus, processes, stack
+from deploy.bench.harness.output_folder import output_folder
 from deploy.bench.harness.stack import Stack, StackFailed
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.embedded.installation import CHECKOUT
@@ -31,7 +33,7 @@ examples:
   pe-bench first-check PE-Core-L14-336 --from hub          export, then serve by pe-serve
   pe-bench first-check PE-Core-B16-224 --checkpoint FILE --engine openvino
   pe-bench first-check --url http://127.0.0.1:9001         a stack that runs already, such as Compose's
-Further options are those of pe-export.
+Further options are those of pe-export. The environment variable PE_API_KEY is the key of a server that wants one.
 """
 _KNOWN_ERRORS: Final = (StackFailed, WorkerFailed, known.ReplayFailed, OSError, subprocess.SubprocessError)
 
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: passed. 1: something is wrong; the report says what. 130: interrupted.
     """
     options, export = _parse(arguments)
+    # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = run(options, export)
     except KeyboardInterrupt:
@@ -88,7 +92,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--variant", help="with --url: if several are served (default: the first)")
     parser.add_argument("--repository", type=Path, help="export to this folder (default: OUTPUT/models)")
     parser.add_argument("--seconds", type=float, default=5, help="of one measurement (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: %(default)s)")
+    parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     options, export = parser.parse_known_args(arguments)
     if options.url and export:
         parser.error(f"with --url nothing is exported, so there is no {export[0]}")

@@ -82,15 +82,18 @@ def _rounded(matrix: Matrix, digits: int) -> list[list[float]]:
 
 
 def _embed(url: str, path: str, body: Any) -> Matrix:
-    return _matrix(client.post(url, path, body, timeout=300))
+    return _matrix(client.post(url, path, body, client.key_header(), timeout=300))
 
 
 def _embed_raw(url: str, variant: str, file: bytes) -> Matrix:
     path = f"{client.IMAGE}?perception_encoder_version_id={variant}"
-    return _matrix(client.request(url, "POST", path, file, {"Content-Type": "image/jpeg"}, timeout=300))
+    headers = {"Content-Type": "image/jpeg", **client.key_header()}
+    return _matrix(client.request(url, "POST", path, file, headers, timeout=300))
 
 
 def _matrix(answer: client.Response) -> Matrix:
+    if answer.status == 401:
+        raise ReplayFailed(f"the server wants an API key: set {client.KEY_VARIABLE} in the environment")
     if answer.status != 200:
         said = answer.body.decode(errors="replace")[:300]
         raise ReplayFailed(f"status {answer.status}: {said}" if answer.status else "the connection broke")

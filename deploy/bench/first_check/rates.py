@@ -45,7 +45,9 @@ def measure(url: str, variant: str, directory: Path, seconds: float) -> list[dic
             if what == "new text":
                 texts += 100_000
                 fields = {**fields, "texts_from": texts}
-            result = load.request(url=url, seconds=seconds, warmup=seconds / 3, concurrency=level, **fields)
+            result = load.request(
+                url=url, seconds=seconds, warmup=seconds / 3, concurrency=level, headers=client.key_header(), **fields
+            )
             found.append({"what": what, "in_flight": level, **result})
     return found
 

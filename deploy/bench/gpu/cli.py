@@ -22,6 +22,7 @@ from deploy.bench.gpu import summary
 from deploy.bench.gpu.setting import Setting
 from deploy.bench.gpu.steps import write_json
 from deploy.bench.harness import processes
+from deploy.bench.harness.output_folder import output_folder
 from deploy.embedded.installation import CHECKOUT
 from export.errors import UnknownVariant
 from export.variants import find_variant
@@ -203,7 +204,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--minutes", type=_minutes, action="append", default=[], metavar="NAME=N", help="time of an experiment"
     )
     parser.add_argument("--within", type=float, default=60, metavar="MINUTES", help="time of all (default: 60)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark/gpu"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=output_folder, default=Path("benchmark/gpu"), help="folder (default: %(default)s)"
+    )
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep the exported graphs here, for another run")
     parser.add_argument("--batch", type=int, default=32, help="images in one call (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")

@@ -4,6 +4,7 @@ import base64
 import http.client
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ IMAGE: Final = "/perception_encoder/embed_image"
 TEXT: Final = "/perception_encoder/embed_text"
 COMPARE: Final = "/perception_encoder/compare"
 JSON: Final = "application/json"
+KEY_VARIABLE: Final = "PE_API_KEY"  # as for pe-embed
 _T = TypeVar("_T")
 
 
@@ -53,6 +55,12 @@ def request(
         return Response(0, time.perf_counter() - begun)
     finally:
         connection.close()
+
+
+def key_header() -> dict[str, str]:
+    """The header with the API key of `PE_API_KEY`, or no header."""
+    key = os.environ.get(KEY_VARIABLE, "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def post(url: str, path: str, value: Any, headers: Mapping[str, str] | None = None, timeout: float = 60) -> Response:

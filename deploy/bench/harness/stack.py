@@ -67,10 +67,16 @@ def get_json(url: str) -> dict[str, Any]:
 def attach(url: str, triton_grpc: str, triton_http: str, variant: str | None, pid: int | None = None) -> Stack:
     """Describe a running stack by its addresses. `pid` is its `pe-serve`, whose child processes are measured.
 
+    `url` may lack `http://`.
+
     Raises:
-        StackFailed: the gateway does not serve the variant.
+        StackFailed: the gateway does not answer, or does not serve the variant.
     """
-    models: dict[str, dict[str, Any]] = get_json(f"{url}/info").get("models") or {}
+    url = url if "://" in url else f"http://{url}"
+    try:
+        models: dict[str, dict[str, Any]] = get_json(f"{url}/info").get("models") or {}
+    except (OSError, ValueError) as error:
+        raise StackFailed(f"no gateway answers at {url}: {error}") from error
     chosen = variant or next(iter(models), "")
     if chosen not in models:
         raise StackFailed(f"{url} serves {', '.join(models) or 'nothing'}, and not {variant}.")

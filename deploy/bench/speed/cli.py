@@ -18,6 +18,7 @@ from deploy.bench.against import comparison_table
 from deploy.bench.against.peer import PeerFailed
 from deploy.bench.harness import flops, processes, stack
 from deploy.bench.harness.figures import rounded
+from deploy.bench.harness.output_folder import output_folder
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.bench.speed import payloads, perf_analyzer, plots, report, schedule
 from deploy.embedded.installation import CHECKOUT
@@ -33,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.render:
-        _write(json.loads(options.render.read_text()), options.render.parent, options.render.stem)
+        try:
+            results = json.loads(options.render.read_text())
+        except (OSError, ValueError) as error:
+            print(f"pe-bench: --render takes the JSON file of a run: {options.render}: {error}", file=sys.stderr)
+            return 1
+        _write(results, options.render.parent, options.render.stem)
         return 0
     written: list[Path] = []
     try:
@@ -76,7 +82,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seconds", type=float, help="of one measurement, at least; slow models take up to nine times it"
     )
     parser.add_argument("--minutes", type=float, help="after which no round begins (default: 15; quick: 2)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: %(default)s)")
+    parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     parser.add_argument("--name", help="of the files (default: the variant)")
     running = parser.add_argument_group("a running stack, instead of one that is started")
     running.add_argument("--url", help="the gateway, as http://host:port")
@@ -111,7 +117,9 @@ def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     machine, began = processes.machine(), time.time()
     with tempfile.TemporaryDirectory(prefix="pe-bench-") as name, _stack(options, Path(name)) as served:
         directory = Path(name)
-        _say(f"Measuring {served.variant} at {served.url} in {effort.rounds} rounds ...")
+        _require_triton(served)
+        most = f"{effort.rounds} rounds, of which the last begins within {effort.minutes:g} minutes"
+        _say(f"Measuring {served.variant} at {served.url} in {most} ...")
         written = payloads.write(served, directory)
         with schedule.bench(served, written, directory, effort, _say) as bench:
             memory = schedule.memory(bench)
@@ -138,6 +146,21 @@ def _measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
                 }
                 yield results | {"took_s": time.time() - began}
+
+
+def _require_triton(served: stack.Stack) -> None:
+    """Check that Triton's own ports are open: perf_analyzer measures Triton alone, too.
+
+    Raises:
+        StackFailed: Triton's HTTP port does not answer.
+    """
+    try:
+        stack.get_json(f"http://{served.triton_http}/v2")
+    except (OSError, ValueError) as error:
+        raise stack.StackFailed(
+            f"no Triton answers at {served.triton_http}: {error}. Start pe-serve with --triton-ports, or name them "
+            "with --triton-http and --triton-grpc."
+        ) from error
 
 
 def _measure_against(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

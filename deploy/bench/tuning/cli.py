@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from deploy.bench.harness import photographs, processes
 from deploy.bench.harness.figures import table
+from deploy.bench.harness.output_folder import output_folder
 from deploy.bench.harness.spread import spread
 from deploy.bench.harness.stack import StackFailed
 from deploy.bench.speed import perf_analyzer
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: measured. 2: nothing could be measured. 130: interrupted.
     """
     options = _parse(arguments)
+    # SIGTERM ends the run as Ctrl-C does, so that all processes that it started are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     effort = Effort(options.rounds, options.seconds, options.concurrency)
     try:
         perf_analyzer.find()
@@ -78,7 +82,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--concurrency", type=_number(1), default=64, help="requests in flight (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="of one measurement (default: %(default)s)")
     parser.add_argument("--rounds", type=_number(1), default=3, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("benchmark"), help="folder (default: %(default)s)")
+    parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -31,6 +31,23 @@ def test_a_stack_that_runs_passes(
 
 
 @pytest.mark.slow
+@pytest.mark.triton
+def test_a_server_that_wants_a_key(
+    pe_serve: Callable[..., PeServe],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = pe_serve("--repository", ROOT / "model_repository", PE_API_KEYS="right").wait_until_ready()
+    arguments = ["first-check", "--url", url, "--seconds", "0.2", "--output", str(tmp_path)]
+    assert cli.main(arguments) == 1
+    assert "- replay: the server wants an API key: set PE_API_KEY in the environment" in capsys.readouterr().out
+    monkeypatch.setenv("PE_API_KEY", "right")
+    assert cli.main(arguments) == 0
+    assert "right" not in (tmp_path / "first-check.json").read_text()
+
+
+@pytest.mark.slow
 def test_an_export_that_fails_ends_the_check_and_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

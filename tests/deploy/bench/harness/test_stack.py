@@ -20,6 +20,12 @@ def test_processes_are_recognized_by_their_command(command: str, role: str | Non
     assert stack._role(command, "V") == role
 
 
+def test_a_stack_that_does_not_run_is_an_error() -> None:
+    for url in ("http://127.0.0.1:1", "127.0.0.1:1"):
+        with pytest.raises(stack.StackFailed, match=r"no gateway answers at http://127\.0\.0\.1:1: .*refused"):
+            stack.attach(url, "", "", None)
+
+
 def test_a_gateway_that_does_not_start_is_an_error(tmp_path: Path) -> None:
     failing = stack.gateway(tmp_path, "127.0.0.1:9", prefix=("sh", "-c", "echo forbidden; exit 1"))
     with pytest.raises(stack.StackFailed, match="did not start:\nforbidden"), failing:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deploy.bench.harness import stack
 from deploy.bench.speed import cli, perf_analyzer, plots
 
 ROOT = Path(__file__).parents[4]
@@ -17,6 +18,24 @@ def test_says_why_it_cannot_measure(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(perf_analyzer, "find", missing)
     assert cli.main([]) == 1
     assert "make bench" in capsys.readouterr().err
+
+
+def test_a_stack_without_triton_s_own_ports(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `make serve` starts it."""
+    monkeypatch.setattr(perf_analyzer, "find", lambda: Path("perf_analyzer"))
+    served = stack.Stack("http://gateway", "127.0.0.1:1", "127.0.0.1:1", "V", {}, {})
+    monkeypatch.setattr(stack, "attach", lambda *_: served)
+    assert cli.main(["--url", "http://gateway"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("pe-bench: no Triton answers at 127.0.0.1:1: ")
+    assert "Start pe-serve with --triton-ports" in said
+
+
+def test_only_the_file_of_a_run_is_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--render", str(tmp_path / "none.json")]) == 1
+    assert "--render takes the JSON file of a run: " in capsys.readouterr().err
 
 
 @pytest.mark.triton

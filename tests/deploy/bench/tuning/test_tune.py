@@ -1,6 +1,10 @@
 """`pe-bench tune` with the real Triton and the real perf_analyzer."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +50,22 @@ def test_a_sweep_measures_recommends_and_leaves_the_model_as_it_was(
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "tune.md").read_text()
     assert section["recommendation"] in printed
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+def test_a_run_that_is_ended_leaves_no_triton(repository: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploy.bench.cli", "tune", f"--repository={repository}", f"--output={tmp_path}"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    run = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    assert "round 1" in run.stderr.readline()  # Triton serves, and perf_analyzer has measured the first setting.
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 130
+    assert "interrupted; nothing was written" in said
+    left = subprocess.run(["pgrep", "-f", f"tritonserver.*{tmp_path}"], capture_output=True, text=True, check=False)
+    assert not left.stdout
 
 
 @pytest.mark.slow
