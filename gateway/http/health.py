@@ -110,12 +110,14 @@ class Registry(BaseModel):
 router = APIRouter(tags=["Operation"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Check that the process is alive", response_model=Health)
 async def healthz() -> Response:
     """A liveness probe. The models do not matter, because restarting the gateway cannot repair them."""
     return json_response({"status": "healthy"})
 
 
+@router.head("/readiness", include_in_schema=False)
 @router.get(
     "/readiness",
     summary="Check that every model answers",

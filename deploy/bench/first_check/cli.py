@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from deploy.bench.first_check import first_report, known, rates
 from deploy.bench.harness import gpus, processes, stack
-from deploy.bench.harness.output_folder import output_folder
+from deploy.bench.harness.arguments import output_folder, positive_number
 from deploy.bench.harness.stack import Stack, StackFailed
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.embedded.installation import CHECKOUT
@@ -91,7 +91,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[st
     parser.add_argument("--url", help="check a gateway that runs already; nothing is exported")
     parser.add_argument("--variant", help="with --url: if several are served (default: the first)")
     parser.add_argument("--repository", type=Path, help="export to this folder (default: OUTPUT/models)")
-    parser.add_argument("--seconds", type=float, default=5, help="of one measurement (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive_number, default=5, help="of one measurement (default: %(default)s)")
     parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     options, export = parser.parse_known_args(arguments)
     if options.url and export:

@@ -22,7 +22,7 @@ from deploy.bench.gpu import summary
 from deploy.bench.gpu.setting import Setting
 from deploy.bench.gpu.steps import write_json
 from deploy.bench.harness import processes
-from deploy.bench.harness.output_folder import output_folder
+from deploy.bench.harness.arguments import output_folder, positive_number, whole_number
 from deploy.embedded.installation import CHECKOUT
 from export.errors import UnknownVariant
 from export.variants import find_variant
@@ -208,12 +208,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--output", type=output_folder, default=Path("benchmark/gpu"), help="folder (default: %(default)s)"
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep the exported graphs here, for another run")
-    parser.add_argument("--batch", type=int, default=32, help="images in one call (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of one measurement (default: %(default)s)")
+    parser.add_argument("--batch", type=whole_number, default=32, help="images in one call (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole_number, default=3, help="(default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=positive_number, default=1.5, help="of one measurement (default: %(default)s)"
+    )
     parser.add_argument("--forms", type=_listed(()), default=(), metavar="NAME;NAME", help="graph forms (default: all)")
     workers = max(1, usable_cpus() // 3)
-    parser.add_argument("--workers", type=int, default=workers, help="of the gateway (default: a third of the CPUs)")
+    parser.add_argument(
+        "--workers", type=whole_number, default=workers, help="of the gateway (default: a third of the CPUs)"
+    )
     return parser.parse_args(arguments)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.harness import processes, stub_model, worker
+from deploy.bench.harness.arguments import output_folder, positive_number
 from deploy.bench.harness.figures import Figure, figure_row, figures_table
-from deploy.bench.harness.output_folder import output_folder
 from deploy.bench.harness.stack import StackFailed
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.bench.resilience import (
@@ -89,7 +89,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="NAME", help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--quick", action="store_true", help="about two minutes: shows that it works, and no figures")
     parser.add_argument("--repository", type=Path, help="of a real variant, whose capacity is measured too")
-    parser.add_argument("--soak", type=float, metavar="SECONDS", help="length of the soak test (default: 600)")
+    parser.add_argument(
+        "--soak", type=positive_number, metavar="SECONDS", help="length of the soak test (default: 600)"
+    )
     parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     return parser.parse_args(arguments)
 

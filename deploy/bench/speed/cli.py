@@ -17,8 +17,8 @@ from deploy.bench.against import command as against
 from deploy.bench.against import comparison_table
 from deploy.bench.against.peer import PeerFailed
 from deploy.bench.harness import flops, processes, stack
+from deploy.bench.harness.arguments import output_folder, positive_number, whole_number
 from deploy.bench.harness.figures import rounded
-from deploy.bench.harness.output_folder import output_folder
 from deploy.bench.harness.worker import WorkerFailed
 from deploy.bench.speed import payloads, perf_analyzer, plots, report, schedule
 from deploy.embedded.installation import CHECKOUT
@@ -75,20 +75,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--repository", type=Path, default=CHECKOUT / "model_repository", help="to serve (default: the demo's)"
     )
     parser.add_argument("--variant", help="to measure, if several are served")
-    parser.add_argument("--workers", type=int, default=1, help="of the gateway (default: %(default)s)")
+    parser.add_argument("--workers", type=whole_number, default=1, help="of the gateway (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="two short rounds: about two minutes")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured")
+    parser.add_argument("--rounds", type=whole_number, help="how often everything is measured")
     parser.add_argument(
-        "--seconds", type=float, help="of one measurement, at least; slow models take up to nine times it"
+        "--seconds", type=positive_number, help="of one measurement, at least; slow models take up to nine times it"
     )
-    parser.add_argument("--minutes", type=float, help="after which no round begins (default: 15; quick: 2)")
+    parser.add_argument("--minutes", type=positive_number, help="after which no round begins (default: 15; quick: 2)")
     parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     parser.add_argument("--name", help="of the files (default: the variant)")
     running = parser.add_argument_group("a running stack, instead of one that is started")
     running.add_argument("--url", help="the gateway, as http://host:port")
     running.add_argument("--triton-grpc", default="127.0.0.1:8001", help="(default: %(default)s)")
     running.add_argument("--triton-http", default="127.0.0.1:8000", help="(default: %(default)s)")
-    running.add_argument("--pid", type=int, help="of its pe-serve, to measure the CPU of each process")
+    running.add_argument("--pid", type=whole_number, help="of its pe-serve, to measure the CPU of each process")
     against.add_options(parser)
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write the summary and plots of a run again")
     return parser.parse_args(arguments)

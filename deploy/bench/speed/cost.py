@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.bench.harness import processes, stack, stub_model, worker
+from deploy.bench.harness.arguments import positive_number, whole_number
 from deploy.bench.harness.figures import table
 from deploy.bench.harness.spread import ratio, spread
 from deploy.bench.speed import payloads
@@ -42,12 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: measured. 1: something failed.
     """
     parser = argparse.ArgumentParser(prog="python -m deploy.bench.speed.cost", description=__doc__)
-    parser.add_argument("--image-size", type=int, default=336, help="(default: PE-Core-L14-336's, as the others)")
-    parser.add_argument("--context-length", type=int, default=32)
-    parser.add_argument("--embed-dim", type=int, default=1024)
-    parser.add_argument("--seconds", type=float, default=3, help="of one measurement (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--images-per-s", type=int, default=1500, help="to size for (default: %(default)s)")
+    parser.add_argument(
+        "--image-size", type=whole_number, default=336, help="(default: PE-Core-L14-336's, as the others)"
+    )
+    parser.add_argument("--context-length", type=whole_number, default=32)
+    parser.add_argument("--embed-dim", type=whole_number, default=1024)
+    parser.add_argument("--seconds", type=positive_number, default=3, help="of one measurement (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole_number, default=3, help="(default: %(default)s)")
+    parser.add_argument("--images-per-s", type=whole_number, default=1500, help="to size for (default: %(default)s)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="pe-cost-") as name:
         directory = Path(name)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from deploy.bench.harness import processes, stack, stub_model
+from deploy.bench.harness.arguments import whole_number
 from deploy.bench.harness.figures import table
 from deploy.bench.harness.spread import ratio, spread
 from gateway.encoder import Pixels
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: measured. 1: the stack did not start.
     """
     parser = argparse.ArgumentParser(prog="python -m deploy.bench.speed.memory_regions", description=__doc__)
-    parser.add_argument("--image-size", type=int, default=336, help="(default: PE-Core-L14-336's)")
-    parser.add_argument("--rounds", type=int, default=8, help="(default: %(default)s)")
+    parser.add_argument("--image-size", type=whole_number, default=336, help="(default: PE-Core-L14-336's)")
+    parser.add_argument("--rounds", type=whole_number, default=8, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="pe-shared-") as name:
         stub = stub_model.write(Path(name) / "model", options.image_size, embed_dim=1024)

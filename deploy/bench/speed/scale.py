@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.harness import client, stack, stub_model, worker
+from deploy.bench.harness.arguments import positive_number, whole_number
 from deploy.bench.harness.figures import table
 from deploy.bench.harness.spread import spread
 from deploy.bench.harness.stack import Gateway, StackFailed, get_json
@@ -189,8 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: measured, and no request failed. 1: a request failed, or it could not be measured.
     """
     parser = argparse.ArgumentParser(prog="python -m deploy.bench.speed.scale", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10, help="of one measurement (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--seconds", type=positive_number, default=10, help="of one measurement (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole_number, default=3, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="pe-scale-") as name, ExitStack() as block:
         made = block.enter_context(site(Path(name)))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.harness import photographs, processes
+from deploy.bench.harness.arguments import output_folder, positive_number, whole_number, whole_numbers
 from deploy.bench.harness.figures import table
-from deploy.bench.harness.output_folder import output_folder
 from deploy.bench.harness.spread import spread
 from deploy.bench.harness.stack import StackFailed
 from deploy.bench.speed import perf_analyzer
@@ -76,33 +76,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repository", type=Path, default=_REPOSITORY, help="for the embedded Triton")
     parser.add_argument("--variant", help="if several are served (default: the first)")
     parser.add_argument("--towers", type=_towers, default=("vision", "text"), help="default: vision,text")
-    parser.add_argument("--instances", type=_numbers(1), default=(1, 2), help="default: 1,2")
-    parser.add_argument("--batch-sizes", type=_numbers(1), default=(8, 16, 32, 64), help="default: 8,16,32,64")
-    parser.add_argument("--delays", type=_numbers(0), default=(0, 500, 2000), help="microseconds (default: 0,500,2000)")
-    parser.add_argument("--concurrency", type=_number(1), default=64, help="requests in flight (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5, help="of one measurement (default: %(default)s)")
-    parser.add_argument("--rounds", type=_number(1), default=3, help="default: %(default)s")
+    parser.add_argument("--instances", type=whole_numbers, default=(1, 2), help="default: 1,2")
+    parser.add_argument("--batch-sizes", type=whole_numbers, default=(8, 16, 32, 64), help="default: 8,16,32,64")
+    parser.add_argument("--delays", type=_delays, default=(0, 500, 2000), help="microseconds (default: 0,500,2000)")
+    parser.add_argument(
+        "--concurrency", type=whole_number, default=64, help="requests in flight (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=positive_number, default=5, help="of one measurement (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole_number, default=3, help="default: %(default)s")
     parser.add_argument("--output", type=output_folder, default=Path("benchmark"), help="folder (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
-def _number(least: int) -> Any:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise ValueError
-        return value
-
-    parse.__name__ = f"number of at least {least}"  # argparse shows it
-    return parse
-
-
-def _numbers(least: int) -> Any:
-    def parse(text: str) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(map(_number(least), text.split(","))))
-
-    parse.__name__ = f"list of numbers of at least {least}"
-    return parse
+def _delays(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(0 if delay == "0" else whole_number(delay) for delay in text.split(",")))
 
 
 def _towers(text: str) -> tuple[str, ...]:

@@ -13,6 +13,14 @@ def test_ready_and_alive(client: TestClient) -> None:
     assert client.get("/readiness").json() == {"status": "ready"}
 
 
+def test_a_monitor_may_ask_without_a_body(make_client: MakeClient) -> None:
+    encoder = FakeEncoder()
+    client = make_client(encoder)
+    assert [client.head(path).status_code for path in ("/healthz", "/readiness")] == [200, 200]
+    encoder.specs = {}
+    assert [client.head(path).status_code for path in ("/healthz", "/readiness")] == [200, 503]
+
+
 def test_info_has_the_incumbents_keys_first_and_says_what_is_served(make_client: MakeClient) -> None:
     spec = fake_spec("A", token_lengths=(4, 8))
     lengths = {"context_length": "8", "token_lengths": "4 8"}
