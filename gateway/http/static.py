@@ -61,11 +61,11 @@ def serve(app: FastAPI, path: str, directory: Path, *others: Path) -> None:
 
     This is a route, because a mount does not find the files behind a path prefix.
     """
-    files = {str(file.relative_to(directory)): _load(file) for file in directory.rglob("*") if file.is_file()}
-    files |= {file.name: _load(file) for file in others}
+    files = {str(found.relative_to(directory)): _load(found) for found in directory.rglob("*") if found.is_file()}
+    files |= {other.name: _load(other) for other in others}
 
-    @app.api_route(f"{path}/{{name:path}}", methods=["GET", "HEAD"], include_in_schema=False)
-    async def file(request: Request, name: str) -> Response:
-        if (found := files.get(name)) is None:
+    @app.api_route(f"{path}/{{file:path}}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def static_file(request: Request, file: str) -> Response:
+        if (found := files.get(file)) is None:
             raise HTTPException(404)
         return found.response(request)
