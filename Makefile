@@ -4,7 +4,7 @@ export PYTHON ?= python3
 # Without bytecode, pytest compiles every test again in every run.
 unexport PYTHONDONTWRITEBYTECODE
 setup = deploy/setup.sh
-again = $(if $(CI),--reruns 1 -raR --rerun-show-tracebacks)
+again =
 
 # The models of model_repository/, or a real one: make serve VARIANT=PE-Core-B16-224, or make serve CHECKPOINT=FILE
 serve:  ; @$(setup) serve && exec .venv/bin/python -m deploy.real_model.cli
@@ -20,7 +20,7 @@ check:  ; @$(setup) test && .venv/bin/ruff check . && .venv/bin/ruff format --ch
 	&& .venv-export/bin/mypy export tests/export && .venv-bulk/bin/mypy deploy/bulk tests/deploy/bulk
 # Three at a time on two cores, because most of them wait for servers to start. The exporter's environment lacks what most tests import, so it is given only those files that have tests for it.
 # Continuous integration runs the container tests too. Elsewhere nobody gets a Docker daemon without asking for it.
-# There, on shared machines, a failed test is run once more. The report names it and shows why it failed.
+# `.ci/run` sets `again`: options of pytest to repeat a failed test.
 test: check
 	@.venv/bin/pytest $(again) -n 3 -m "not bulk and not export and not containers"
 	@.venv-export/bin/pytest $(again) -m export $$(grep -rlE --include='*.py' "mark\.export" tests)
