@@ -1,6 +1,6 @@
 """Admission control: bound the requests in flight, the bytes that they hold, and their fetches from other servers.
 
-The gateway has no queue of its own, because Triton queues and batches. The gateway refuses what exceeds its bounds.
+Requests do not queue to be admitted. The gateway refuses what exceeds its bounds.
 
 A request that only waits for other servers gives its slot back, so that it keeps no other request out. It counts by
 its fetches instead. It needs a slot again for the work on what it fetched, and waits for that slot rather than being
@@ -255,9 +255,10 @@ def current_request() -> RequestReservation:
     return _request.get()
 
 
-def request_or_none() -> RequestReservation | None:
-    """The reservation of the request that the calling task works for; None if there is none."""
-    return _request.get(None)
+def requester() -> tuple[Hashable, Hashable]:
+    """The client and the request that the calling task works for; None for both if it works for none."""
+    request = _request.get(None)
+    return (None, None) if request is None else (request.client, request)
 
 
 class InFlightLimiter:

@@ -18,7 +18,6 @@ _M_MMAP_THRESHOLD: Final = -3
 _MMAP_THRESHOLD_BYTES: Final = 4 << 20
 _TRIM_THRESHOLD_BYTES: Final = 16 << 20
 
-
 # Smaller blocks lie on the heap. It stays as large as in the worst moment where cached texts lie between freed ones:
 # 88 requests with 4 MB of new texts each left 560 MB. To return 370 MB takes 65 ms, with the heap locked. It
 # takes 6 ms where there is nothing to return.

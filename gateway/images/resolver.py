@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.errors import TooManyFetches
 from gateway.fair_pool import FairPool
-from gateway.in_flight import request_or_none, reserve_of
+from gateway.in_flight import requester, reserve_of
 
 _TOO_MANY: Final = "Too many hosts of image URLs are being looked up. Try again in a moment, or send the images."
 
@@ -39,8 +39,7 @@ class Resolver:
             TooManyFetches: the client has too many lookups, some of which it may no longer wait for.
         """
         loop = asyncio.get_running_loop()
-        request = request_or_none()
-        client = None if request is None else request.client
+        client, _ = requester()
         if not self._lookups.fits(client):
             raise TooManyFetches(_TOO_MANY)
 

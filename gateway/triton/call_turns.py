@@ -6,7 +6,7 @@ another client would wait for all of them.
 
 import asyncio
 
-from gateway.in_flight import request_or_none
+from gateway.in_flight import requester
 from gateway.turns import Turns
 
 
@@ -31,8 +31,7 @@ class CallTurns:
         if self.items < room and not self._waiting:
             self.items += items
             return
-        request = request_or_none()
-        client = None if request is None else request.client
+        client, request = requester()
         call = _Call(items)
         self._waiting.put(client, request, call)
         try:

@@ -28,7 +28,7 @@ from gateway.images.confined.fork_server_process import ForkServerProcess
 from gateway.images.confined.messages import RESULT, Limits, Outcome
 from gateway.images.confined.worker_handle import WorkerHandle
 from gateway.images.decoder import NO_MEMORY, Decoded, LoadedSource
-from gateway.in_flight import request_or_none
+from gateway.in_flight import requester
 from gateway.turns import Turns
 
 # A photograph of 12 megapixels takes about as long. Most images take a few milliseconds.
@@ -138,8 +138,7 @@ class DecodePool:
         if self._idle and not self._waiting:
             return self._idle.pop()
         waiter: asyncio.Future[WorkerHandle] = asyncio.get_running_loop().create_future()
-        request = request_or_none()
-        client = None if request is None else request.client
+        client, request = requester()
         self._waiting.put(client, request, waiter)
         self._hand_out()
         try:
