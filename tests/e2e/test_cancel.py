@@ -35,16 +35,14 @@ def metrics_of_triton(stack: PeServe) -> str:
     return httpx2.get(f"http://127.0.0.1:{port}/metrics").text
 
 
-def counted(stack: PeServe, name: str, **labels: str) -> int:
+def counted(stack: PeServe, name: str) -> int:
     """Of the text tower."""
-    labels["model"] = "PE-Demo-T8-64-text"
     found = re.findall(rf"^{name}{{(.*)}} (\S+)$", metrics_of_triton(stack), re.MULTILINE)
-    wanted = {f'{key}="{label}"' for key, label in labels.items()}
-    return sum(int(float(value)) for series, value in found if wanted <= set(series.split(",")))
+    return sum(int(float(value)) for labels, value in found if 'model="PE-Demo-T8-64-text"' in labels.split(","))
 
 
-async def test_what_a_client_left_in_tritons_queue_is_not_run(stack: PeServe) -> None:
-    """Seconds of work, given up when a part of it is done."""
+async def test_what_a_client_left_is_not_run(stack: PeServe) -> None:
+    """Seconds of work, given up when a part of it is done. Most of it waits in the gateway, and some in Triton."""
     base_url = stack.wait_until_ready()
     before = counted(stack, "nv_inference_count")
     async with httpx2.AsyncClient(base_url=base_url, timeout=30, limits=httpx2.Limits()) as client:
@@ -61,6 +59,4 @@ async def test_what_a_client_left_in_tritons_queue_is_not_run(stack: PeServe) ->
             await asyncio.sleep(0.02)
     assert httpx2.post(base_url + TEXT, json={"text": "a red circle"}).status_code == 200
     run = counted(stack, "nv_inference_count") - before
-    cancelled = counted(stack, "nv_inference_request_failure", reason="CANCELED")
     assert run < REQUESTS * ITEMS * 0.9
-    assert cancelled > REQUESTS * 0.05
